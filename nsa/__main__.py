@@ -1,0 +1,5 @@
+"""`python -m nsa`: see nsa.cli."""
+
+from nsa.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Native Sparse Attention for decoding: the float64 reference and the layer that is measured."""

@@ -1,0 +1,72 @@
+"""The decode stage: measure one (backend, S) cell in fresh processes and write its record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nsa import records
+from nsa.bench.gpu_lock import gpu_lock
+from nsa.bench.stage import Host, in_fresh_process, open_stage
+from nsa.config import DecodeSettings
+from nsa.errors import BackendUnavailable
+from nsa.kernels import registry
+
+
+def run_cell(backend: str, S: int, stamp: Mapping[str, Any], environment: Path, build: Path | None, out: Path) -> None:
+    """Measure one cell as the stamp's settings say and write its record, whatever the cell's status."""
+    host, provenance = open_stage(stamp, environment, build)
+    settings = DecodeSettings.from_dict(stamp["settings"]["decode"])
+    rows, facts = measure(backend, S, settings, host, lambda line: print(line, flush=True))
+    records.write(out, rows, records.REPETITIONS, {**facts, **provenance})
+
+
+def measure(
+    backend: str, S: int, settings: DecodeSettings, host: Host, say: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Measure one cell: rows of records.REPETITIONS, and the facts of the cell with its status.
+
+    An unavailable backend and a cell out of memory are statuses with their reasons; nothing runs in their place.
+
+    Args:
+        backend: the requested backend; no other is ever run.
+        S: tokens in the caches after the measured step.
+        settings: the layer, and how often it is measured.
+        host: where to measure.
+        say: receives a line of progress for each process.
+    """
+    facts: dict[str, Any] = {"stage": "decode", "backend": backend, "S": S, "device": host.device, "reads": None}
+    try:
+        registry.require(backend, host.machine, host.flags)
+    except BackendUnavailable as error:
+        say(f"decode {backend} S={S}: unavailable: {error.reason}")
+        return [], {**facts, "status": "unavailable", "reason": error.reason, "mend": error.mend}
+
+    from nsa.bench.replicate import Job, replicate  # torch: imported only where something runs
+
+    rows: list[dict[str, Any]] = []
+    finite = True
+    with gpu_lock(host.device_uuid, say):
+        for process in range(settings.processes):
+            found = in_fresh_process(replicate, Job(backend, S, settings, host, process))
+            if found.facts["status"] != "ok":
+                say(f"decode {backend} S={S}: {found.facts['status']}: {found.facts['reason']}")
+                return [], {**facts, **found.facts, "mend": "lower decode.batch, the model's sizes or S"}
+            facts = {**found.facts, **facts, "reads": found.facts["reads"]}
+            finite &= found.facts["outputs_finite"]
+            rows += found.rows
+            say(f"decode {backend} S={S}: process {process + 1} of {settings.processes}, {len(found.rows)} repetitions")
+    reads = {**facts["reads"], "expected": settings.model.reads_expected(S)}
+    cell = {
+        **asdict(settings.model),
+        "device": host.device,
+        "device_name": host.device_name,
+        "device_uuid": host.device_uuid,
+        "batch": settings.batch,
+        "S": S,
+        "dtype": settings.dtype[host.device],
+        "seed": settings.seed,
+    }
+    return [{**cell, **row} for row in rows], {**facts, "reads": reads, "outputs_finite": finite, "mend": None}

@@ -1,0 +1,51 @@
+"""The kernel check: correctness and speed of one backend against packed SDPA on the acceptance grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nsa import records
+from nsa.bench.gpu_lock import gpu_lock
+from nsa.bench.stage import Host, in_fresh_process, open_stage
+from nsa.config import CheckSettings
+from nsa.errors import BackendUnavailable
+from nsa.kernels import registry
+
+
+def run(backend: str, stamp: Mapping[str, Any], environment: Path, build: Path | None, out: Path) -> None:
+    """Check one backend as the stamp's settings say and write its record, whatever its status."""
+    host, provenance = open_stage(stamp, environment, build)
+    settings = CheckSettings.from_dict(stamp["settings"]["check"])
+    rows, facts = check(backend, settings, host, lambda line: print(line, flush=True))
+    records.write(out, rows, records.CHECK_REPETITIONS, {**facts, **provenance})
+
+
+def check(
+    backend: str, settings: CheckSettings, host: Host, say: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Check one backend: rows of records.CHECK_REPETITIONS, and the facts with the status.
+
+    On a CPU nothing is timed: a timing there says nothing about a GPU kernel.
+    """
+    facts: dict[str, Any] = {"stage": "check", "backend": backend, "device": host.device}
+    facts |= {"device_name": host.device_name, "device_uuid": host.device_uuid}
+    try:
+        registry.require(backend, host.machine, host.flags)
+    except BackendUnavailable as error:
+        say(f"check {backend}: unavailable: {error.reason}")
+        return [], {**facts, "status": "unavailable", "reason": error.reason, "mend": error.mend}
+
+    from nsa.bench.contest import Job, contest  # torch: imported only where something runs
+
+    rows: list[dict[str, Any]] = []
+    with gpu_lock(host.device_uuid, say):
+        for process in range(settings.processes if host.device == "cuda" else 1):
+            found, trouble = in_fresh_process(contest, Job(backend, settings, host, process))
+            if trouble is not None:
+                mend = "use a GPU with more memory, or lower check.rows or check.context"
+                return [], {**facts, "status": "oom", "reason": trouble, "mend": mend}
+            rows += found
+            say(f"check {backend}: process {process + 1} done, {len(found)} rows")
+    return rows, {**facts, "status": "ok", "reason": None, "mend": None}

@@ -1,0 +1,41 @@
+"""What a call launches, by name: the proof that a part which is off launches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch._C._autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class _Operators(TorchDispatchMode):
+    """Collects the names of the operators that do work; views launch nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and dynamo takes a second to import
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view:
+            self.names.append(func.name().removeprefix("aten::"))
+        return func(*args, **(kwargs or {}))
+
+
+def launched(run: Callable[[], object], device: torch.device) -> list[str]:
+    """Names in launch order: kernels on CUDA, as the profiler saw them; operators on a CPU."""
+    if device.type != "cuda":
+        with _Operators() as operators:
+            run()
+        return operators.names
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as recorded:
+        run()
+        torch.cuda.synchronize(device)
+    events = sorted(recorded.events(), key=lambda event: event.time_range.start)
+    return [event.name for event in events if event.device_type == DeviceType.CUDA]

@@ -1,0 +1,81 @@
+"""What the GPU was doing while it was timed: clock, temperature, power, throttling, and who else was on it (NVML)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import pynvml
+
+
+class Sampler:
+    """Reads one GPU through NVML, within a `with` block.
+
+    Without a CUDA device, or where NVML cannot tell, the readings are null and `reason` says why.
+
+    Args:
+        uuid: of the device that torch uses (NVML and torch may number devices differently), with its "GPU-" prefix;
+            None on CPU.
+    """
+
+    def __init__(self, uuid: str | None) -> None:
+        self.uuid = uuid
+        self.reason: str | None = "no CUDA device" if uuid is None else None
+        self._handle: Any = None
+
+    def __enter__(self) -> Self:
+        if self.uuid is None:
+            return self
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            self.reason = str(error)
+            return self
+        try:
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(self.uuid)
+        except pynvml.NVMLError as error:
+            self.reason = f"NVML does not know the device {self.uuid}: {error}"
+            pynvml.nvmlShutdown()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._handle is not None:
+            self._handle = None
+            pynvml.nvmlShutdown()
+
+    def sample(self) -> dict[str, int | float | None]:
+        """The columns that each repetition records; throttle_bits are NVML's clock event reasons."""
+        power_mw = self._read(pynvml.nvmlDeviceGetPowerUsage)
+        return {
+            "sm_clock_mhz": self._read(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM),
+            "temperature_c": self._read(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
+            "power_w": None if power_mw is None else power_mw / 1000,
+            "throttle_bits": self._read(pynvml.nvmlDeviceGetCurrentClocksEventReasons),
+        }
+
+    def clocks(self) -> dict[str, int | None]:
+        """The default and the highest clocks of the device."""
+        return {
+            "sm_clock_default_mhz": self._read(pynvml.nvmlDeviceGetDefaultApplicationsClock, pynvml.NVML_CLOCK_SM),
+            "sm_clock_max_mhz": self._read(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_SM),
+            "memory_clock_max_mhz": self._read(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_MEM),
+        }
+
+    def other_processes(self) -> list[int]:
+        """Process ids that compute on the device and are not this process."""
+        processes = self._read(pynvml.nvmlDeviceGetComputeRunningProcesses) or []
+        return sorted(process.pid for process in processes if process.pid != os.getpid())
+
+    def _read(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """One reading; null, with the reason kept, where this device or driver does not give it."""
+        if self._handle is None:
+            return None
+        try:
+            return function(self._handle, *arguments)
+        except pynvml.NVMLError as error:
+            self.reason = f"{function.__name__}: {error}"
+            return None

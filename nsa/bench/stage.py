@@ -1,0 +1,88 @@
+"""What the timed stages share: where and on what they run, and the facts that every record carries."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nsa.config import Flags
+from nsa.errors import ConfigError, RecordError
+from nsa.kernels.machine import Machine
+from nsa.process import die_with_parent
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a stage runs: the device that was asked for, the machine's facts and the guide's flags."""
+
+    device: str  # cuda or cpu
+    device_name: str
+    device_uuid: str | None
+    machine: Machine
+    flags: Flags
+
+    @classmethod
+    def of(cls, device: str, flags: Flags, environment: Mapping[str, Any], build: Mapping[str, Any] | None) -> Host:
+        """Resolve "auto", "cuda" or "cpu" against the environment record; on "cpu" a GPU counts as absent.
+
+        Raises:
+            ConfigError: CUDA was asked for and is not there.
+        """
+        if device == "cuda" and not environment["cuda"]:
+            raise ConfigError("device: got 'cuda', expected 'cpu' or 'auto': torch sees no CUDA device here")
+        if device == "cpu" or not environment["cuda"]:
+            return cls("cpu", environment["cpu"], None, Machine(None, build), flags)
+        machine = Machine.from_records(environment, build)
+        return cls("cuda", environment["device"], environment["gpu_uuid"], machine, flags)
+
+
+def open_stage(stamp: Mapping[str, Any], environment: Path, build: Path | None) -> tuple[Host, dict[str, Any]]:
+    """The host that a stamp's settings ask for, and the facts for the record: provenance and the stamp's digests.
+
+    Raises:
+        RecordError: an input record is missing or is not JSON.
+        ConfigError: CUDA was asked for and is not there.
+    """
+    from nsa.bench.environment import provenance
+
+    seen = read_json(environment)
+    settings = stamp["settings"]
+    host = Host.of(settings["device"], Flags(**settings["flags"]), seen, None if build is None else read_json(build))
+    digests = {
+        "sources": stamp["sources"]["digest"],
+        "settings": stamp["settings_digest"],
+        "machine": stamp["machine_digest"],
+    }
+    return host, {"provenance": provenance(seen), "stamp": digests}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON record.
+
+    Raises:
+        RecordError: the file is missing or is not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); run `snakemake {path}` first") from error
+    except ValueError as error:
+        raise RecordError(f"{path}: is not JSON ({error}); delete it and rerun") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{path}: got a JSON {type(content).__name__}, expected an object; delete it and rerun")
+    return content
+
+
+def in_fresh_process(function: Callable[[Argument], Result], argument: Argument) -> Result:
+    """Call a function in a process of its own, which dies with this one: the process is the replicate."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=die_with_parent) as pool:
+        return pool.submit(function, argument).result()

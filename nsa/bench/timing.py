@@ -1,0 +1,95 @@
+"""Timing one callable: CUDA events around a graph replay, or the wall clock of a CPU (measurement.md, "Timing")."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+FLUSH_BYTES = 256 << 20  # several times the L2 of any GPU: written before each cold repetition
+COVER_CYCLES = 200_000  # about 0.1 ms of GPU time during which the host enqueues what is timed
+
+
+@dataclass
+class Captured:
+    """A captured CUDA graph and the tensor that its replays write."""
+
+    graph: torch.cuda.CUDAGraph
+    output: torch.Tensor
+
+
+class CudaTimer:
+    """Times graph replays with events; the device is kept busy before, so that no launch latency is measured."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=device)
+
+    def capture(self, prepare: Callable[[], None], run: Callable[[], torch.Tensor], warmup: int) -> Captured:
+        """Warm up on a side stream, then capture `run`; `prepare` restores the state and is not captured.
+
+        Each graph has its own memory: in a shared pool, another graph's replay may overwrite this one's output.
+        """
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            for _ in range(max(1, warmup)):
+                prepare()
+                run()
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        prepare()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            output = run()
+        return Captured(graph, output)
+
+    def time(self, restore: Callable[[], None], replay: Callable[[], None], cold: bool, repetitions: int) -> list[int]:
+        """Nanoseconds of each replay; cold flushes the L2 before each, warm replays once untimed just before."""
+        events = []
+        for _ in range(repetitions):
+            if cold:
+                restore()
+                self._flush.zero_()
+            else:
+                restore()
+                replay()
+                restore()
+                torch.cuda._sleep(COVER_CYCLES)
+            start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            replay()
+            stop.record()
+            events.append((start, stop))
+        torch.cuda.synchronize(self.device)
+        return [round(start.elapsed_time(stop) * 1e6) for start, stop in events]
+
+
+def wall(run: Callable[[], object], device: torch.device, repetitions: int, restore: Callable[[], None]) -> list[int]:
+    """Nanoseconds of wall time of each call, the device's work included: what a host-bound user sees."""
+    values = []
+    for _ in range(repetitions):
+        restore()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        start = time.perf_counter_ns()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        values.append(time.perf_counter_ns() - start)
+    return values
+
+
+def copy_bandwidth(device: torch.device, repetitions: int = 20) -> float:
+    """Bytes per second of a large device-to-device copy, bytes read plus bytes written: the memory floor's rate."""
+    source = torch.empty(1 << 30, dtype=torch.int8, device=device)
+    target = torch.empty_like(source)
+    target.copy_(source)
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(repetitions):
+        target.copy_(source)
+    stop.record()
+    torch.cuda.synchronize(device)
+    return 2 * source.numel() * repetitions / (start.elapsed_time(stop) * 1e-3)

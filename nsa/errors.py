@@ -1,0 +1,35 @@
+"""The errors a user meets: one line each, saying what, which value, what was expected and how to mend it."""
+
+
+class NsaError(Exception):
+    """Base of every error that the command line prints as one line, without a traceback."""
+
+
+class ConfigError(NsaError):
+    """A wrong, unknown or contradictory setting, or an impossible shape."""
+
+
+class RecordError(NsaError):
+    """A CSV, Parquet or JSON record that is missing, broken, foreign or stale."""
+
+
+class InputError(NsaError):
+    """A tensor whose shape, dtype, device or stride is outside a contract."""
+
+
+class CapacityError(NsaError):
+    """A token would be written past the end of a cache that is allocated once."""
+
+
+class BackendUnavailable(NsaError):
+    """The requested backend cannot run here; nothing is substituted for it.
+
+    Attributes:
+        backend: the name that was asked for.
+        reason: why it cannot run.
+        mend: what the user can do about it.
+    """
+
+    def __init__(self, backend: str, reason: str, mend: str) -> None:
+        super().__init__(f"backend {backend!r} is unavailable: {reason}; {mend}")
+        self.backend, self.reason, self.mend = backend, reason, mend

@@ -1,0 +1,50 @@
+"""Where NVIDIA's CUDA compiler is, and which version: the fingerprint, the probe and the CUDA build all ask here."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SEARCHED = "CUDA_HOME, CUDA_PATH, PATH and the pip package nvidia-cuda-nvcc"
+
+
+@dataclass(frozen=True)
+class Nvcc:
+    """A CUDA compiler that answers."""
+
+    path: Path
+    version: str  # the full one, such as 13.0.88
+
+
+def find(environ: Mapping[str, str]) -> Nvcc | None:
+    """The first nvcc that answers `--version`, in the order CUDA_HOME, CUDA_PATH, PATH, pip package; None without one."""
+    homes = [Path(environ[name]) / "bin" for name in ("CUDA_HOME", "CUDA_PATH") if environ.get(name)]
+    for folder in (*homes, *environ.get("PATH", "").split(os.pathsep), *_pip_folders()):
+        path = shutil.which("nvcc", path=str(folder))
+        version = _version(path) if path else None
+        if path and version:
+            return Nvcc(Path(path), version)
+    return None
+
+
+def _pip_folders() -> list[Path]:
+    """Where the pip packages for CUDA 13 and 12 put their programs."""
+    spec = importlib.util.find_spec("nvidia")  # a namespace package; finding it imports nothing
+    roots = list(spec.submodule_search_locations or []) if spec else []
+    return [Path(root) / package / "bin" for root in roots for package in ("cu13", "cuda_nvcc")]
+
+
+def _version(path: str) -> str | None:
+    """The version that a compiler states; None when it cannot be run or states none."""
+    try:
+        answer = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return None
+    match = re.search(r"release [\d.]+, V([\d.]+)", answer)
+    return match[1] if match else None

@@ -1,0 +1,230 @@
+"""The gate report: reads every record, decides both gates and writes the report, its figure and its tables."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from nsa import records
+from nsa.config import CheckSettings, GateSettings
+from nsa.errors import RecordError
+from nsa.report import checks as checking
+from nsa.report import export, tables
+from nsa.report.cells import Cell, Record, Stamps, cell_name, read_cell, read_check
+from nsa.report.checks import Check, blocking_checks, record_checks
+from nsa.report.figures import decode_breakdown
+from nsa.report.gates import accept, invest, percent
+from nsa.report.noise import warning_checks
+from nsa.report.summary import Row, current_rows
+
+FIGURE = "figures/decode_breakdown.png"
+LOG_LINES = 20
+NO_BUILD = {"status": "not asked for", "reason": None, "mend": None, "log": None}
+STYLE = """body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto }
+td, th { border: 1px solid #ccc; padding: 2px 8px; text-align: left; white-space: nowrap }
+pre { background: #f5f5f5; padding: 8px; overflow-x: auto } img { max-width: 100% }"""
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What decides: the baseline, the candidates (every other backend), the target contexts, the grid, the gates."""
+
+    baseline: str
+    backends: tuple[str, ...]
+    target_contexts: tuple[int, ...]
+    check: CheckSettings
+    gates: GateSettings
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> ReportSettings:
+        """Build from the settings of the report stage's stamp; `check` and `gates` are sections of config.yaml."""
+        return cls(
+            baseline=settings["baseline"],
+            backends=tuple(settings["backends"]),
+            target_contexts=tuple(settings["target_contexts"]),
+            check=CheckSettings.from_dict(settings["check"]),
+            gates=GateSettings(**settings["gates"]),
+        )
+
+
+def report(
+    environment: Path,
+    build: Path | None,
+    summaries: Sequence[Path],
+    cells: Sequence[Path],
+    checks: Sequence[Path],
+    stamps: Stamps,
+    settings: ReportSettings,
+    echo: Mapping[str, Any],
+    out_dir: Path,
+) -> dict[str, Any]:
+    """Write gate_report.md and .html, gate.json, decode.csv, checks.parquet and the figure; keep the last good report.
+
+    Args:
+        environment, build: the JSON records of the probe and of the CUDA build; None where no build was asked for.
+        summaries, cells, checks: results/decode_*.parquet, results/decode/*/S*.parquet, results/check_*.parquet.
+        stamps: today's digests by stage, "decode-<backend>" and "check-<backend>".
+        settings: what decides.
+        echo: the configuration as the report shows it.
+        out_dir: where to, results/ in the pipeline.
+
+    Returns:
+        The content of gate.json.
+
+    Raises:
+        RecordError: the environment or the build record cannot be read, or a path names no cell. Any other faulty
+            record is INVALID or STALE in the report.
+    """
+    about, built = read_json(environment), NO_BUILD if build is None else read_json(build)
+    set_previous_aside(out_dir)
+    order = {backend: place for place, backend in enumerate(settings.backends)}
+    read = [read_cell(path, stamps) for path in cells]
+    kernel = {record.backend: record for record in (read_check(path, stamps) for path in checks)}
+    rows = current_rows(read, summaries, settings.gates.confidence)
+    rows.sort(key=lambda row: (order.get(row["backend"], len(order)), row["S"]))
+    found = run_checks(read, list(kernel.values()), rows)
+
+    verdict = invest(settings.baseline, settings.target_contexts, rows, found, settings.gates)
+    candidates = [backend for backend in settings.backends if backend != settings.baseline]
+    accepts = [accept(backend, kernel.get(backend), settings.check, settings.gates) for backend in candidates]
+
+    used = [record.facts for record in [*read, *kernel.values()] if record.status not in ("stale", "invalid")]
+    origin = tables.provenance(facts.get("provenance") or {} for facts in used)
+    document = export.gate(
+        verdict,
+        accepts,
+        rows,
+        found,
+        settings.gates,
+        {"environment": about, "build": built, "provenance": {key: sorted(seen) for key, seen in origin.items()}},
+    )
+    decode_breakdown(rows, out_dir / FIGURE)
+    text = markdown_text(
+        invest=verdict,
+        accepts=accepts,
+        conditions=conditions(rows),
+        contexts=tables.context_table(rows, verdict),
+        not_run=tables.not_run(rows),
+        parts=tables.parts_table(rows),
+        ceiling=tables.ceiling_table(rows, settings.baseline),
+        figure=FIGURE,
+        anomalies=tables.anomalies(found),
+        checks=len(found),
+        thresholds={name: f"{value:g}" for name, value in settings.gates.accept.items()},
+        confidence=percent(settings.gates.confidence),
+        kernels=[(found_accept, tables.kernel_table(found_accept)) for found_accept in accepts],
+        environment=tables.facts_table(about),
+        build={**built, "log": "\n".join(str(built.get("log") or "").splitlines()[-LOG_LINES:])},
+        provenance=tables.provenance_table(origin),
+        config=yaml.safe_dump(dict(echo), sort_keys=False, allow_unicode=True).strip(),
+        commits=sorted(origin.get("git_commit", ())),
+        dirty="True" in origin.get("git_dirty", ()),
+        report=out_dir / "gate_report.md",
+    )
+    export.write_csv(out_dir / "decode.csv", rows)
+    checking.write(out_dir / "checks.parquet", found)
+    export.write_gate(out_dir / "gate.json", document)
+    records.write_text(out_dir / "gate_report.html", html_text(text, out_dir / FIGURE))
+    records.write_text(out_dir / ".gate_report.md", text)  # see set_previous_aside
+    records.write_text(out_dir / "gate_report.md", text)
+    return document
+
+
+def set_previous_aside(out_dir: Path) -> None:
+    """Keep the last good report as gate_report.previous.md.
+
+    Snakemake deletes a rule's outputs before it runs the rule, so the last report is kept in a file that no rule
+    declares; it is set aside before anything of this run can fail.
+    """
+    kept = out_dir / ".gate_report.md"
+    if kept.exists():
+        kept.replace(out_dir / "gate_report.previous.md")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON record.
+
+    Raises:
+        RecordError: it is missing, no JSON, or no object.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); run `snakemake {path}` first") from error
+    except ValueError as error:
+        raise RecordError(f"{path}: is not JSON ({error}); delete it and run `snakemake {path}`") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{path}: holds a {type(content).__name__}, expected an object; delete it and rerun")
+    return content
+
+
+def run_checks(cells: Sequence[Cell], kernel: Sequence[Record], rows: Sequence[Row]) -> list[Check]:
+    """Every automatic check: on each record, and on each cell whose figures may be used."""
+    by_key = {(row["backend"], row["S"]): row for row in rows}
+    found: list[Check] = []
+    for row in rows:
+        found += record_checks(cell_name(row["backend"], row["S"]), row["status"], row["reason"])
+    for record in kernel:
+        found += record_checks(record.name, record.status, record.reason)
+    for cell in cells:
+        row = by_key[cell.backend, cell.S]
+        if row["status"] == "ok":
+            found += [*blocking_checks(cell, row), *warning_checks(cell, row)]
+    return found
+
+
+def conditions(rows: Sequence[Row]) -> list[str]:
+    """What the figures were measured on and how, one line per device and layer."""
+    alike: dict[str, list[Row]] = {}
+    for row in tables.ran(rows):
+        on_cuda = row["device"] == "cuda"
+        method = "CUDA-graph replay, cold L2" if on_cuda else "eager wall time on a CPU, which decides nothing"
+        layer = f"B={row['batch']} dim={row['dim']} H={row['heads']} G={row['groups']} D={row['head_dim']}"
+        layer += f" Dv={row['value_dim']} l={row['cmp_block']} d={row['cmp_stride']} l'={row['sel_block']}"
+        layer += f" n={row['sel_count']} w={row['window']} φ={row['phi']}"
+        alike.setdefault(f"{row['device_name']}, {row['dtype']}, {layer}; {method}", []).append(row)
+    lines = []
+    for line, group in alike.items():
+        processes, repetitions = (sorted({row[key] for row in group}) for key in ("processes", "repetitions"))
+        counts = f"{span(processes)} processes, {span(repetitions)} repetitions of the whole step in each cell"
+        lines.append(f"{line}; {counts}.")
+    return lines
+
+
+def span(values: Sequence[int]) -> str:
+    """Sorted values as one, or as first to last."""
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
+
+
+def markdown_text(**content: Any) -> str:
+    """The report in Markdown, from its template."""
+    environment = Environment(
+        loader=PackageLoader("nsa.report"), undefined=StrictUndefined, trim_blocks=False, keep_trailing_newline=True
+    )
+    environment.filters["plain"] = plain
+    return environment.get_template("gate_report.md.j2").render(**content)
+
+
+def plain(text: str) -> str:
+    """Text on one line that neither ends a Markdown table's cell nor opens an HTML tag."""
+    return re.sub(r"<(?=[A-Za-z/!])", "&lt;", " ".join(str(text).split()).replace("|", "\\|"))
+
+
+def html_text(text: str, figure: Path) -> str:
+    """The same report as one HTML page that carries its figure."""
+    from markdown import markdown
+
+    body = markdown(text, extensions=["tables", "fenced_code", "sane_lists"])
+    data = base64.b64encode(figure.read_bytes()).decode()
+    body = body.replace(f'src="{FIGURE}"', f'src="data:image/png;base64,{data}"')
+    head = f'<meta charset="utf-8"><title>NSA decode: gate report</title><style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'

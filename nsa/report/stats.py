@@ -1,0 +1,88 @@
+"""Medians per process, and t-intervals over the processes: the process is the replicate (measurement, "Timing")."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.special import stdtrit  # scipy's t quantile; scipy.stats would add a second to every start
+
+NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its interval over the processes; one process alone bounds nothing."""
+
+    value: float
+    low: float  # -inf where there are too few replicates
+    high: float  # inf where there are too few replicates
+    processes: int
+
+    @property
+    def replicated(self) -> bool:
+        """Whether there were at least two replicates, so that the interval says something."""
+        return self.processes >= 2
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, float | None], name: str, processes: int) -> Estimate | None:
+        """Read `name`, `name_lo` and `name_hi` back from a summary row; a null bound is no bound."""
+        value, low, high = (row.get(key) for key in (name, f"{name}_lo", f"{name}_hi"))
+        if value is None:
+            return None
+        return cls(value, -math.inf if low is None else low, math.inf if high is None else high, processes)
+
+
+def interval(samples: ArrayLike, confidence: float) -> Estimate:
+    """The mean of one sample per process and its t-interval; for marginals and shares, which may be ≤ 0."""
+    values = np.asarray(samples, dtype=float)
+    mean, n = float(values.mean()), len(values)
+    if n < 2:
+        return Estimate(mean, -math.inf, math.inf, n)
+    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def log_interval(samples: ArrayLike, confidence: float) -> Estimate:
+    """The geometric mean of one positive sample per process and its t-interval on the logs; for times and ratios."""
+    logs = interval(np.log(np.asarray(samples, dtype=float)), confidence)
+    low, high = (math.exp(logs.low), math.exp(logs.high)) if logs.processes >= 2 else (-math.inf, math.inf)
+    return Estimate(math.exp(logs.value), low, high, logs.processes)
+
+
+def process_times(rows: pd.DataFrame, emit_weight: float) -> pd.DataFrame:
+    """T_p(arm) in ms, one row per process and one column per arm.
+
+    The step that emits a compressed token and its neighbour that does not are weighted by how often each occurs;
+    an arm that was run in one kind only stands as it is. A process without a kind that its peers have gives NaN.
+
+    Args:
+        rows: repetitions of one mode and cache state, with columns process, arm, emits and value_ns.
+        emit_weight: share of the steps that emit.
+    """
+    kinds = rows.assign(emits=rows["emits"].eq(True))  # an empty graph neither emits nor not: null becomes False
+    medians = kinds.groupby(["arm", "emits", "process"])["value_ns"].median() / NS_PER_MS
+    times = {}
+    for arm, values in medians.groupby(level="arm"):
+        by_kind = values.droplevel("arm").unstack("emits")  # [process, emits]
+        both = by_kind.shape[1] == 2
+        times[arm] = emit_weight * by_kind[True] + (1 - emit_weight) * by_kind[False] if both else by_kind.iloc[:, 0]
+    return pd.DataFrame(times)
+
+
+def speedup(reference_ns: pd.DataFrame, candidate_ns: pd.DataFrame, confidence: float) -> Estimate | None:
+    """How many times faster the candidate is: per-process ratios of medians, t-interval on their logs.
+
+    Args:
+        reference_ns, candidate_ns: timed repetitions with columns process and value_ns, of the same processes.
+
+    Returns:
+        None when no process timed both.
+    """
+    reference, candidate = (rows.groupby("process")["value_ns"].median() for rows in (reference_ns, candidate_ns))
+    ratios = (reference / candidate).dropna()  # a process that timed only one of the two gives no ratio
+    return log_interval(ratios, confidence) if len(ratios) else None

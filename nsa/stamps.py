@@ -1,0 +1,183 @@
+"""One stamp per stage: the sources, the settings and the machine that its results depend on.
+
+Snakemake compares the content of a rule's inputs, but never looks into an imported module, and without its metadata
+not at `params` either. So each rule takes its stage's stamp as an input, and its command reads the settings from it:
+what was stamped is what runs. A stamp is rewritten only when it changed, so that only the affected stages run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grimp
+
+from nsa.config import BACKENDS, Config
+from nsa.errors import RecordError
+
+PACKAGE = Path(__file__).parent
+COMMAND_LINE = ("cli.py", "__main__.py")  # every stage starts here; cli imports the stages inside its commands
+FLAGS_READ = {"triton": ("triton_force",), "fa2": ("fa2_force",)}  # the flags that change what a backend does
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage executes and reads.
+
+    Attributes:
+        entry: the module where its import closure starts.
+        packages: packages that it loads by name, so that no import shows them; all of their modules count.
+        data: packages whose other files (kernels, templates) it reads.
+        settings: the configuration that it reads, and nothing else.
+        on_machine: whether another machine gives another result.
+    """
+
+    name: str
+    entry: str
+    packages: tuple[str, ...]
+    data: tuple[str, ...]
+    settings: Mapping[str, Any]
+    on_machine: bool
+
+
+def stages(config: Config) -> Iterator[Stage]:
+    """Every stage that a rule runs; S is a wildcard of decode and no setting, so that a new context runs alone."""
+    yield Stage("environment", "nsa.bench.environment", (), (), {}, True)
+    build = {"cuda": config.build_cuda}
+    yield Stage("build", "nsa.kernels.cuda.build", (), ("nsa.kernels.cuda",), build, True)
+    for backend in BACKENDS:
+        flags = {name: getattr(config.flags, name) for name in FLAGS_READ.get(backend, ())}
+        own = f"nsa.kernels.{backend}"
+        decode = {"decode": config.raw["decode"], "device": config.device, "flags": flags}
+        yield Stage(f"decode-{backend}", "nsa.bench.decode", (own,), (own,), decode, True)
+        rivals = (own, "nsa.kernels.sdpa")  # every candidate competes with packed SDPA
+        check = {"check": config.raw["check"], "device": config.device, "flags": flags}
+        yield Stage(f"check-{backend}", "nsa.bench.kernel_check", rivals, rivals, check, True)
+    collect = {"confidence": config.gates.confidence, "contexts": list(config.contexts)}
+    yield Stage("collect", "nsa.report.summary", (), (), collect, False)
+    report = {
+        "baseline": config.baseline,
+        "backends": list(config.backends),
+        "target_contexts": list(config.target_contexts),
+        "check": config.raw["check"],
+        "gates": config.raw["gates"],
+        "config": config.raw,  # the report shows it
+    }
+    yield Stage("report", "nsa.report.render", (), ("nsa.report",), report, False)
+
+
+def write(config: Config, fingerprint: Mapping[str, str], folder: Path) -> None:
+    """Write `{folder}/{stage}.json` for every stage whose stamp is new or has changed.
+
+    Args:
+        config: the validated configuration, flags included.
+        fingerprint: the facts of this machine, see nsa.fingerprint.
+        folder: where the stamps lie; made when it is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    graph = grimp.build_graph("nsa", exclude_type_checking_imports=True, cache_dir=None)
+    for stage in stages(config):
+        files = sources(stage, graph)
+        machine = dict(fingerprint) if stage.on_machine else None
+        stamp = {
+            "stage": stage.name,
+            "sources": {"digest": _digest_files(files), "files": [_relative(file) for file in files]},
+            "settings": stage.settings,
+            "settings_digest": _digest_json(stage.settings),
+            "machine": machine,
+            "machine_digest": None if machine is None else _digest_json(machine),
+        }
+        _write_if_changed(folder / f"{stage.name}.json", json.dumps(stamp, indent=1, sort_keys=True) + "\n")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a stamp: stage, sources (digest, files), settings, settings_digest, machine, machine_digest.
+
+    Raises:
+        RecordError: the file is missing or is no stamp.
+    """
+    try:
+        stamp = json.loads(path.read_text())
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); expected a stamp, run `snakemake -n`") from error
+    except ValueError as error:
+        raise RecordError(f"{path}: is not JSON ({error}); delete it and run `snakemake -n`") from error
+    if not isinstance(stamp, dict) or "settings" not in stamp:
+        raise RecordError(f"{path}: is no stamp (it has no settings); expected a file that `snakemake -n` writes")
+    return stamp
+
+
+def digests(folder: Path) -> dict[str, dict[str, str]]:
+    """The digests of every stamp in a folder, by stage: what a record must carry to be of today."""
+    found = [read(path) for path in sorted(folder.glob("*.json"))]
+    return {
+        stamp["stage"]: {
+            "sources": stamp["sources"]["digest"],
+            "settings": stamp["settings_digest"],
+            "machine": stamp["machine_digest"],
+        }
+        for stamp in found
+    }
+
+
+def sources(stage: Stage, graph: grimp.ImportGraph) -> list[Path]:
+    """The files that a stage executes or reads: its import closure, what it loads by name, and the command line."""
+    named = {module for module in graph.modules for package in stage.packages if _inside(module, package)}
+    files = {_file(module) for module in _closure({stage.entry, *named}, graph)}
+    folders = [PACKAGE.parent.joinpath(*package.split(".")) for package in stage.data]
+    files |= {file for folder in folders for file in folder.rglob("*") if _is_data(file)}
+    return sorted(files | {PACKAGE / name for name in COMMAND_LINE})
+
+
+def _closure(modules: Iterable[str], graph: grimp.ImportGraph) -> set[str]:
+    seen: set[str] = set()
+    todo = list(modules)
+    while todo:
+        module = todo.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        todo.extend(graph.find_modules_directly_imported_by(module))
+        if parent := module.rpartition(".")[0]:
+            todo.append(parent)  # importing a module first runs the __init__ of its packages
+    return seen
+
+
+def _inside(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def _file(module: str) -> Path:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _is_data(file: Path) -> bool:
+    hidden = any(part.startswith(".") or part == "__pycache__" for part in file.relative_to(PACKAGE).parts)
+    return file.is_file() and file.suffix != ".py" and not hidden
+
+
+def _relative(file: Path) -> str:
+    return file.relative_to(PACKAGE.parent).as_posix()
+
+
+def _digest_files(files: Iterable[Path]) -> str:
+    lines = [f"{_relative(file)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _digest_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _write_if_changed(path: Path, text: str) -> None:
+    if path.exists() and path.read_text() == text:
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -1,0 +1,97 @@
+"""The decode stage: rows and facts of a cell, and statuses instead of substitutes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nsa import records
+from nsa.bench import decode, replicate
+from nsa.bench.arms import ARMS
+from nsa.bench.environment import probe
+from nsa.bench.stage import Host, read_json
+from nsa.config import DecodeSettings, Flags
+from nsa.errors import ConfigError, RecordError
+from nsa.kernels.machine import Machine
+
+SETTINGS = DecodeSettings(iters=5, warmup=1, processes=2)
+ON_CPU = Host("cpu", "a CPU", None, Machine(None), Flags())
+
+
+def test_a_cell_times_every_arm_in_every_process(tmp_path: Path) -> None:
+    """Breaks if an arm, a process or a repetition is dropped, or if what ran is not what was requested."""
+    said: list[str] = []
+    rows, facts = decode.measure("sdpa", 100, SETTINGS, ON_CPU, said.append)
+    assert len(rows) == 2 * 2 * len(ARMS) * SETTINGS.iters  # processes, emitting or not, arms
+    assert {row["process"] for row in rows} == {0, 1}
+    assert {(row["backend_requested"], row["backend_resolved"]) for row in rows} == {("sdpa", "sdpa")}
+    assert all(row["value_ns"] > 0 and row["mode"] == "eager" and row["device"] == "cpu" for row in rows)
+    blocks = [[row["arm"] for row in rows if row["process"] == 0 and row["block"] == b] for b in (0, 1)]
+    assert blocks[0] != blocks[1]  # randomised anew in each block
+    assert facts["status"] == "ok" and facts["outputs_finite"]
+    assert facts["reads"]["actual"] == facts["reads"]["expected"] == 5 + 100 + 100
+    assert set(facts["launches"]) == set(ARMS)
+    assert len(said) == 2
+    records.write(tmp_path / "cell.parquet", rows, records.REPETITIONS, facts)
+    table, read = records.read(tmp_path / "cell.parquet", records.REPETITIONS)
+    assert table.num_rows == len(rows) and read["reads"] == facts["reads"]
+
+
+@pytest.mark.parametrize("backend", ["cuda", "triton", "fa2"])
+def test_an_unavailable_backend_is_a_status_and_nothing_runs_instead(backend: str) -> None:
+    """Breaks if another backend runs under the name that was asked for."""
+    rows, facts = decode.measure(backend, 100, SETTINGS, ON_CPU, lambda line: None)
+    assert rows == [] and facts["status"] == "unavailable"
+    assert facts["reason"] and facts["mend"] and facts["reads"] is None
+
+
+def test_out_of_memory_is_a_status_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if one cell out of memory stops the others."""
+
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore lines")
+
+    monkeypatch.setattr(replicate, "Cell", full)
+    found = replicate.replicate(replicate.Job("sdpa", 100, SETTINGS, ON_CPU, 0))
+    assert found.rows == []
+    assert found.facts == {"status": "oom", "reason": "CUDA out of memory. Tried to allocate 9 GiB"}
+
+
+def test_the_device_is_never_substituted() -> None:
+    """Breaks if a run that asked for CUDA is timed on a CPU."""
+    nowhere = {**probe(), "cuda": False, "capability": None}
+    assert Host.of("auto", Flags(), nowhere, None).device == "cpu"
+    with pytest.raises(ConfigError, match="device: got 'cuda', expected 'cpu' or 'auto'"):
+        Host.of("cuda", Flags(), nowhere, None)
+    ada = {**nowhere, "cuda": True, "device": "RTX 4090", "gpu_uuid": "GPU-1", "capability": [8, 9]}
+    assert Host.of("auto", Flags(), ada, None).machine.capability == (8, 9)
+    assert Host.of("cpu", Flags(), ada, None).machine.capability is None  # asked for the CPU: the GPU is not there
+
+
+def test_input_records_are_refused_by_name(tmp_path: Path) -> None:
+    """Breaks if a broken environment record ends in a traceback."""
+    with pytest.raises(RecordError, match=r"absent.json: cannot be read .*snakemake"):
+        read_json(tmp_path / "absent.json")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(RecordError, match=r"broken.json: is not JSON .* delete it and rerun"):
+        read_json(tmp_path / "broken.json")
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(RecordError, match="got a JSON list, expected an object"):
+        read_json(tmp_path / "list.json")
+
+
+@pytest.mark.gpu
+def test_a_cell_on_a_gpu_times_graphs_cold_and_warm() -> None:
+    """Breaks if a mode is missing, an arm's kernels run although it is off, or a graph costs the host's time."""
+    host = Host.of("cuda", Flags(), probe(), None)
+    rows, facts = decode.measure("sdpa", 1024, replace(SETTINGS, processes=1), host, print)
+    modes = {(row["arm"], row["mode"], row["cache_state"]) for row in rows}
+    graphs = {(arm, "graph", state) for arm in (*ARMS, "empty") for state in ("cold", "warm")}
+    assert modes == graphs | {("all", "eager", "warm")}
+    assert facts["outputs_finite"] and facts["bandwidth_bytes_per_s"] > 1e11
+    assert set(facts["launches"]["none"]) < set(facts["launches"]["all"])
+    typical = sorted(row["value_ns"] for row in rows if row["arm"] == "all" and row["cache_state"] == "cold")
+    assert typical[len(typical) // 2] < 5.1e6 / 20  # the system it replaces: 5.1 to 5.9 ms a step on any GPU

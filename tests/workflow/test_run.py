@@ -1,0 +1,84 @@
+"""What a run of the pipeline leaves behind, whole or broken."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pipeline import Project
+
+from nsa import records
+
+
+def test_a_run_writes_the_report(finished: Project) -> None:
+    """Without it, a rule could stop making what the guide promises."""
+    results = finished.root / "results"
+    for name in ("gate_report.md", "gate_report.html", "gate.json", "decode.csv", "figures/decode_breakdown.png"):
+        assert (results / name).stat().st_size > 0, name
+    assert json.loads((results / "gate.json").read_text())["invest"]["verdict"] == "NOT MEASURED"  # on a CPU
+
+
+def test_an_unavailable_backend_has_an_honest_record(finished: Project) -> None:
+    """Without it, a backend that cannot run would stop the pipeline, or another would run in its name."""
+    table, _ = records.read(finished.root / "results" / "decode_cuda.parquet")
+    (row,) = table.to_pylist()
+    assert (row["backend"], row["status"], row["ms_total"]) == ("cuda", "unavailable", None)
+    assert row["reason"]
+
+
+def test_nothing_runs_twice(finished: Project) -> None:
+    """Without it, looking at a finished report would cost a whole measurement."""
+    assert finished.planned() == {}
+
+
+def test_a_broken_report_leaves_the_last_good_one(project: Project) -> None:
+    """Without it, the deletion of a rule's outputs before it runs would take the last good report along."""
+    good = (project.root / "results" / "gate_report.md").read_text()
+    project.append("nsa/report/tables.py", "\nraise RuntimeError('broken on purpose')\n")
+    result = project.snakemake()
+    assert result.returncode != 0
+    assert "broken on purpose" in result.stdout + result.stderr  # the failed job's log is shown
+    kept = [path for path in (project.root / "results").rglob("*.md") if path.read_text() == good]
+    assert kept
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "named"),
+    [
+        (["--config", "contexts=[0]"], {}, "contexts"),
+        (["--config", "decode={iters: x}"], {}, "decode.iters"),
+        (["--config", "colour=red"], {}, "colour"),
+        ([], {"NSA_SEL_CUDA": "yes"}, "NSA_SEL_CUDA"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_changes_nothing(
+    arguments: list[str], environ: dict[str, str], named: str, finished: Project
+) -> None:
+    """Without it, a typing error would end in a traceback, or in results of some other setting."""
+    before = contents(finished.root / "results")
+    result = finished.snakemake(*arguments, environ=environ)
+    assert result.returncode != 0
+    said = [line for line in result.stderr.splitlines() if not line.startswith(("Using ", "Config file "))]
+    assert len(said) == 1 and said[0].startswith("error: ") and named in said[0]
+    assert contents(finished.root / "results") == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file of a folder and what is in it."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_unknown_backend_is_refused(finished: Project) -> None:
+    """Without it, a misspelt backend would get as far as a job."""
+    result = finished.snakemake("--dry-run", "results/decode_kuda.parquet")
+    assert result.returncode != 0
+    assert "No rule to produce results/decode_kuda.parquet" in result.stdout + result.stderr
+
+
+def test_planning_loads_nothing_heavy(finished: Project) -> None:
+    """Without it, `snakemake -n` would take seconds to import what only the jobs need."""
+    result = finished.snakemake("--dry-run", python=("-X", "importtime"))
+    assert result.returncode == 0
+    assert set(re.findall(r"\| +(torch|triton|pandas|pyarrow|scipy|matplotlib)$", result.stderr, re.MULTILINE)) == set()

@@ -1,0 +1,18 @@
+rule kernel_check:
+    input:
+        stamp=f"{STAMPS}/check-{{backend}}.json",
+        environment="results/environment.json",
+        build=manifest,
+    output:
+        "results/check_{backend}.parquet",
+    log:
+        "results/logs/check_{backend}.log",
+    resources:
+        gpu=1,
+    params:
+        build=build_option,
+    message:
+        "kernel check: {wildcards.backend}"
+    shell:
+        "exec python -m nsa kernel-check --backend {wildcards.backend} --stamp {input.stamp}"
+        " --environment {input.environment} {params.build} --out {output} > {log} 2>&1"

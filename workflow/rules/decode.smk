@@ -1,0 +1,18 @@
+rule decode:
+    input:
+        stamp=f"{STAMPS}/decode-{{backend}}.json",
+        environment="results/environment.json",
+        build=manifest,
+    output:
+        "results/decode/{backend}/S{S}.parquet",
+    log:
+        "results/logs/decode/{backend}/S{S}.log",
+    resources:
+        gpu=1,
+    params:
+        build=build_option,
+    message:
+        "decode: {wildcards.backend} at S = {wildcards.S}"
+    shell:
+        "exec python -m nsa decode --backend {wildcards.backend} --S {wildcards.S} --stamp {input.stamp}"
+        " --environment {input.environment} {params.build} --out {output} > {log} 2>&1"

@@ -1,0 +1,24 @@
+rule report:
+    input:
+        stamp=f"{STAMPS}/report.json",
+        environment="results/environment.json",
+        build="results/build/cuda.json" if "cuda" in cfg.backends else [],
+        cells=expand("results/decode/{backend}/S{S}.parquet", backend=cfg.backends, S=cfg.contexts),
+        decode=expand("results/decode_{backend}.parquet", backend=cfg.backends),
+        checks=expand("results/check_{backend}.parquet", backend=[b for b in cfg.backends if b != cfg.baseline]),
+    output:
+        "results/gate_report.md",
+        "results/gate_report.html",
+        "results/gate.json",
+        "results/decode.csv",
+        "results/checks.parquet",
+        directory("results/figures"),
+    log:
+        "results/logs/report.log",
+    params:
+        build=build_option,
+    message:
+        "report: both gates"
+    shell:
+        "exec python -m nsa report {input.cells} {input.decode} {input.checks} --stamp {input.stamp}"
+        " --environment {input.environment} {params.build} --out-dir results > {log} 2>&1"
