@@ -169,3 +169,20 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON record.
+
+    Raises:
+        RecordError: it is missing, no JSON, or no object.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); run `snakemake {path}` first") from error
+    except ValueError as error:
+        raise RecordError(f"{path}: is not JSON ({error}); delete it and rerun") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{path}: got a JSON {type(content).__name__}, expected an object; delete it and rerun")
+    return content

@@ -120,3 +120,15 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("in the way")
     with pytest.raises(RecordError, match=r"cannot be written \(.+\); expected a writable folder"):
         records.write_text(tmp_path / "results" / "decode.csv", "S\n")
+
+
+def test_input_records_are_refused_by_name(tmp_path: Path) -> None:
+    """Breaks if a broken environment record ends in a traceback."""
+    with pytest.raises(RecordError, match=r"absent.json: cannot be read .*snakemake"):
+        records.read_json(tmp_path / "absent.json")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(RecordError, match=r"broken.json: is not JSON .* delete it and rerun"):
+        records.read_json(tmp_path / "broken.json")
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(RecordError, match="got a JSON list, expected an object"):
+        records.read_json(tmp_path / "list.json")

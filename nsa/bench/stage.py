@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -10,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nsa import records
 from nsa.config import Flags
-from nsa.errors import ConfigError, RecordError
+from nsa.errors import ConfigError
 from nsa.kernels.machine import Machine
 from nsa.process import die_with_parent
 
@@ -53,32 +53,17 @@ def open_stage(stamp: Mapping[str, Any], environment: Path, build: Path | None) 
     """
     from nsa.bench.environment import provenance
 
-    seen = read_json(environment)
+    seen = records.read_json(environment)
     settings = stamp["settings"]
-    host = Host.of(settings["device"], Flags(**settings["flags"]), seen, None if build is None else read_json(build))
+    host = Host.of(
+        settings["device"], Flags(**settings["flags"]), seen, None if build is None else records.read_json(build)
+    )
     digests = {
         "sources": stamp["sources"]["digest"],
         "settings": stamp["settings_digest"],
         "machine": stamp["machine_digest"],
     }
     return host, {"provenance": provenance(seen), "stamp": digests}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON record.
-
-    Raises:
-        RecordError: the file is missing or is not a JSON object.
-    """
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror}); run `snakemake {path}` first") from error
-    except ValueError as error:
-        raise RecordError(f"{path}: is not JSON ({error}); delete it and rerun") from error
-    if not isinstance(content, dict):
-        raise RecordError(f"{path}: got a JSON {type(content).__name__}, expected an object; delete it and rerun")
-    return content
 
 
 def in_fresh_process(function: Callable[[Argument], Result], argument: Argument) -> Result:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nsa import records
 from nsa.errors import RecordError
@@ -124,8 +125,6 @@ def read_check(path: Path, stamps: Stamps | None = None) -> Record:
 
 def has_result(table: pa.Table) -> pa.ChunkedArray:
     """Which rows hold a correctness result; asked of Arrow, where a NaN error is a result and a null is none."""
-    import pyarrow.compute as pc
-
     return pc.or_(pc.is_valid(table["mae"]), pc.is_valid(table["fault"]))
 
 

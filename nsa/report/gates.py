@@ -1,4 +1,4 @@
-"""The two gates: is a custom selection kernel worth building, and is a kernel good enough (measurement, "The two gates")."""
+"""The two gates: is a selection kernel worth building, is one good enough to ship (measurement, "The two gates")."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nsa.config import CheckSettings, GateSettings
 from nsa.errors import RecordError
 from nsa.report.cells import Record, cell_name
 from nsa.report.checks import BLOCKING, Check
-from nsa.report.grid import ShapeFigures, shape_figures, shapes
+from nsa.report.grid import ShapeFigures, figures
 from nsa.report.stats import Estimate
 from nsa.report.summary import Row
 
@@ -153,10 +153,8 @@ def accept(backend: str, record: Record | None, check: CheckSettings, settings: 
     if record.status != "ok":
         words = status_words({"status": record.status, "reason": record.reason})
         return Accept(backend, NOT_MEASURED, f"{backend} is {words}.", (), record.mend)
-    verdicts = tuple(
-        shape_verdict(shape_figures(record, shape, settings.accept, settings.confidence), check, settings)
-        for shape in shapes(check, record.device)
-    )
+    measured = figures(record, check, settings.accept, settings.confidence)
+    verdicts = tuple(shape_verdict(shape, check, settings) for shape in measured)
     if record.device != "cuda":
         wrong = sum(verdict.correct is False for verdict in verdicts)
         right = sum(verdict.correct is True for verdict in verdicts)
@@ -182,26 +180,26 @@ def accept(backend: str, record: Record | None, check: CheckSettings, settings: 
     return Accept(backend, ACCEPT, reason, verdicts)
 
 
-def shape_verdict(figures: ShapeFigures, check: CheckSettings, settings: GateSettings) -> ShapeVerdict:
+def shape_verdict(measured: ShapeFigures, check: CheckSettings, settings: GateSettings) -> ShapeVerdict:
     """What one shape says: wrong results reject it, whatever its speed."""
-    result, speed, wanted = figures.correctness, figures.speedup, settings.accept["speedup"]
+    result, speed, wanted = measured.correctness, measured.speedup, settings.accept["speedup"]
     failures = result.failures(settings.accept) if result else []
     if failures:
-        return ShapeVerdict(figures, REJECT, ", ".join(failures), False)
+        return ShapeVerdict(measured, REJECT, ", ".join(failures), False)
     if result is None or result.seeds < check.seeds:
         seen = result.seeds if result else 0
-        return ShapeVerdict(figures, NOT_MEASURED, f"{seen} of {check.seeds} seeds were checked", None)
-    if figures.time_us is None:
-        return ShapeVerdict(figures, NOT_MEASURED, "correct, not timed", True)
+        return ShapeVerdict(measured, NOT_MEASURED, f"{seen} of {check.seeds} seeds were checked", None)
+    if measured.time_us is None:
+        return ShapeVerdict(measured, NOT_MEASURED, "correct, not timed", True)
     if speed is None:
-        excluded = f" (not correct: {', '.join(figures.excluded)})" if figures.excluded else ""
-        return ShapeVerdict(figures, NOT_MEASURED, f"no correct packed SDPA variant was timed{excluded}", True)
+        excluded = f" (not correct: {', '.join(measured.excluded)})" if measured.excluded else ""
+        return ShapeVerdict(measured, NOT_MEASURED, f"no correct packed SDPA variant was timed{excluded}", True)
     if not speed.replicated:
-        return ShapeVerdict(figures, NOT_MEASURED, f"too few replicates: one process, speedup {speed.value:.3g}", True)
-    shown = f"speedup {speed.value:.3g} [{speed.low:.3g}, {speed.high:.3g}] over {figures.winner}"
+        return ShapeVerdict(measured, NOT_MEASURED, f"too few replicates: one process, speedup {speed.value:.3g}", True)
+    shown = f"speedup {speed.value:.3g} [{speed.low:.3g}, {speed.high:.3g}] over {measured.winner}"
     if speed.low >= wanted:
-        return ShapeVerdict(figures, ACCEPT, shown, True)
-    return ShapeVerdict(figures, REJECT, f"{shown}, lower bound < {wanted:g}", True)
+        return ShapeVerdict(measured, ACCEPT, shown, True)
+    return ShapeVerdict(measured, REJECT, f"{shown}, lower bound < {wanted:g}", True)
 
 
 def percent(share: float) -> str:

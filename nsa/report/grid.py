@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 
+import numpy as np
 import pandas as pd
 
 from nsa.config import CheckSettings
 from nsa.report.cells import Record
-from nsa.report.stats import Estimate, log_interval, speedup
+from nsa.report.stats import Estimate, speedup
 
 NS_PER_US = 1e3
 VARIANT = "sdpa:"  # the packed SDPA variants that compete are recorded under this prefix
@@ -29,6 +30,9 @@ class GridShape:
 
     def __str__(self) -> str:
         return f"N={self.rows} h={self.heads_per_group} D={self.head_dim} Dv={self.value_dim} n={self.sel_count}"
+
+
+AXES = tuple(axis.name for axis in fields(GridShape))  # the columns that name a shape
 
 
 @dataclass(frozen=True)
@@ -71,16 +75,26 @@ class ShapeFigures:
 def shapes(settings: CheckSettings, device: str | None) -> list[GridShape]:
     """The grid's shapes on this device: without a GPU a few rows stand for the grid's."""
     rows: Sequence[int] = settings.rows if device == "cuda" else (settings.cpu_rows,)
-    axes = (rows, settings.heads_per_group, settings.head_dim, settings.value_dim, settings.sel_count)
-    return [GridShape(*sizes) for sizes in itertools.product(*axes)]
+    sizes = (rows if axis == "rows" else getattr(settings, axis) for axis in AXES)
+    return [GridShape(*shape) for shape in itertools.product(*sizes)]
 
 
-def shape_figures(record: Record, shape: GridShape, thresholds: Mapping[str, float], confidence: float) -> ShapeFigures:
+def figures(
+    record: Record, settings: CheckSettings, thresholds: Mapping[str, float], confidence: float
+) -> list[ShapeFigures]:
+    """What a kernel check measured on every shape of the grid, those it lacks included."""
+    by_shape = dict(iter(record.rows.groupby(list(AXES))))
+    return [
+        shape_figures(record.backend, shape, by_shape.get(astuple(shape), record.rows[:0]), thresholds, confidence)
+        for shape in shapes(settings, record.device)
+    ]
+
+
+def shape_figures(
+    backend: str, shape: GridShape, rows: pd.DataFrame, thresholds: Mapping[str, float], confidence: float
+) -> ShapeFigures:
     """The figures of one shape; packed variants compete only when they pass the same correctness thresholds."""
-    rows = record.rows
-    for axis, size in vars(shape).items():
-        rows = rows[rows[axis] == size]
-    candidate = rows[rows["backend"] == record.backend]
+    candidate = rows[rows["backend"] == backend]
     time_ns = candidate[candidate["value_ns"].notna()]
     correct, excluded = {}, []
     for name, variant in rows[rows["backend"].str.startswith(VARIANT)].groupby("backend"):
@@ -92,12 +106,12 @@ def shape_figures(record: Record, shape: GridShape, thresholds: Mapping[str, flo
             correct[str(name).removeprefix(VARIANT)] = timed
         else:
             excluded.append(str(name).removeprefix(VARIANT))
-    times = {name: typical_us(timed, confidence) for name, timed in correct.items()}
+    times = {name: typical_us(timed) for name, timed in correct.items()}
     winner = min(times, key=times.__getitem__) if times else None
     return ShapeFigures(
         shape=shape,
         correctness=worst(candidate, thresholds["error_ratio"]),
-        time_us=typical_us(time_ns, confidence) if len(time_ns) else None,
+        time_us=typical_us(time_ns) if len(time_ns) else None,
         winner=winner,
         winner_us=times[winner] if winner else None,
         speedup=speedup(correct[winner], time_ns, confidence) if winner and len(time_ns) else None,
@@ -105,9 +119,9 @@ def shape_figures(record: Record, shape: GridShape, thresholds: Mapping[str, flo
     )
 
 
-def typical_us(rows: pd.DataFrame, confidence: float) -> float:
+def typical_us(rows: pd.DataFrame) -> float:
     """The geometric mean over processes of each process's median."""
-    return log_interval(rows.groupby("process")["value_ns"].median() / NS_PER_US, confidence).value
+    return math.exp(np.log(rows.groupby("process")["value_ns"].median()).mean()) / NS_PER_US
 
 
 def worst(rows: pd.DataFrame, error_ratio: float) -> Correctness | None:

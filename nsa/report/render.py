@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nsa import records
 from nsa.config import CheckSettings, GateSettings
-from nsa.errors import RecordError
 from nsa.report import checks as checking
 from nsa.report import export, tables
 from nsa.report.cells import Cell, Record, Stamps, cell_name, read_cell, read_check
 from nsa.report.checks import Check, blocking_checks, record_checks
+from nsa.report.competition import competition
 from nsa.report.figures import decode_breakdown
 from nsa.report.gates import accept, invest, percent
 from nsa.report.noise import warning_checks
@@ -84,7 +83,7 @@ def report(
         RecordError: the environment or the build record cannot be read, or a path names no cell. Any other faulty
             record is INVALID or STALE in the report.
     """
-    about, built = read_json(environment), NO_BUILD if build is None else read_json(build)
+    about, built = records.read_json(environment), NO_BUILD if build is None else records.read_json(build)
     set_previous_aside(out_dir)
     order = {backend: place for place, backend in enumerate(settings.backends)}
     read = [read_cell(path, stamps) for path in cells]
@@ -97,6 +96,7 @@ def report(
     candidates = [backend for backend in settings.backends if backend != settings.baseline]
     accepts = [accept(backend, kernel.get(backend), settings.check, settings.gates) for backend in candidates]
 
+    packed = kernel.get(settings.baseline)
     used = [record.facts for record in [*read, *kernel.values()] if record.status not in ("stale", "invalid")]
     origin = tables.provenance(facts.get("provenance") or {} for facts in used)
     document = export.gate(
@@ -107,7 +107,7 @@ def report(
         settings.gates,
         {"environment": about, "build": built, "provenance": {key: sorted(seen) for key, seen in origin.items()}},
     )
-    decode_breakdown(rows, out_dir / FIGURE)
+    drawn = decode_breakdown(rows, out_dir / FIGURE)
     text = markdown_text(
         invest=verdict,
         accepts=accepts,
@@ -122,10 +122,11 @@ def report(
         thresholds={name: f"{value:g}" for name, value in settings.gates.accept.items()},
         confidence=percent(settings.gates.confidence),
         kernels=[(found_accept, tables.kernel_table(found_accept)) for found_accept in accepts],
+        packed=competition(packed, settings.check, settings.gates) if packed else None,
         environment=tables.facts_table(about),
         build={**built, "log": "\n".join(str(built.get("log") or "").splitlines()[-LOG_LINES:])},
         provenance=tables.provenance_table(origin),
-        config=yaml.safe_dump(dict(echo), sort_keys=False, allow_unicode=True).strip(),
+        config=yaml.safe_dump(dict(echo), sort_keys=False, allow_unicode=True, default_flow_style=None).strip(),
         commits=sorted(origin.get("git_commit", ())),
         dirty="True" in origin.get("git_dirty", ()),
         report=out_dir / "gate_report.md",
@@ -133,7 +134,7 @@ def report(
     export.write_csv(out_dir / "decode.csv", rows)
     checking.write(out_dir / "checks.parquet", found)
     export.write_gate(out_dir / "gate.json", document)
-    records.write_text(out_dir / "gate_report.html", html_text(text, out_dir / FIGURE))
+    records.write_text(out_dir / "gate_report.html", html_text(text, out_dir / FIGURE if drawn else None))
     records.write_text(out_dir / ".gate_report.md", text)  # see set_previous_aside
     records.write_text(out_dir / "gate_report.md", text)
     return document
@@ -148,23 +149,6 @@ def set_previous_aside(out_dir: Path) -> None:
     kept = out_dir / ".gate_report.md"
     if kept.exists():
         kept.replace(out_dir / "gate_report.previous.md")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON record.
-
-    Raises:
-        RecordError: it is missing, no JSON, or no object.
-    """
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror}); run `snakemake {path}` first") from error
-    except ValueError as error:
-        raise RecordError(f"{path}: is not JSON ({error}); delete it and run `snakemake {path}`") from error
-    if not isinstance(content, dict):
-        raise RecordError(f"{path}: holds a {type(content).__name__}, expected an object; delete it and rerun")
-    return content
 
 
 def run_checks(cells: Sequence[Cell], kernel: Sequence[Record], rows: Sequence[Row]) -> list[Check]:
@@ -219,12 +203,13 @@ def plain(text: str) -> str:
     return re.sub(r"<(?=[A-Za-z/!])", "&lt;", " ".join(str(text).split()).replace("|", "\\|"))
 
 
-def html_text(text: str, figure: Path) -> str:
+def html_text(text: str, figure: Path | None) -> str:
     """The same report as one HTML page that carries its figure."""
     from markdown import markdown
 
     body = markdown(text, extensions=["tables", "fenced_code", "sane_lists"])
-    data = base64.b64encode(figure.read_bytes()).decode()
-    body = body.replace(f'src="{FIGURE}"', f'src="data:image/png;base64,{data}"')
+    if figure is not None:
+        data = base64.b64encode(figure.read_bytes()).decode()
+        body = body.replace(f'src="{FIGURE}"', f'src="data:image/png;base64,{data}"')
     head = f'<meta charset="utf-8"><title>NSA decode: gate report</title><style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'

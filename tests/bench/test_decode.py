@@ -12,9 +12,9 @@ from nsa import records
 from nsa.bench import decode, replicate
 from nsa.bench.arms import ARMS
 from nsa.bench.environment import probe
-from nsa.bench.stage import Host, read_json
+from nsa.bench.stage import Host
 from nsa.config import DecodeSettings, Flags
-from nsa.errors import ConfigError, RecordError
+from nsa.errors import ConfigError
 from nsa.kernels.machine import Machine
 
 SETTINGS = DecodeSettings(iters=5, warmup=1, processes=2)
@@ -69,18 +69,6 @@ def test_the_device_is_never_substituted() -> None:
     ada = {**nowhere, "cuda": True, "device": "RTX 4090", "gpu_uuid": "GPU-1", "capability": [8, 9]}
     assert Host.of("auto", Flags(), ada, None).machine.capability == (8, 9)
     assert Host.of("cpu", Flags(), ada, None).machine.capability is None  # asked for the CPU: the GPU is not there
-
-
-def test_input_records_are_refused_by_name(tmp_path: Path) -> None:
-    """Breaks if a broken environment record ends in a traceback."""
-    with pytest.raises(RecordError, match=r"absent.json: cannot be read .*snakemake"):
-        read_json(tmp_path / "absent.json")
-    (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(RecordError, match=r"broken.json: is not JSON .* delete it and rerun"):
-        read_json(tmp_path / "broken.json")
-    (tmp_path / "list.json").write_text("[]")
-    with pytest.raises(RecordError, match="got a JSON list, expected an object"):
-        read_json(tmp_path / "list.json")
 
 
 @pytest.mark.gpu

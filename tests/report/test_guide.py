@@ -10,7 +10,7 @@ from rich.console import Console
 
 from nsa.config import GateSettings
 from nsa.errors import RecordError
-from nsa.report.guide import decode_table, summarize
+from nsa.report.guide import DECODE_HEADER, decode_table_row, summarize
 from nsa.report.summary import collect
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ GATES = GateSettings()
 
 def printed(renderable: Any) -> list[str]:
     out = StringIO()
-    Console(file=out, width=100).print(renderable)
+    Console(file=out, width=160).print(renderable)
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -40,10 +40,12 @@ def test_summarize_gives_shares_reads_and_what_they_mean(tmp_path: Path) -> None
     assert lines[0].split() == ["S", "total", "cmp%", "sel%", "win%", "reads"]
     assert lines[1].split() == ["128", "2.0000", "25.0", "30.0", "20.0", "704/704"]
     assert lines[5:] == [
-        "S = 128: sel is 30.0% of the step, at least 30%: a selection kernel can pay.",
-        "S = 256: sel is 25.0% of the step, between 25% and 30%: borderline.",
-        "S = 512: sel is 24.0% of the step, below 25%: other parts dominate. READS DIFFER: 960/959; report it",
-        "(causality or schedule).",
+        "S = 128: sel is 30.0 % of the step, at least 30 %: a selection kernel can pay.",
+        "S = 256: sel is 25.0 % of the step, between 25 % and 30 %: borderline.",
+        (
+            "S = 512: sel is 24.0 % of the step, below 25 %: other parts dominate. READS DIFFER: 960/959; report it "
+            "(causality or schedule)."
+        ),
     ]
 
 
@@ -56,6 +58,15 @@ def test_summarize_reads_the_reports_csv_and_a_summary_alike(lab: Lab) -> None:
     assert printed(summarize(lab.root / "decode_sdpa.parquet", GATES)) == from_csv
     assert from_csv[1].split()[:2] == ["sdpa", "128"]
     assert from_csv[-1] == "sdpa S = 2048: oom, sdpa is not here."
+
+
+def test_recorded_shares_are_shown_as_the_gate_saw_them(tmp_path: Path) -> None:
+    """Two figures for one share, in the summary and in the report, would both be doubted."""
+    content = HEADER.replace("\n", ",backend,sel_pct\n") + "128,2.0,0.5,0.6,0.4,704,704,,31.5\n"
+    lines = summary_of(tmp_path / "decode.csv", content)
+    assert lines[1].split() == ["-", "128", "2.0000", "25.0", "31.5", "20.0", "704/704"]
+    with pytest.raises(RecordError, match="row 1, column sel_pct: got 'x'"):
+        summary_of(tmp_path / "decode.csv", content.replace("31.5", "x"))
 
 
 def test_summarize_says_that_a_cpu_decides_nothing(tmp_path: Path) -> None:
@@ -76,6 +87,8 @@ def test_summarize_says_that_a_cpu_decides_nothing(tmp_path: Path) -> None:
         (HEADER + "128,1,inf,1,1,1,1\n", "row 1, column ms_cmp: got 'inf', expected a finite number"),
         (HEADER + "128,1,1,1,1,,1\n", "row 1, column reads_actual: got nan"),
         (HEADER + ",1,1,1,1,1,1\n", "row 1, column S: got nan"),
+        (HEADER + "128.5,1,1,1,1,1,1\n", "row 1, column S: got '128.5', expected a whole number above 0"),
+        (HEADER + "128,1,1,1,1,1,1,1\n", "more values than its header has columns"),
         (HEADER + "1,2\n1,2,3,4,5,6,7,8,9\n", "is no CSV"),
     ],
 )
@@ -111,13 +124,10 @@ def test_a_check_record_is_no_decode_table(lab: Lab) -> None:
 
 
 def test_decode_table_is_the_guides_console_table() -> None:
-    """The guide promises these columns on the console."""
+    """The guide promises these columns on the console; a cell that did not run shows why in place of its time."""
     times = {"ms_total": 1.23, "ms_cmp": 0.41, "ms_sel": 0.55, "ms_win": 0.27}
-    rows = [
-        {"S": 128, **times, "reads_actual": 704.0, "reads_expected": 704.0},
-        {"S": 256, **dict.fromkeys(times), "reads_actual": None, "reads_expected": None, "status": "oom"},
-    ]
-    lines = printed(decode_table(rows))
-    assert lines[0].split() == ["Context", "Total(ms)", "cmp(ms)", "sel(ms)", "win(ms)", "Reads"]
-    assert lines[1].split() == ["128", "1.2300", "0.4100", "0.5500", "0.2700", "704/704"]
-    assert lines[2].split() == ["256", "oom", "-", "-", "-", "-"]
+    ran = {"S": 128, **times, "reads_actual": 704.0, "reads_expected": 704.0}
+    assert DECODE_HEADER == ("Context", "Total(ms)", "cmp(ms)", "sel(ms)", "win(ms)", "Reads")
+    assert decode_table_row(ran) == ("128", "1.2300", "0.4100", "0.5500", "0.2700", "704/704")
+    failed = {"S": 256, **dict.fromkeys(times), "reads_actual": None, "reads_expected": None, "status": "oom"}
+    assert decode_table_row(failed) == ("256", "oom", "-", "-", "-", "-")

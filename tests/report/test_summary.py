@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from tests.report.conftest import Lab
 
 FIXED, CMP, ROUTE, SEL, WIN = 0.030, 0.010, 0.006, 0.040, 0.012  # ms, as the lab draws them
+OVERLAP = -0.002  # what selection saves when all parts run
 EMISSION = 0.002 / 16  # what emitting takes more, weighted by how often it happens
-TOTAL = FIXED + CMP + ROUTE + SEL + WIN + EMISSION
+TOTAL = FIXED + CMP + ROUTE + SEL + WIN + OVERLAP + EMISSION
 
 
 def test_columns_are_the_definitions_of_measurement(lab: Lab) -> None:
@@ -29,10 +30,10 @@ def test_columns_are_the_definitions_of_measurement(lab: Lab) -> None:
         "ms_fixed": FIXED + EMISSION,  # every arm pays the emission
         **{f"ms_{part}": ms for part, ms in parts.items()},
         "ms_route": ROUTE,
-        "ms_sel_loo": SEL,
-        "ms_interaction": 0,
+        "ms_sel_loo": SEL + OVERLAP,
+        "ms_interaction": OVERLAP,
         **{f"{part}_pct": 100 * ms / TOTAL for part, ms in parts.items()},
-        "sel_loo_pct": 100 * SEL / TOTAL,
+        "sel_loo_pct": 100 * (SEL + OVERLAP) / TOTAL,
         "aa_ratio": 1,
         "ms_total_warm": 0.9 * TOTAL,
         "ms_eager": 1.5 * TOTAL,
