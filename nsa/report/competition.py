@@ -20,7 +20,7 @@ def competition(record: Record, check: CheckSettings, gates: GateSettings) -> Ta
     lines = []
     for shape in shapes(check, record.device) if names else []:
         line = [str(size) for size in astuple(shape)]
-        here = packed[(packed[list(AXES)] == astuple(shape)).all(axis=1)]
+        here = packed[(packed[list(AXES)] == list(astuple(shape))).all(axis=1)]
         for name in names:
             rows = here[here["backend"] == name]
             timed = rows[rows["value_ns"].notna()]

@@ -16,7 +16,17 @@ TINY = {
     "device": "cpu",
     "build": {"cuda": "skip"},
     "decode": {"iters": 3, "warmup": 1, "processes": 1},
-    "check": {"cpu_rows": 4, "seeds": 1, "iters": 1, "processes": 1, "context": 512},
+    "check": {
+        "heads_per_group": [4],
+        "head_dim": [64],
+        "value_dim": [64],
+        "sel_count": [8],
+        "context": 512,
+        "seeds": 1,
+        "iters": 1,
+        "processes": 1,
+        "cpu_rows": 4,
+    },
 }
 
 
