@@ -25,6 +25,7 @@ lint: $(INSTALLED) ## check style, types and import directions
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/snakefmt --check Snakefile workflow
+	@$(BIN)/snakemake --lint
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 

@@ -38,10 +38,12 @@ class Call(NamedTuple):
 
 
 def grid(settings: CheckSettings, device: str) -> list[CheckShape]:
-    """Every shape of the acceptance grid; a CPU checks correctness only, on cpu_rows rows."""
-    rows = settings.rows if device == "cuda" else (settings.cpu_rows,)
+    """Every shape of the acceptance grid; a CPU checks correctness only, on cpu_rows rows at cpu_context."""
+    on_cuda = device == "cuda"
+    rows = settings.rows if on_cuda else (settings.cpu_rows,)
+    context = settings.context if on_cuda else settings.cpu_context
     axes = product(rows, settings.heads_per_group, settings.head_dim, settings.value_dim, settings.sel_count)
-    fixed = (settings.sel_block, settings.context, settings.groups, settings.dtype[device])
+    fixed = (settings.sel_block, context, settings.groups, settings.dtype[device])
     return [CheckShape(*sizes, *fixed) for sizes in axes]
 
 

@@ -102,7 +102,7 @@ def test_the_worst_row_shows_what_the_mean_hides() -> None:
 def test_a_contest_judges_the_backend_and_every_packed_variant() -> None:
     """Breaks if a variant does not compete, or a shape or a seed is skipped."""
     settings = CheckSettings(
-        heads_per_group=(2,), head_dim=(32,), value_dim=(32, 64), sel_count=(4,), context=300, seeds=2, cpu_rows=8
+        heads_per_group=(2,), head_dim=(32,), value_dim=(32, 64), sel_count=(4,), cpu_context=300, seeds=2, cpu_rows=8
     )
     rows, trouble = contest(Job("sdpa", settings, Host("cpu", "a CPU", None, Machine(None), Flags()), 0))
     assert trouble is None

@@ -21,7 +21,7 @@ TINY = {
         "head_dim": [64],
         "value_dim": [64],
         "sel_count": [8],
-        "context": 512,
+        "cpu_context": 512,
         "seeds": 1,
         "iters": 1,
         "processes": 1,

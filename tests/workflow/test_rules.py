@@ -8,14 +8,11 @@ import pytest
 import yaml
 from pipeline import Project
 
-# The rules run in Snakemake's own environment, whose versions constraints.txt holds: see shell.prefix.
-NOT_MEANT = {"Specify a conda environment or container for each rule."}
-
 
 def test_snakemake_finds_nothing_to_improve(finished: Project) -> None:
     """Without it, the rules could drift from Snakemake's own good practice."""
     result = finished.snakemake("--lint")
-    assert set(re.findall(r"^    \* (.+):$", result.stderr, re.MULTILINE)) == NOT_MEANT
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_rule_is_replaced_by_its_command(finished: Project) -> None:

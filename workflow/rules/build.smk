@@ -5,6 +5,8 @@ rule build:
         "results/build/cuda.json",
     log:
         "results/logs/build.log",
+    conda:
+        "../envs/nsa.yaml"
     message:
         "build: the CUDA extension"
     shell:

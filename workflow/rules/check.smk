@@ -7,6 +7,8 @@ rule kernel_check:
         "results/check_{backend}.parquet",
     log:
         "results/logs/check_{backend}.log",
+    conda:
+        "../envs/nsa.yaml"
     resources:
         gpu=1,
     params:

@@ -6,6 +6,8 @@ rule collect:
         "results/decode_{backend}.parquet",
     log:
         "results/logs/collect_{backend}.log",
+    conda:
+        "../envs/nsa.yaml"
     message:
         "collect: {wildcards.backend}"
     shell:

@@ -7,6 +7,8 @@ rule decode:
         "results/decode/{backend}/S{S}.parquet",
     log:
         "results/logs/decode/{backend}/S{S}.log",
+    conda:
+        "../envs/nsa.yaml"
     resources:
         gpu=1,
     params:

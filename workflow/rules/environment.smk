@@ -5,6 +5,8 @@ rule environment:
         "results/environment.json",
     log:
         "results/logs/environment.log",
+    conda:
+        "../envs/nsa.yaml"
     message:
         "environment: which hardware and software this is"
     shell:

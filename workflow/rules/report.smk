@@ -15,6 +15,8 @@ rule report:
         directory("results/figures"),
     log:
         "results/logs/report.log",
+    conda:
+        "../envs/nsa.yaml"
     params:
         build=build_option,
     message:
