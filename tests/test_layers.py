@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("importlinter", reason="import-linter is not installed")
 
-from importlinter.api import read_configuration  # noqa: E402
-from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports  # noqa: E402
+from importlinter.api import read_configuration
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 

@@ -24,9 +24,10 @@ class KVCache:
     """
 
     def __init__(self, shape: NsaShape, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.shape, self.batch, self.capacity, self.dtype, self.device = shape, batch, capacity, dtype, device
+        self.shape, self.batch, self.capacity, self.dtype = shape, batch, capacity, dtype
         G, D, Dv = shape.groups, shape.head_dim, shape.value_dim
         self.k = torch.zeros(3, batch, G, capacity, D, dtype=dtype, device=device)
+        self.device = self.k.device  # with its index: "cuda" is not equal to "cuda:0"
         self.v = torch.zeros(3, batch, G, capacity, Dv, dtype=dtype, device=device)
         capacity_cmp = max(shape.num_compressed(capacity), 1)
         self.k_cmp = torch.zeros(batch, G, capacity_cmp, D, dtype=dtype, device=device)
