@@ -9,7 +9,7 @@ from nsa.attention.layer import NsaAttention, Step
 from nsa.attention.prefill import fill
 from nsa.bench.arms import ARMS, emission
 from nsa.bench.launches import launched
-from nsa.bench.reads import count
+from nsa.bench.reads import selected_by_kernel, visible
 from nsa.config import DecodeSettings
 from nsa.kernels.contract import SelectAttention
 
@@ -52,7 +52,18 @@ class Cell:
             assert full.block_indices is not None
             self.frozen[emits] = full.block_indices.clone()
             if step == S:
-                self.reads = count(full, self.cache.seq_lens, shape.sel_block)
+                self.reads = self._count(full)
+
+    def _count(self, full: Step) -> dict[str, float]:
+        """KV tokens that a full step touches per (sequence, group), averaged over both."""
+        shape, cache = self.settings.model, self.cache
+        assert full.block_indices is not None
+        sizes = (shape.heads_per_group, shape.head_dim, shape.value_dim)
+        selected = selected_by_kernel(
+            self.select, full.block_indices, cache.seq_lens, shape.sel_block, cache.capacity, sizes, self.x
+        )
+        tokens = {"cmp": visible(full.cmp), "sel": selected.mean().item(), "win": visible(full.win)}
+        return {**tokens, "actual": sum(tokens.values())}
 
     def rewind(self, emits: bool) -> None:
         """Return the device's lengths to the state before the step: before a replay, without waiting for the device."""

@@ -2,71 +2,118 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import torch
 
-from nsa.bench.accuracy import fault, mean_absolute_error, oracle, run_poisoned, worst_row_error
-from nsa.bench.cases import Call, CheckShape, full_case, grid, ragged_case
+from nsa.bench.accuracy import mean_absolute_error, oracle, run_poisoned, worst_row_error
+from nsa.bench.cases import Call, CheckShape, grid, ragged_case
+from nsa.bench.nvml import Sampler
+from nsa.bench.probes import follows_its_inputs, reads_what_it_is_given, repeats, stands_in
+from nsa.bench.race import race
 from nsa.bench.stage import Host
-from nsa.bench.timing import CudaTimer
 from nsa.config import CheckSettings
+from nsa.errors import InputError
 from nsa.kernels import registry
-from nsa.kernels.contract import SelectAttention
+from nsa.kernels.contract import Backend, SelectAttention
 
 BASELINE = "sdpa"
-BLOCKS = 5  # randomised blocks that the repetitions are spread over
-TIMED_SEED = 1000  # inputs that are timed, one draw a process, are none of those checked before
+SEEDS = 1000  # draws that one seed of the check keeps for itself
+PACKED = f"{BASELINE}:gather"  # the packed SDPA that errors are compared with: it takes every shape and stride
 
 Kernels = Mapping[str, SelectAttention]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one replicate checks."""
+    """What one replicate checks; `seed` moves every random draw, so that the check itself can be repeated."""
 
     backend: str
     settings: CheckSettings
     host: Host
     process: int
+    seed: int = 0
 
 
-def contest(job: Job) -> tuple[list[dict[str, Any]], str | None]:
-    """Rows of records.CHECK_REPETITIONS for the whole grid, or why the GPU's memory was not enough."""
-    device = torch.device(job.host.device)
-    if device.type == "cpu":
-        torch.set_num_threads(1)  # waiting threads spin, and small kernels gain nothing from them
-    kernels = contestants(job)
-    rows: list[dict[str, Any]] = []
-    try:
-        for shape in grid(job.settings, device.type):
-            if job.process == 0:
-                for seed in range(job.settings.seeds):
-                    rows += _correctness(kernels, shape, seed, ragged_case(shape, seed, device))
-            if device.type == "cuda":
-                rows += _race(kernels, shape, job, device)
-            print(f"check {job.backend}: process {job.process + 1}: {shape}", flush=True)
-    except torch.cuda.OutOfMemoryError as error:
-        return [], str(error).splitlines()[0]
-    return [{**row, "process": job.process} for row in rows], None
+@dataclass(frozen=True)
+class Found:
+    """Rows of records.CHECK_REPETITIONS, variants left out with their reasons, and why memory was not enough."""
+
+    rows: list[dict[str, Any]]
+    left_out: dict[str, str]
+    other_processes: list[int]
+    trouble: str | None = None
 
 
-def contestants(job: Job) -> dict[str, SelectAttention]:
-    """The backend under its name, and every packed SDPA variant as sdpa:<variant>."""
+def contest(job: Job) -> Found:
+    """Check the job's backend on the whole grid against every packed SDPA variant."""
     backend = registry.load(job.backend, job.host.machine, job.host.flags)
     packed = registry.load(BASELINE, job.host.machine, job.host.flags)
     rivals = {f"{BASELINE}:{name}": variant for name, variant in packed.variants.items()}
-    return {backend.name: backend.select_attention, **rivals}
+    return check_kernel(backend, rivals, job)
 
 
-def _correctness(kernels: Kernels, shape: CheckShape, seed: int, call: Call) -> list[dict[str, Any]]:
-    """One row a kernel: its faults and errors on fresh inputs, its output memory poisoned before."""
-    outputs = {name: run_poisoned(kernel, call) for name, kernel in kernels.items()}
-    return _judge(outputs, shape, seed, call)
+def check_kernel(backend: Backend, rivals: Kernels, job: Job) -> Found:
+    """Check one backend's kernel: correctness on ragged inputs, behaviour, and the timed invocations."""
+    name, kernel = backend.name, backend.select_attention
+    device = torch.device(job.host.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # waiting threads spin, and small kernels gain nothing from them
+    rows: list[dict[str, Any]] = []
+    left_out: dict[str, str] = {}
+    others: set[int] = set()
+    try:
+        with Sampler(job.host.device_uuid) as sampler:
+            for place, shape in enumerate(grid(job.settings, device.type)):
+                able = _able({name: kernel, **rivals}, shape, device, left_out)
+                if name not in able:
+                    rows.append({**asdict(shape), "backend": name, "seed": 0, "fault": f"refused: {left_out[name]}"})
+                    continue
+                if job.process == 0:
+                    judged = [row for seed in range(job.settings.seeds) for row in _correctness(able, shape, seed, job)]
+                    call = ragged_case(shape, SEEDS * job.seed + SEEDS // 2, device)
+                    judged[0]["fault"] = judged[0]["fault"] or _behaviour(backend, able, call, thorough=place == 0)
+                    rows += judged
+                if device.type == "cuda" or job.process == 0:
+                    timed, call, outputs = race(able, shape, job.settings.iters, job.seed, job.process, device)
+                    rows += timed + _judge(outputs, shape, job.settings.seeds + job.process, call)
+                others.update(sampler.other_processes())
+                print(f"check {name}: process {job.process + 1}: {shape}", flush=True)
+    except torch.cuda.OutOfMemoryError as error:
+        return Found([], left_out, sorted(others), str(error).splitlines()[0])
+    return Found([{**row, "process": job.process} for row in rows], left_out, sorted(others))
+
+
+def _able(kernels: Kernels, shape: CheckShape, device: torch.device, left_out: dict[str, str]) -> Kernels:
+    """The kernels that take this shape; the others are left out, with their reason."""
+    call, able = ragged_case(shape, 0, device), {}
+    for name, kernel in kernels.items():
+        try:
+            kernel(*call)
+        except InputError as error:
+            left_out.setdefault(name, str(error))
+        else:
+            able[name] = kernel
+    return able
+
+
+def _correctness(kernels: Kernels, shape: CheckShape, seed: int, job: Job) -> list[dict[str, Any]]:
+    """One row a kernel: its faults and errors on fresh ragged inputs, its output memory poisoned before."""
+    call = ragged_case(shape, SEEDS * job.seed + seed, torch.device(job.host.device))
+    return _judge({name: run_poisoned(kernel, call) for name, kernel in kernels.items()}, shape, seed, call)
+
+
+def _behaviour(backend: Backend, kernels: Kernels, call: Call, thorough: bool) -> str | None:
+    """The first fault in how the kernel behaves; the probes that no shape changes are made once (thorough)."""
+    name, kernel = backend.name, backend.select_attention
+    found = repeats(kernel, call)
+    if found is None and thorough and not backend.packs:
+        found = stands_in(name, kernels, call)
+    if found is None and thorough:
+        found = reads_what_it_is_given(kernel, call)
+    return found or follows_its_inputs(kernel, call)
 
 
 def _judge(
@@ -74,7 +121,7 @@ def _judge(
 ) -> list[dict[str, Any]]:
     """Compare each output with packed SDPA in the same dtype and with the float64 oracle."""
     exact = oracle(call)
-    packed = outputs[f"{BASELINE}:gather"][0]
+    packed = outputs[PACKED][0]
     packed_error = worst_row_error(packed, exact)
     rows = []
     for name, (output, found) in outputs.items():
@@ -83,25 +130,3 @@ def _judge(
             row |= {"mae": mean_absolute_error(output, packed), "oracle_error": worst_row_error(output, exact)}
         rows.append(row)
     return rows
-
-
-def _race(kernels: Kernels, shape: CheckShape, job: Job, device: torch.device) -> list[dict[str, Any]]:
-    """Time every kernel's captured graph, cold, in randomised blocks; then judge what the timed replays wrote."""
-    seed = TIMED_SEED + job.process
-    call, timer = full_case(shape, seed, device), CudaTimer(device)
-    order = random.Random(f"{seed}/{shape}")
-    captured = {  # in random order: see replicate
-        name: timer.capture(lambda: None, partial(kernels[name], *call), warmup=3)
-        for name in order.sample(list(kernels), len(kernels))
-    }
-    for graph in captured.values():
-        graph.output.fill_(torch.nan)
-    rows: list[dict[str, Any]] = []
-    blocks = min(BLOCKS, job.settings.iters)
-    for block in range(blocks):
-        repetitions = job.settings.iters // blocks + (block < job.settings.iters % blocks)
-        for place, name in enumerate(order.sample(list(captured), len(captured))):
-            for value in timer.time(lambda: None, captured[name].graph.replay, True, repetitions):
-                rows.append({**asdict(shape), "backend": name, "order": place, "value_ns": value})
-    outputs = {name: (graph.output, fault(graph.output, call)) for name, graph in captured.items()}
-    return rows + _judge(outputs, shape, seed, call)

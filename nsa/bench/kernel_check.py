@@ -40,12 +40,17 @@ def check(
     from nsa.bench.contest import Job, contest  # torch: imported only where something runs
 
     rows: list[dict[str, Any]] = []
+    left_out: dict[str, str] = {}
+    others: set[int] = set()
     with gpu_lock(host.device_uuid, say):
         for process in range(settings.processes if host.device == "cuda" else 1):
-            found, trouble = in_fresh_process(contest, Job(backend, settings, host, process))
-            if trouble is not None:
+            found = in_fresh_process(contest, Job(backend, settings, host, process))
+            if found.trouble is not None:
                 mend = "use a GPU with more memory, or lower check.rows or check.context"
-                return [], {**facts, "status": "oom", "reason": trouble, "mend": mend}
-            rows += found
-            say(f"check {backend}: process {process + 1} done, {len(found)} rows")
+                return [], {**facts, "status": "oom", "reason": found.trouble, "mend": mend}
+            rows += found.rows
+            left_out |= found.left_out
+            others.update(found.other_processes)
+            say(f"check {backend}: process {process + 1} done, {len(found.rows)} rows")
+    facts |= {"left_out": left_out, "other_processes": sorted(others)}
     return rows, {**facts, "status": "ok", "reason": None, "mend": None}

@@ -1,26 +1,13 @@
-"""Reads counted from what a step was given: key tensors, masks, index tensor and lengths; never from the formula."""
+"""Reads counted from what a step was given, and from what reaches a kernel's output; never from the formula."""
 
 from __future__ import annotations
 
 import torch
 
-from nsa.attention.layer import Keys, Step
+from nsa.attention.layer import Keys
+from nsa.kernels.contract import SelectAttention
 
-
-def count(step: Step, seq_lens: torch.Tensor, sel_block: int) -> dict[str, float]:
-    """KV tokens touched per (sequence, group), averaged over both: {"cmp", "sel", "win", "actual"}.
-
-    Args:
-        step: a full step's result.
-        seq_lens: [B] int32, the lengths that the kernels were given.
-        sel_block: l', tokens in a selection block.
-    """
-    tokens = {"cmp": visible(step.cmp), "sel": 0.0, "win": visible(step.win)}
-    if step.block_indices is not None:
-        start = step.block_indices * sel_block  # [B, G, n]
-        held = (seq_lens[:, None, None] - start).clamp(0, sel_block)  # tokens of the block that exist
-        tokens["sel"] = torch.where(step.block_indices >= 0, held, 0).sum(-1).double().mean().item()
-    return {**tokens, "actual": sum(tokens.values())}
+FOREIGN = 1024.0  # the value of tokens that must not be read: it shows even in one weight of a thousand
 
 
 def visible(keys: Keys | None) -> float:
@@ -32,3 +19,66 @@ def visible(keys: Keys | None) -> float:
         return float(M)
     seen = keys.mask.any(-2)  # [B or 1, G or 1, M]
     return seen.expand(B, G, M).sum(-1).double().mean().item()
+
+
+def selected_by_tensors(block_indices: torch.Tensor, seq_lens: torch.Tensor, block_size: int) -> torch.Tensor:
+    """Tokens that the index tensor and the lengths name: [B, G, n], [B] -> [B, G] float64."""
+    held = (seq_lens[:, None, None] - block_indices * block_size).clamp(0, block_size)  # of each block
+    return torch.where(block_indices >= 0, held, 0).sum(-1).double()
+
+
+def selected_by_kernel(
+    kernel: SelectAttention,
+    block_indices: torch.Tensor,
+    seq_lens: torch.Tensor,
+    block_size: int,
+    capacity: int,
+    sizes: tuple[int, int, int],
+    like: torch.Tensor,
+) -> torch.Tensor:
+    """Tokens that reach the kernel's output, counted one by one: [B, G] float64.
+
+    All keys are zero, so every token that is read weighs 1/T. In one call only the tokens that must not be read carry a
+    value, and show if they are; in the others each selected token carries a 1 in a value dimension of its own, Dv
+    tokens a call, and shows as often as it was read. No kernel reports a count: it is read off what the kernel returns.
+
+    Args:
+        kernel: the kernel under test.
+        block_indices, seq_lens, block_size: as the contract has them, [B, G, n] int32, [B] int32.
+        capacity: S_max of the caches.
+        sizes: h, D, Dv.
+        like: a tensor of the dtype and device to use.
+    """
+    B, G, n = block_indices.shape
+    h, D, Dv = sizes
+    counted = torch.zeros(B, G, dtype=torch.float64, device=like.device)
+    for b in range(B):  # one sequence at a time: a batch's caches would not fit twice
+        token = block_indices[b][..., None] * block_size + torch.arange(block_size, device=like.device)
+        token = token.flatten(1).long()  # [G, n*l']
+        exists = (token >= 0) & (block_indices[b] >= 0).repeat_interleave(block_size, -1) & (token < seq_lens[b])
+        group, place = exists.nonzero(as_tuple=True)
+        where = token[group, place]
+        q, k = like.new_ones(1, G, h, D), like.new_zeros(1, G, capacity, D)
+
+        def first_head(v: torch.Tensor, b: int = b, q: torch.Tensor = q, k: torch.Tensor = k) -> torch.Tensor:
+            return kernel(q, k, v, block_indices[b : b + 1], seq_lens[b : b + 1], block_size)[0, :, 0].double()
+
+        v = like.new_full((1, G, capacity, Dv), FOREIGN)
+        v[0, group, where] = 0
+        foreign = first_head(v)[:, 0]  # [G]
+        weights = []
+        for start in range(0, n * block_size, Dv):
+            now = (place >= start) & (place < start + Dv)
+            v = like.new_zeros(1, G, capacity, Dv)
+            v[0, group[now], where[now], place[now] - start] = 1
+            weights.append(first_head(v))
+        counted[b] = _count(torch.cat(weights, -1), foreign, exists.sum(-1))
+    return counted
+
+
+def _count(weights: torch.Tensor, foreign: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
+    """Tokens behind the weights [G, at least n*l'] of the named tokens and the sum [G] over foreign ones."""
+    single = weights.where(weights > 0, torch.inf).min(-1, keepdim=True).values
+    own = torch.where(weights > 0, (weights / single).round(), 0).sum(-1)
+    strangers = (foreign * named / (FOREIGN - foreign)).round()
+    return own + torch.where(foreign > 0, strangers.clamp(min=1), 0)

@@ -13,6 +13,7 @@ import torch
 from nsa.bench.arms import ARMS, EMPTY
 from nsa.bench.cell import Cell
 from nsa.bench.nvml import Sampler
+from nsa.bench.routing_check import routing_fault
 from nsa.bench.stage import Host
 from nsa.bench.timing import CudaTimer, copy_bandwidth, wall
 from nsa.config import DecodeSettings
@@ -77,6 +78,7 @@ def _measure(cell: Cell, job: Job, resolved: str) -> Replicate:
         "bytes_weights": cell.bytes_weights,
         "emit_weight": cell.emit_weight,
         "outputs_finite": cell.finite_when_poisoned(),
+        "routing_fault": routing_fault(cell.device),
     }
     if job.process == 0:
         facts["launches"] = {name: cell.launches(name) for name in ARMS}
@@ -87,14 +89,20 @@ def _measure(cell: Cell, job: Job, resolved: str) -> Replicate:
         timed, outputs = list(_on_cpu(cell)), []
     for output in outputs:
         output.fill_(torch.nan)  # what is checked below was written by the timed replays
-    rows = _interleave(timed, job, resolved, order)
+    rows, facts["other_processes"] = _interleave(timed, job, resolved, order)
     facts["outputs_finite"] &= all(bool(output.isfinite().all()) for output in outputs)
     return Replicate(rows, facts)
 
 
-def _interleave(timed: list[Timed], job: Job, resolved: str, order: random.Random) -> list[dict[str, Any]]:
-    """Time everything in randomised blocks, so that drift falls on all arms alike; no sample is dropped."""
+def _interleave(
+    timed: list[Timed], job: Job, resolved: str, order: random.Random
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """Time everything in randomised blocks, so that drift falls on all arms alike; no sample is dropped.
+
+    Returns the rows, and the processes that were on the GPU beside this one.
+    """
     rows: list[dict[str, Any]] = []
+    others: set[int] = set()
     iters, blocks = job.settings.iters, min(BLOCKS, job.settings.iters)
     with Sampler(job.host.device_uuid) as sampler:
         for block in range(blocks):
@@ -116,10 +124,11 @@ def _interleave(timed: list[Timed], job: Job, resolved: str, order: random.Rando
                     }
                     for value in values
                 ]
+            others.update(sampler.other_processes())
             state = sampler.sample()
             for row in rows[-len(timed) * repetitions :]:
                 row.update(state)
-    return rows
+    return rows, sorted(others)
 
 
 def _on_cpu(cell: Cell) -> Iterator[Timed]:

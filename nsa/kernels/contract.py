@@ -5,7 +5,8 @@ Source: NSA (arXiv 2502.11089) section 3.3.2, decode with one query token per se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -39,11 +40,20 @@ class SelectAttention(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """A backend that can run here: its name and its kernel; `variants` are other correct ways to compute the same."""
+    """A backend that can run here.
+
+    Attributes:
+        name: as the registry has it.
+        select_attention: its kernel.
+        variants: other correct ways to compute the same, which compete in the kernel check.
+        packs: whether it packs blocks for a library's attention, as packed SDPA does; any other backend that launches
+            what packed SDPA launches is packed SDPA under another name.
+    """
 
     name: str
     select_attention: SelectAttention
-    variants: dict[str, SelectAttention]
+    variants: Mapping[str, SelectAttention] = field(default_factory=dict)
+    packs: bool = False
 
 
 def check_inputs(

@@ -6,10 +6,10 @@ import pytest
 import torch
 from strategies import CPU
 
-from nsa.attention.layer import Keys, Step
+from nsa.attention.layer import Keys
 from nsa.bench.arms import ARMS, emission
 from nsa.bench.cell import Cell
-from nsa.bench.reads import count
+from nsa.bench.reads import selected_by_kernel, selected_by_tensors, visible
 from nsa.config import DecodeSettings
 from nsa.kernels.sdpa.packed import gather
 from nsa.shapes import NsaShape
@@ -41,16 +41,44 @@ def test_counted_reads_equal_the_closed_form(batch: int, S: int) -> None:
     assert cell.bytes_read == NsaShape().reads_expected(S) * batch * 2 * (32 + 32) * 4
 
 
-def test_reads_are_counted_and_not_computed() -> None:
-    """Breaks if the count would come out right although a kernel was given the wrong tokens."""
-    blocks = torch.tensor([[[0, 2, -1], [1, 2, -1]]], dtype=torch.int32)  # [B=1, G=2, n=3]
+def test_visible_keys_are_counted_from_the_mask() -> None:
+    """Breaks if tokens that a mask hides are counted, or tokens that it shows are not."""
     mask = torch.ones(1, 1, 4, 7, dtype=torch.bool)
     mask[..., :2] = False
-    step = Step(torch.zeros(1, 8), blocks, Keys(torch.zeros(1, 2, 5, 4), None), Keys(torch.zeros(1, 2, 7, 4), mask))
-    counted = count(step, torch.tensor([35], dtype=torch.int32), 16)
-    assert counted == {"cmp": 5, "sel": 16 + 3, "win": 5, "actual": 29}
-    longer = step._replace(win=Keys(torch.zeros(1, 2, 9, 4), None))  # two tokens too many
-    assert count(longer, torch.tensor([35], dtype=torch.int32), 16)["actual"] == 33
+    assert visible(Keys(torch.zeros(1, 2, 5, 4), None)) == 5
+    assert visible(Keys(torch.zeros(1, 2, 7, 4), mask)) == 5
+    assert visible(None) == 0
+
+
+BLOCKS = torch.tensor([[[0, 2, -1], [1, 2, 3]], [[0, 1, -1], [-1, -1, -1]]], dtype=torch.int32)  # [B=2, G=2, n=3]
+LENGTHS = torch.tensor([55, 20], dtype=torch.int32)
+HELD = [[32, 16 + 16 + 7], [16 + 4, 0]]
+
+
+def counted(kernel, dtype: torch.dtype) -> list[list[float]]:
+    """What the probe counts on the case above: l' = 16, a capacity of 64."""
+    return selected_by_kernel(kernel, BLOCKS, LENGTHS, 16, 64, (4, 32, 32), torch.zeros(1, dtype=dtype)).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_reads_are_counted_from_what_reaches_the_output(dtype: torch.dtype) -> None:
+    """Breaks if the count would come out right although a kernel reads fewer, more or other tokens."""
+    assert selected_by_tensors(BLOCKS, LENGTHS, 16).tolist() == HELD
+    assert counted(gather, dtype) == HELD
+
+    def fewer(q, k, v, blocks, lens, size):  # drops the newest token
+        return gather(q, k, v, blocks, lens - 1, size)
+
+    def half(q, k, v, blocks, lens, size):  # every block's second half is lost
+        return gather(q, k, v, torch.where(blocks >= 0, 2 * blocks, -1), lens, size // 2)
+
+    def more(q, k, v, blocks, lens, size):  # one block too many
+        extra = torch.where((blocks == -1) & (blocks.roll(1, -1) == 2), 1, blocks)
+        return gather(q, k, v, extra, lens, size)
+
+    assert counted(fewer, dtype) == [[32, 38], [19, 0]]
+    assert counted(half, dtype)[0] == [16, 8 + 8 + 7]
+    assert counted(more, dtype) == [[48, 39], [20, 0]]
 
 
 def test_arms_repeat_bit_for_bit_from_the_same_state() -> None:

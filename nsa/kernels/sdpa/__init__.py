@@ -20,4 +20,4 @@ def load() -> Backend:
     from nsa.kernels.contract import Backend
     from nsa.kernels.sdpa.packed import VARIANTS
 
-    return Backend("sdpa", VARIANTS["gather"], VARIANTS)
+    return Backend("sdpa", VARIANTS["gather"], VARIANTS, packs=True)
