@@ -30,10 +30,12 @@ def oracle(call: Call) -> torch.Tensor:
 def run_poisoned(kernel: SelectAttention, call: Call) -> tuple[torch.Tensor, str | None]:
     """Call a kernel whose output memory was last full of NaN; returns the output and the first fault, if any.
 
-    The allocator hands a freed block of the same size to the next request, which is the kernel's output.
+    The allocator hands a freed block of the same size to the next request, which is the kernel's output; a few are
+    freed, for kernels that ask for more than one.
     """
     before = [tensor.clone() for tensor in call[:5]]
-    poison = torch.full((*call.q.shape[:3], call.v.shape[3]), torch.nan, dtype=call.q.dtype, device=call.q.device)
+    shape = (*call.q.shape[:3], call.v.shape[3])
+    poison = [torch.full(shape, torch.nan, dtype=call.q.dtype, device=call.q.device) for _ in range(8)]
     del poison
     output = kernel(*call).clone()  # at once: what is not there yet is not its output
     for name, old, new in zip(Call._fields, before, call[:5], strict=False):
