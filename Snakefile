@@ -1,4 +1,4 @@
-"""NSA decode benchmark: environment, build, decode, collect, kernel check, report. See README.md."""
+"""NSA decode benchmark: environment, build, decode, collect, kernel check, DRAM bytes, report. See README.md."""
 
 import os
 import sys
@@ -48,4 +48,5 @@ include: "workflow/rules/build.smk"
 include: "workflow/rules/decode.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/check.smk"
+include: "workflow/rules/dram.smk"
 include: "workflow/rules/report.smk"

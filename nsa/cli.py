@@ -117,8 +117,24 @@ def kernel_check(
 
 
 @app.command()
+def dram(
+    backend: Backend,
+    stamp: Stamp,
+    environment: Environment,
+    out: Out,
+    build: Build = None,
+) -> None:
+    """Count the DRAM bytes of a backend's kernel with ncu, or record why nothing was counted."""
+    from nsa import process, stamps
+    from nsa.bench import dram as counters
+
+    process.die_with_parent()
+    counters.run(backend, stamps.read(stamp), environment, build, out)
+
+
+@app.command()
 def report(
-    records: Annotated[list[Path], typer.Argument(help="Cells (S*), summaries (decode_*) and checks (check_*).")],
+    records: Annotated[list[Path], typer.Argument(help="Cells (S*), summaries (decode_*), check_* and dram_*.")],
     stamp: Stamp,
     environment: Environment,
     out_dir: OutDir,
@@ -138,6 +154,7 @@ def report(
         summaries=named("decode_"),
         cells=named("S"),
         checks=named("check_"),
+        dram=named("dram_"),
         stamps=stamps.digests(stamp.parent),
         settings=render.ReportSettings.from_dict(stamped),
         echo=stamped["config"],

@@ -124,6 +124,7 @@ class Config:
     candidates: tuple[str, ...]
     device: str
     build_cuda: str
+    dram_ncu: str
     decode: DecodeSettings
     check: CheckSettings
     gates: GateSettings
@@ -172,6 +173,7 @@ class Config:
             build_cuda=raw["build"]["cuda"]
             if flags.cuda_build is None
             else ("require" if flags.cuda_build else "skip"),
+            dram_ncu=raw["dram"]["ncu"],
             decode=DecodeSettings.from_dict(raw["decode"]),
             check=CheckSettings.from_dict(raw["check"]),
             gates=gates,

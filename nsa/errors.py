@@ -33,3 +33,16 @@ class BackendUnavailable(NsaError):
     def __init__(self, backend: str, reason: str, mend: str) -> None:
         super().__init__(f"backend {backend!r} is unavailable: {reason}; {mend}")
         self.backend, self.reason, self.mend = backend, reason, mend
+
+
+class ProfilerFailed(NsaError):
+    """The profiler ran and gave nothing that can be used.
+
+    Attributes:
+        reason: what it said.
+        mend: what the user can do about it.
+    """
+
+    def __init__(self, reason: str, mend: str) -> None:
+        super().__init__(f"{reason}; {mend}")
+        self.reason, self.mend = reason, mend

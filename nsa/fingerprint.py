@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pynvml
 
-from nsa import nvcc
+from nsa import ncu, nvcc
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Gpus:
 def fingerprint(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What invalidates results: the machine, its GPUs and driver, and the versions that the timed code runs on."""
     gpus = read_gpus()
-    compiler = nvcc.find(environ)
+    compiler, profiler = nvcc.find(environ), ncu.find(environ)
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -39,6 +39,7 @@ def fingerprint(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         "gpus": "; ".join(gpus.devices),
         "cuda_visible_devices": environ.get("CUDA_VISIBLE_DEVICES", "all"),
         "nvcc": compiler.version if compiler else "none",
+        "ncu": str(profiler.resolve()) if profiler else "none",  # its real folder has the version in its name
         "torch": torch_version(),
         "triton": package_version("triton") or "none",
         "snakemake": package_version("snakemake") or "none",

@@ -22,6 +22,7 @@ from nsa.errors import RecordError
 
 PACKAGE = Path(__file__).parent
 COMMAND_LINE = ("cli.py", "__main__.py")  # every stage starts here; cli imports the stages inside its commands
+REPLICATION = ("seeds", "iters", "processes")  # of the check: how often, not what
 FLAGS_READ = {"triton": ("triton_force",), "fa2": ("fa2_force",)}  # the flags that change what a backend does
 
 
@@ -35,6 +36,7 @@ class Stage:
         data: packages whose other files (kernels, templates) it reads.
         settings: the configuration that it reads, and nothing else.
         on_machine: whether another machine gives another result.
+        uses_ncu: whether the profiler is part of that machine.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Stage:
     data: tuple[str, ...]
     settings: Mapping[str, Any]
     on_machine: bool
+    uses_ncu: bool = False
 
 
 def stages(config: Config) -> Iterator[Stage]:
@@ -58,6 +61,10 @@ def stages(config: Config) -> Iterator[Stage]:
         rivals = (own, "nsa.kernels.sdpa")  # every candidate competes with packed SDPA
         check = {"check": config.raw["check"], "device": config.device, "flags": flags}
         yield Stage(f"check-{backend}", "nsa.bench.kernel_check", rivals, rivals, check, True)
+        sizes = {key: value for key, value in config.raw["check"].items() if key not in REPLICATION}
+        dram = {"check": sizes, "device": config.device, "flags": flags, "ncu": config.dram_ncu}
+        profiled = (own, "nsa.bench.dram_target")  # ncu starts the target
+        yield Stage(f"dram-{backend}", "nsa.bench.dram", profiled, (own,), dram, True, uses_ncu=True)
     collect = {"confidence": config.gates.confidence, "contexts": list(config.contexts)}
     yield Stage("collect", "nsa.report.summary", (), (), collect, False)
     report = {
@@ -83,7 +90,7 @@ def write(config: Config, fingerprint: Mapping[str, str], folder: Path) -> None:
     graph = grimp.build_graph("nsa", exclude_type_checking_imports=True, cache_dir=None)
     for stage in stages(config):
         files = sources(stage, graph)
-        machine = dict(fingerprint) if stage.on_machine else None
+        machine = _machine(stage, fingerprint)
         stamp = {
             "stage": stage.name,
             "sources": {"digest": _digest_files(files), "files": [_relative(file) for file in files]},
@@ -164,6 +171,12 @@ def _is_data(file: Path) -> bool:
 
 def _relative(file: Path) -> str:
     return file.relative_to(PACKAGE.parent).as_posix()
+
+
+def _machine(stage: Stage, fingerprint: Mapping[str, str]) -> dict[str, str] | None:
+    if not stage.on_machine:
+        return None
+    return {fact: value for fact, value in fingerprint.items() if fact != "ncu" or stage.uses_ncu}
 
 
 def _digest_files(files: Iterable[Path]) -> str:

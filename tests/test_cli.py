@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nsa import cli, console, process
-from nsa.bench import decode, kernel_check
+from nsa.bench import decode, dram, kernel_check
 from nsa.config import DecodeSettings, Flags
 from nsa.errors import ConfigError
 from nsa.kernels.cuda import build as extension
@@ -107,6 +107,18 @@ def test_an_unavailable_cell_needs_no_torch(tmp_path: Path) -> None:
     assert heavy(result) == set()
 
 
+def test_nothing_counted_needs_neither_torch_nor_pandas(tmp_path: Path) -> None:
+    """Without it, a machine without a GPU or ncu would spend seconds for each backend to say so."""
+    environment, out = tmp_path / "environment.json", tmp_path / "dram_sdpa.json"
+    environment.write_text(json.dumps({"cuda": False, "cpu": "a CPU", "capability": None}))
+    settings = stamp(tmp_path, "dram-sdpa", check={}, device="cpu", flags={}, ncu="auto")
+    line = ["dram", "--backend", "sdpa", "--stamp", settings, "--environment", environment, "--out", out]
+    result = command(*line, python=("-X", "importtime"))
+    assert result.returncode == 0, result.stderr
+    assert json.loads(out.read_text())["status"] == "skipped"
+    assert heavy(result) | set(re.findall(r"\| +(pandas)$", result.stderr, re.MULTILINE)) == set()
+
+
 @pytest.mark.parametrize(("status", "arguments", "expected"), [(1, (), 1), (3, (), 3), (1, ("--no-exit-status",), 0)])
 def test_check_ends_with_the_verdicts_status(
     status: int, arguments: tuple[str, ...], expected: int, monkeypatch: pytest.MonkeyPatch
@@ -142,12 +154,13 @@ def test_report_sorts_its_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     gate = {"confidence": 0.95}
     settings = {"baseline": "sdpa", "backends": ["sdpa"], "target_contexts": [128], "check": check, "gates": gate}
     stamped = stamp(tmp_path, "report", **settings, config={"contexts": [128]})
-    records = ["check_cuda.parquet", "cuda/S128.parquet", "decode_cuda.parquet"]
+    records = ["check_cuda.parquet", "cuda/S128.parquet", "decode_cuda.parquet", "dram_cuda.json"]
     invoke("report", *records, "--stamp", stamped, "--environment", "environment.json", "--out-dir", tmp_path)
     ((_, named),) = calls
     assert named["cells"] == [Path("cuda/S128.parquet")]
     assert named["summaries"] == [Path("decode_cuda.parquet")]
     assert named["checks"] == [Path("check_cuda.parquet")]
+    assert named["dram"] == [Path("dram_cuda.json")]
     assert named["build"] is None
     assert named["stamps"] == {"report": {"sources": "s", "settings": "c", "machine": None}}
     assert named["echo"] == {"contexts": [128]}
@@ -226,7 +239,7 @@ def test_contradicting_requests_are_refused(option: str | None, flags: Flags) ->
 
 @pytest.mark.parametrize(
     ("arguments", "module", "function"),
-    [(["decode", "--S", "128"], decode, "run_cell"), (["kernel-check"], kernel_check, "run")],
+    [(["decode", "--S", "128"], decode, "run_cell"), (["kernel-check"], kernel_check, "run"), (["dram"], dram, "run")],
 )
 def test_a_timing_command_dies_with_its_parent(
     arguments: list[str], module: object, function: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

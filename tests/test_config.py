@@ -36,7 +36,7 @@ def test_the_repositorys_own_config_loads() -> None:
     config = load(ROOT / "config.yaml", {})
     assert config.contexts == (128, 256, 512, 1024) == config.target_contexts
     assert config.backends == ("sdpa", "cuda", "triton", "fa2")
-    assert config.build_cuda == "auto"
+    assert config.build_cuda == config.dram_ncu == "auto"
     assert config.gates.accept["speedup"] == 1.2
 
 
@@ -63,6 +63,7 @@ def test_config_file_holds_the_guides_defaults() -> None:
         ("candidates", ["tilelang"], "candidates.0: got 'tilelang', expected one of sdpa"),
         ("device", "gpu", "device: got 'gpu', expected auto, cuda or cpu"),
         ("build.cuda", True, "build.cuda: got True, expected auto, require or skip"),
+        ("dram.ncu", "always", "dram.ncu: got 'always', expected auto, require or skip"),
         ("decode", None, "decode: got None, expected type object"),
         ("decode.batch", True, "decode.batch: got True, expected a whole number of at least 1"),
         ("decode.iters", 0, "decode.iters: got 0, expected a whole number of at least 1"),

@@ -24,11 +24,11 @@ from nsa.kernels.machine import ADA, Machine
 
 ROOT = Path(stamps.__file__).parents[1]
 MACHINE = {"gpus": "none", "torch": "2.13.0"}
+KINDS = ("decode", "check", "dram")  # a stage for each backend
 UNCLAIMED = {
     "nsa/stamps.py": "makes the stamps; what it changes is their content",
     "nsa/console.py": "the guide's benchmark on the console; no rule runs it",
     "nsa/report/guide.py": "the guide's summary on the console; no rule runs it",
-    "nsa/attention/reference.py": "the tests' oracle",
 }
 
 
@@ -61,6 +61,7 @@ def test_a_stage_claims_what_it_loads_by_name(graph: grimp.ImportGraph, raw: dic
     for backend in BACKENDS:
         assert f"nsa/kernels/{backend}/__init__.py" in claimed(f"decode-{backend}", graph, raw)
         assert "nsa/kernels/sdpa/packed.py" in claimed(f"check-{backend}", graph, raw)
+        assert "nsa/bench/dram_target.py" in claimed(f"dram-{backend}", graph, raw)  # a program of its own
     assert "nsa/bench/replicate.py" in claimed("decode-cuda", graph, raw)  # imported inside a function
     assert "nsa/report/templates/gate_report.md.j2" in claimed("report", graph, raw)
 
@@ -68,21 +69,21 @@ def test_a_stage_claims_what_it_loads_by_name(graph: grimp.ImportGraph, raw: dic
 def test_a_backend_does_not_claim_another(graph: grimp.ImportGraph, raw: dict[str, Any]) -> None:
     """Without it, editing one backend would measure every other again."""
     for one, other in itertools.permutations(BACKENDS, 2):
-        files = claimed(f"decode-{one}", graph, raw)
+        files = claimed(f"decode-{one}", graph, raw) | claimed(f"dram-{one}", graph, raw)
         assert not any(file.startswith(f"nsa/kernels/{other}/") for file in files), (one, other)
 
 
 def test_measuring_does_not_claim_the_report(graph: grimp.ImportGraph, raw: dict[str, Any]) -> None:
     """Without it, a new column in the report would measure everything again."""
-    stages = [f"{stage}-{backend}" for stage in ("decode", "check") for backend in BACKENDS]
+    stages = [f"{stage}-{backend}" for stage in KINDS for backend in BACKENDS]
     for stage in (*stages, "environment", "build"):
         assert not any(file.startswith("nsa/report/") for file in claimed(stage, graph, raw)), stage
 
 
 def of(*kinds: str) -> set[str]:
-    """The stages of these names; decode and check stand for those of every backend."""
-    each = {f"{kind}-{backend}" for kind in ("decode", "check") if kind in kinds for backend in BACKENDS}
-    return each | (set(kinds) - {"decode", "check"})
+    """The stages of these names; decode, check and dram stand for those of every backend."""
+    each = {f"{kind}-{backend}" for kind in KINDS if kind in kinds for backend in BACKENDS}
+    return each | (set(kinds) - set(KINDS))
 
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], set[str]]] = {
@@ -90,7 +91,9 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], set[str]]] = {
     "more iterations": (lambda raw: raw["decode"].update(iters=64), of("decode", "report")),
     "another model": (lambda raw: raw["decode"]["model"].update(window=256), of("decode", "report")),
     "more check seeds": (lambda raw: raw["check"].update(seeds=9), of("check", "report")),
-    "another device": (lambda raw: raw.update(device="cpu"), of("decode", "check", "report")),
+    "another check context": (lambda raw: raw["check"].update(context=8192), of("check", "dram", "report")),
+    "no counters": (lambda raw: raw["dram"].update(ncu="skip"), of("dram", "report")),
+    "another device": (lambda raw: raw.update(device="cpu"), of("decode", "check", "dram", "report")),
     "no build": (lambda raw: raw["build"].update(cuda="skip"), of("build", "report")),
     "a higher confidence": (lambda raw: raw["gates"].update(confidence=0.99), of("collect", "report")),
     "another threshold": (lambda raw: raw["gates"]["accept"].update(speedup=1.5), of("report")),
@@ -113,8 +116,8 @@ def test_a_setting_reaches_only_its_stages(change: str, raw: dict[str, Any], tmp
         ("NSA_SEL_CUDA_BUILD", of("build")),
         ("NSA_SEL_CUDA", set()),  # already a candidate
         ("NSA_USE_TRITON_SEL", set()),
-        ("NSA_TRITON_SEL_FORCE", {"decode-triton", "check-triton"}),
-        ("NSA_FA2_FORCE", {"decode-fa2", "check-fa2"}),
+        ("NSA_TRITON_SEL_FORCE", {"decode-triton", "check-triton", "dram-triton"}),
+        ("NSA_FA2_FORCE", {"decode-fa2", "check-fa2", "dram-fa2"}),
     ],
 )
 def test_a_flag_reaches_only_its_stages(flag: str, expected: set[str], raw: dict[str, Any], tmp_path: Path) -> None:
@@ -125,8 +128,14 @@ def test_a_flag_reaches_only_its_stages(flag: str, expected: set[str], raw: dict
 def test_another_machine_reaches_every_measurement(raw: dict[str, Any], tmp_path: Path) -> None:
     """Without it, a new driver or GPU would be credited with the old one's times."""
     config = Config.from_dict(raw, {})
-    expected = of("environment", "build", "decode", "check")
+    expected = of("environment", "build", "decode", "check", "dram")
     assert rewritten(tmp_path, config, config, {**MACHINE, "gpus": "another"}) == expected
+
+
+def test_another_profiler_reaches_only_what_it_counts(raw: dict[str, Any], tmp_path: Path) -> None:
+    """Without it, a count skipped for want of ncu would stay skipped, or installing ncu would time all again."""
+    config = Config.from_dict(raw, {})
+    assert rewritten(tmp_path, config, config, {**MACHINE, "ncu": "bin/ncu"}) == of("dram")
 
 
 def rewritten(folder: Path, before: Config, after: Config, machine: dict[str, str] = MACHINE) -> set[str]:

@@ -19,6 +19,7 @@ from nsa.report import export, tables
 from nsa.report.cells import Cell, Record, Stamps, cell_name, read_cell, read_check
 from nsa.report.checks import Check, blocking_checks, record_checks
 from nsa.report.competition import competition
+from nsa.report.dram import dram_table, not_counted, read_dram
 from nsa.report.figures import decode_breakdown
 from nsa.report.gates import accept, invest, percent
 from nsa.report.noise import warning_checks
@@ -65,16 +66,18 @@ def report(
     settings: ReportSettings,
     echo: Mapping[str, Any],
     out_dir: Path,
+    dram: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Write gate_report.md and .html, gate.json, decode.csv, checks.parquet and the figure; keep the last good report.
 
     Args:
         environment, build: the JSON records of the probe and of the CUDA build; None where no build was asked for.
         summaries, cells, checks: results/decode_*.parquet, results/decode/*/S*.parquet, results/check_*.parquet.
-        stamps: today's digests by stage, "decode-<backend>" and "check-<backend>".
+        stamps: today's digests by stage, "decode-<backend>", "check-<backend>", "dram-<backend>".
         settings: what decides.
         echo: the configuration as the report shows it.
         out_dir: where to, results/ in the pipeline.
+        dram: results/dram_*.json.
 
     Returns:
         The content of gate.json.
@@ -88,6 +91,7 @@ def report(
     order = {backend: place for place, backend in enumerate(settings.backends)}
     read = [read_cell(path, stamps) for path in cells]
     kernel = {record.backend: record for record in (read_check(path, stamps) for path in checks)}
+    counted = [read_dram(path, stamps) for path in dram]
     rows = current_rows(read, summaries, settings.gates.confidence)
     rows.sort(key=lambda row: (order.get(row["backend"], len(order)), row["S"]))
     found = run_checks(read, list(kernel.values()), rows)
@@ -97,7 +101,7 @@ def report(
     accepts = [accept(backend, kernel.get(backend), settings.check, settings.gates) for backend in candidates]
 
     packed = kernel.get(settings.baseline)
-    used = [record.facts for record in [*read, *kernel.values()] if record.status not in ("stale", "invalid")]
+    used = [record.facts for record in [*read, *kernel.values(), *counted] if record.status not in ("stale", "invalid")]
     origin = tables.provenance(facts.get("provenance") or {} for facts in used)
     document = export.gate(
         verdict,
@@ -123,6 +127,8 @@ def report(
         confidence=percent(settings.gates.confidence),
         kernels=[(found_accept, tables.kernel_table(found_accept)) for found_accept in accepts],
         packed=competition(packed, settings.check, settings.gates) if packed else None,
+        dram=dram_table(counted),
+        not_counted=not_counted(counted),
         environment=tables.facts_table(about),
         build={**built, "log": "\n".join(str(built.get("log") or "").splitlines()[-LOG_LINES:])},
         provenance=tables.provenance_table(origin),

@@ -22,10 +22,11 @@ def test_a_touched_source_runs_nothing(project: Project) -> None:
         ("nsa/report/figures.py", {"report": 1}),
         ("nsa/report/templates/gate_report.md.j2", {"report": 1}),
         ("nsa/report/summary.py", {"collect": 3, "report": 1}),
-        ("nsa/kernels/triton/__init__.py", {"decode": 1, "collect": 1, "kernel_check": 1, "report": 1}),
-        ("nsa/kernels/sdpa/packed.py", {"decode": 1, "collect": 1, "kernel_check": 3, "report": 1}),
+        ("nsa/kernels/triton/__init__.py", {"decode": 1, "collect": 1, "kernel_check": 1, "dram": 1, "report": 1}),
+        ("nsa/kernels/sdpa/packed.py", {"decode": 1, "collect": 1, "kernel_check": 3, "dram": 1, "report": 1}),
         ("nsa/bench/arms.py", {"decode": 3, "collect": 3, "report": 1}),
         ("nsa/bench/contest.py", {"kernel_check": 3, "report": 1}),
+        ("nsa/bench/dram_target.py", {"dram": 3, "report": 1}),
         ("nsa/console.py", {}),
     ],
 )
@@ -65,10 +66,11 @@ def test_an_edit_is_seen_without_metadata(project: Project) -> None:
     [
         ("decode={iters: 5}", {"decode": 3, "collect": 3, "report": 1}),
         ("contexts=[128, 256]", {"decode": 3, "collect": 3, "report": 1}),
-        ("candidates=[cuda, triton, fa2]", {"decode": 1, "collect": 1, "kernel_check": 1, "report": 1}),
+        ("candidates=[cuda, triton, fa2]", {"decode": 1, "collect": 1, "kernel_check": 1, "dram": 1, "report": 1}),
         ("check={seeds: 2}", {"kernel_check": 3, "report": 1}),
         ("gates={accept: {speedup: 1.5}}", {"report": 1}),
-        ("build={cuda: auto}", {"build": 1, "decode": 1, "collect": 1, "kernel_check": 1, "report": 1}),
+        ("dram={ncu: skip}", {"dram": 3, "report": 1}),
+        ("build={cuda: auto}", {"build": 1, "decode": 1, "collect": 1, "kernel_check": 1, "dram": 1, "report": 1}),
     ],
 )
 def test_a_changed_setting_reruns_its_stages(setting: str, expected: dict[str, int], project: Project) -> None:
@@ -85,9 +87,9 @@ def test_a_new_context_runs_alone(project: Project) -> None:
 @pytest.mark.parametrize(
     ("flag", "expected"),
     [
-        ("NSA_TRITON_SEL_FORCE", {"decode": 1, "collect": 1, "kernel_check": 1, "report": 1}),
-        ("NSA_SEL_CUDA_BUILD", {"build": 1, "decode": 1, "collect": 1, "kernel_check": 1, "report": 1}),
-        ("NSA_FA2_FORCE", {"decode": 1, "collect": 1, "kernel_check": 1, "report": 1}),  # one backend more
+        ("NSA_TRITON_SEL_FORCE", {"decode": 1, "collect": 1, "kernel_check": 1, "dram": 1, "report": 1}),
+        ("NSA_SEL_CUDA_BUILD", {"build": 1, "decode": 1, "collect": 1, "kernel_check": 1, "dram": 1, "report": 1}),
+        ("NSA_FA2_FORCE", {"decode": 1, "collect": 1, "kernel_check": 1, "dram": 1, "report": 1}),  # one backend more
         ("NSA_SEL_CUDA", {}),  # a candidate already
     ],
 )

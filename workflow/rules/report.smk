@@ -6,6 +6,7 @@ rule report:
         cells=expand("results/decode/{backend}/S{S}.parquet", backend=cfg.backends, S=cfg.contexts),
         decode=expand("results/decode_{backend}.parquet", backend=cfg.backends),
         checks=expand("results/check_{backend}.parquet", backend=cfg.backends),
+        dram=expand("results/dram_{backend}.json", backend=cfg.backends),
     output:
         "results/gate_report.md",
         "results/gate_report.html",
@@ -22,5 +23,5 @@ rule report:
     message:
         "report: both gates"
     shell:
-        "exec python -m nsa report {input.cells} {input.decode} {input.checks} --stamp {input.stamp}"
-        " --environment {input.environment} {params.build} --out-dir results > {log} 2>&1"
+        "exec python -m nsa report {input.cells} {input.decode} {input.checks} {input.dram}"
+        " --stamp {input.stamp} --environment {input.environment} {params.build} --out-dir results > {log} 2>&1"
