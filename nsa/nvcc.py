@@ -33,6 +33,12 @@ def find(environ: Mapping[str, str]) -> Nvcc | None:
     return None
 
 
+def knows(compiler: Nvcc, arch: str) -> bool:
+    """Whether the compiler can build for an architecture, such as "90a"."""
+    listed = subprocess.run([compiler.path, "--list-gpu-code"], capture_output=True, text=True, check=False).stdout
+    return f"sm_{arch.rstrip('a')}" in listed.split()
+
+
 def _pip_folders() -> list[Path]:
     """Where the pip packages for CUDA 13 and 12 put their programs."""
     spec = importlib.util.find_spec("nvidia")  # a namespace package; finding it imports nothing

@@ -17,6 +17,7 @@ from nsa.bench.routing_check import routing_fault
 from nsa.bench.stage import Host
 from nsa.bench.timing import CudaTimer, copy_bandwidth, wall
 from nsa.config import DecodeSettings
+from nsa.errors import InputError
 from nsa.kernels import registry
 
 BLOCKS = 4  # randomised blocks that the repetitions of an arm are spread over
@@ -53,7 +54,7 @@ class Timed:
 
 
 def replicate(job: Job) -> Replicate:
-    """Run one replicate in this process; out of memory is a status with its reason, not a fault.
+    """Run one replicate in this process; out of memory and a refused shape are statuses with reasons, not faults.
 
     Raises:
         BackendUnavailable: the backend cannot run here.
@@ -65,7 +66,11 @@ def replicate(job: Job) -> Replicate:
         cell = Cell(job.settings, job.S, backend.select_attention, device)
         return _measure(cell, job, backend.name)
     except torch.cuda.OutOfMemoryError as error:
-        return Replicate(facts={"status": "oom", "reason": str(error).splitlines()[0]})
+        mend = "lower decode.batch, the model's sizes or S"
+        return Replicate(facts={"status": "oom", "reason": str(error).splitlines()[0], "mend": mend})
+    except InputError as error:
+        mend = "change decode.dtype or decode.model to what the backend takes, or leave it out of candidates"
+        return Replicate(facts={"status": "unavailable", "reason": f"it refuses this cell: {error}", "mend": mend})
 
 
 def _measure(cell: Cell, job: Job, resolved: str) -> Replicate:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nsa.kernels.contract import Backend
 
 # Named, not imported: a backend's module offers `require(machine, flags)`, which raises BackendUnavailable without
-# importing torch, and `load()`, which returns its Backend.
+# importing torch, and `load(machine)`, which returns its Backend.
 MODULES = {
     "sdpa": "nsa.kernels.sdpa",
     "triton": "nsa.kernels.triton",
@@ -35,7 +35,7 @@ def require(name: str, machine: Machine, flags: Flags) -> None:
 def load(name: str, machine: Machine, flags: Flags) -> Backend:
     """Load a backend that can run here; raises as `require` does."""
     require(name, machine, flags)
-    backend: Backend = importlib.import_module(_module(name)).load()
+    backend: Backend = importlib.import_module(_module(name)).load(machine)
     return backend
 
 

@@ -61,7 +61,7 @@ def record_checks(name: str, status: str, reason: str | None) -> list[Check]:
 
 
 def blocking_checks(cell: Cell, row: Row) -> list[Check]:
-    """The blocking checks of a cell that ran.
+    """The blocking checks of a cell that ran; its row is one of `summary.with_run_aa`.
 
     Those on times warn only where the device is a CPU: its times decide nothing, so they block nothing.
     """
@@ -79,6 +79,7 @@ def blocking_checks(cell: Cell, row: Row) -> list[Check]:
             "every output is finite" if facts["outputs_finite"] else "an output is not finite or was not written",
             not facts["outputs_finite"],
         ),
+        routing_wrong(cell),
         skipped_part_launched(cell),
         aa_control(name, row, on_times),
         *below_memory_floor(cell, row, on_times),
@@ -106,6 +107,13 @@ def backend_substituted(cell: Cell) -> Check:
     return Check("backend_substituted", BLOCKING, cell.name, float(len(wrong)), 0.0, message, len(wrong) > 0)
 
 
+def routing_wrong(cell: Cell) -> Check:
+    """The blocks that routing chose on crafted scores, ties included, were the oracle's."""
+    fault = cell.facts.get("routing_fault")
+    message = f"routing differs from the oracle: {fault}" if fault else "routing chose the oracle's blocks"
+    return Check("routing_wrong", BLOCKING, cell.name, None, None, message, fault is not None)
+
+
 def skipped_part_launched(cell: Cell) -> Check:
     """A part that is off launches nothing: what the run itself found, and arms whose launches do not differ at all."""
     unexpected = {arm: names for arm, names in (cell.facts.get("unexpected_launches") or {}).items() if names}
@@ -121,12 +129,15 @@ def skipped_part_launched(cell: Cell) -> Check:
 
 
 def aa_control(name: str, row: Row, severity: str) -> Check:
-    """The same arm under two names must not differ."""
-    ratio = Estimate.from_row(row, "aa_ratio", row["processes"])
-    if ratio is None or not ratio.replicated:
+    """The same arm under two names must not differ, at a confidence that holds for all of the run's controls."""
+    ratio, low, high = row["aa_ratio"], row["aa_run_lo"], row["aa_run_hi"]
+    if low is None:
         return Check("aa_control", severity, name, None, 1.0, "one process gives the A/A control no interval", False)
-    message = f"the same arm twice: ratio {ratio.value:.4f} [{ratio.low:.4f}, {ratio.high:.4f}], expected to contain 1"
-    return Check("aa_control", severity, name, ratio.value, 1.0, message, not ratio.low <= 1 <= ratio.high)
+    message = (
+        f"the same arm twice: ratio {ratio:.4f} [{low:.4f}, {high:.4f}], expected to contain 1, "
+        f"at {100 * row['aa_confidence']:.4g} % confidence as the run's A/A controls are {row['aa_cells']}"
+    )
+    return Check("aa_control", severity, name, ratio, 1.0, message, not low <= 1 <= high)
 
 
 def below_memory_floor(cell: Cell, row: Row, severity: str) -> list[Check]:

@@ -80,16 +80,18 @@ def invest(
         return "; ".join(f"S = {c.S}: {c.reason}" for c in contexts if c.verdict == verdict) + "."
 
     if NOT_MEASURED in verdicts:
-        reasons = {context.reason for context in contexts if context.verdict == NOT_MEASURED}
-        alike = verdicts == {NOT_MEASURED} and len(reasons) == 1
-        reason = f"At every target context: {reasons.pop()}." if alike else sentence(NOT_MEASURED)
+        missing = {context.reason for context in contexts if context.verdict == NOT_MEASURED}
+        alike = verdicts == {NOT_MEASURED} and len(missing) == 1
+        reason = f"At every target context: {missing.pop()}." if alike else sentence(NOT_MEASURED)
         return Invest(NOT_MEASURED, reason, baseline, contexts)
-    if INCONCLUSIVE in verdicts:
-        return Invest(INCONCLUSIVE, sentence(INCONCLUSIVE), baseline, contexts)
-    if verdicts == {GO, NO_GO}:
+    reasons = []
+    if verdicts >= {GO, NO_GO}:
         split = {v: ", ".join(str(c.S) for c in contexts if c.verdict == v) for v in (GO, NO_GO)}
-        reason = f"The contexts disagree: {GO} at S = {split[GO]}, {NO_GO} at S = {split[NO_GO]}."
-        return Invest(INCONCLUSIVE, reason, baseline, contexts)
+        reasons.append(f"The contexts disagree: {GO} at S = {split[GO]}, {NO_GO} at S = {split[NO_GO]}.")
+    if INCONCLUSIVE in verdicts:
+        reasons.append(sentence(INCONCLUSIVE))
+    if reasons:
+        return Invest(INCONCLUSIVE, " ".join(reasons), baseline, contexts)
     shares = [(context.share, context.S) for context in contexts if context.share]
     if verdicts == {GO}:
         bound, S = min((share.low, S) for share, S in shares)
@@ -129,15 +131,20 @@ def context_verdict(
     if not share.replicated:
         reason = f"too few replicates: one process gives {share.value:.1f} % no interval"
         return ContextVerdict(S, INCONCLUSIVE, reason, share, loo)
-    points = abs(share.value - loo.value)
-    if points > 100 * settings.invest["max_disagreement"]:
-        reason = f"ms_sel and ms_sel_loo disagree: {share.value:.1f} % and {loo.value:.1f} % of ms_total"
-        return ContextVerdict(S, INCONCLUSIVE, reason, share, loo)
+    points, allowed = abs(share.value - loo.value), 100 * settings.invest["max_disagreement"]
+    if points > allowed:
+        shown = f"{share.value:.1f} % and {loo.value:.1f} % of ms_total, more than {allowed:g} points apart"
+        return ContextVerdict(S, INCONCLUSIVE, f"ms_sel and ms_sel_loo disagree: {shown}", share, loo)
     if share.low >= go:
         return ContextVerdict(S, GO, f"{shown} ≥ {go:g} %", share, loo)
     if share.high < no_go:
         return ContextVerdict(S, NO_GO, f"{shown} < {no_go:g} %", share, loo)
-    reason = f"borderline: {shown} over {share.processes} processes, between {no_go:g} % and {go:g} %"
+    shown += f" over {share.processes} processes"
+    crossed = [f"{bound:g} %" for bound in (no_go, go) if share.low < bound <= share.high]
+    if len(crossed) < 2 and no_go <= share.value < go:
+        reason = f"borderline: {shown}, between {no_go:g} % and {go:g} %"
+    else:
+        reason = f"too few replicates: {shown} reaches across {' and '.join(crossed)}; more processes narrow it"
     return ContextVerdict(S, INCONCLUSIVE, reason, share, loo)
 
 

@@ -22,7 +22,7 @@ from nsa.report.competition import competition
 from nsa.report.dram import dram_table, not_counted, read_dram
 from nsa.report.figures import decode_breakdown
 from nsa.report.gates import accept, invest, percent
-from nsa.report.noise import warning_checks
+from nsa.report.noise import other_processes, warning_checks
 from nsa.report.summary import Row, current_rows
 
 FIGURE = "figures/decode_breakdown.png"
@@ -165,6 +165,8 @@ def run_checks(cells: Sequence[Cell], kernel: Sequence[Record], rows: Sequence[R
         found += record_checks(cell_name(row["backend"], row["S"]), row["status"], row["reason"])
     for record in kernel:
         found += record_checks(record.name, record.status, record.reason)
+        if record.status == "ok":
+            found.append(other_processes(record))
     for cell in cells:
         row = by_key[cell.backend, cell.S]
         if row["status"] == "ok":

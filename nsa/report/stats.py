@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtrit  # scipy's t quantile; scipy.stats would add a second to every start
 
 NS_PER_MS = 1e6
+TOLERANCE = 0.01  # a smaller change of a time is no news
+VISIBLE = 0.05  # a change of this size may not pass for none
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,21 @@ class Estimate:
         return cls(value, -math.inf if low is None else low, math.inf if high is None else high, processes)
 
 
+@dataclass(frozen=True)
+class Change:
+    """What a comparison of two times says, with the ratio that says it."""
+
+    verdict: Literal["slower", "faster", "same", "too few replicates"]
+    ratio: Estimate  # of the candidate's time over the reference's
+
+
 def interval(samples: ArrayLike, confidence: float) -> Estimate:
     """The mean of one sample per process and its t-interval; for marginals and shares, which may be ≤ 0."""
     values = np.asarray(samples, dtype=float)
     mean, n = float(values.mean()), len(values)
     if n < 2:
         return Estimate(mean, -math.inf, math.inf, n)
-    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
+    half = t_quantile(n - 1, confidence) * float(values.std(ddof=1)) / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n)
 
 
@@ -52,6 +63,64 @@ def log_interval(samples: ArrayLike, confidence: float) -> Estimate:
     logs = interval(np.log(np.asarray(samples, dtype=float)), confidence)
     low, high = (math.exp(logs.low), math.exp(logs.high)) if logs.processes >= 2 else (-math.inf, math.inf)
     return Estimate(math.exp(logs.value), low, high, logs.processes)
+
+
+def t_quantile(freedom: float, confidence: float) -> float:
+    """Half the width of a two-sided t-interval, in standard errors."""
+    return float(stdtrit(freedom, 0.5 + confidence / 2))
+
+
+def each_of(intervals: int, confidence: float) -> float:
+    """The confidence of each of several intervals, so that all hold at once with the given one (Bonferroni)."""
+    return 1 - (1 - confidence) / intervals
+
+
+def rescaled(ratio: Estimate, confidence: float, other: float) -> Estimate:
+    """The log interval of a ratio, given at one confidence, at another."""
+    if not ratio.replicated:
+        return ratio
+    scale = t_quantile(ratio.processes - 1, other) / t_quantile(ratio.processes - 1, confidence)
+    low, high = (ratio.value * (bound / ratio.value) ** scale for bound in (ratio.low, ratio.high))
+    return Estimate(ratio.value, low, high, ratio.processes)
+
+
+def changed(
+    reference_ms: pd.Series[float], candidate_ms: pd.Series[float], confidence: float, *, paired: bool
+) -> Change:
+    """Whether the candidate is slower or faster than the reference, beyond TOLERANCE and beyond chance.
+
+    slower, faster: the whole interval of the ratio lies beyond TOLERANCE. same: not so, and it lies within VISIBLE.
+    Anything else is too few replicates: the interval is too wide to say either.
+    Where several comparisons are made at once, give each the confidence of `each_of`.
+
+    Args:
+        reference_ms, candidate_ms: a column of `process_times` each, one time per process.
+        paired: whether the same processes timed both (two arms of one run): what a process does to both then cancels.
+            Two runs are not paired, though they number their processes alike.
+    """
+    if paired:
+        ratio = log_interval((candidate_ms / reference_ms).dropna(), confidence)
+    else:
+        ratio = welch(np.log(reference_ms.to_numpy(float)), np.log(candidate_ms.to_numpy(float)), confidence)
+    if ratio.low > 1 + TOLERANCE:
+        return Change("slower", ratio)
+    if ratio.high < 1 / (1 + TOLERANCE):
+        return Change("faster", ratio)
+    within = 1 / (1 + VISIBLE) < ratio.low and ratio.high < 1 + VISIBLE
+    return Change("same" if within else "too few replicates", ratio)
+
+
+def welch(reference: np.ndarray, candidate: np.ndarray, confidence: float) -> Estimate:
+    """The ratio of two independent runs from the logs of their times, with Welch's t-interval."""
+    difference, processes = float(candidate.mean() - reference.mean()), min(len(reference), len(candidate))
+    if processes < 2:
+        return Estimate(math.exp(difference), -math.inf, math.inf, processes)
+    parts = [float(logs.var(ddof=1)) / len(logs) for logs in (reference, candidate)]  # squared standard errors
+    degrees = [len(logs) - 1 for logs in (reference, candidate)]
+    spread = sum(part**2 / degree for part, degree in zip(parts, degrees, strict=True))
+    freedom = sum(parts) ** 2 / spread if spread else sum(degrees)
+    half = t_quantile(freedom, confidence) * math.sqrt(sum(parts))
+    return Estimate(math.exp(difference), math.exp(difference - half), math.exp(difference + half), processes)
 
 
 def process_times(rows: pd.DataFrame, emit_weight: float) -> pd.DataFrame:

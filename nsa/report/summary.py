@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow as pa
 from nsa import records
 from nsa.errors import RecordError
 from nsa.report.cells import PARTS, Cell, primary, read_cell, timed
-from nsa.report.stats import Estimate, interval, log_interval, process_times
+from nsa.report.stats import Estimate, each_of, interval, log_interval, process_times, rescaled
 
 Row = Mapping[str, Any]
 ESTIMATES = (
@@ -112,10 +113,11 @@ def figures(cell: Cell, confidence: float) -> dict[str, Any]:
 
 def arm_estimates(times: pd.DataFrame, confidence: float) -> dict[str, Estimate]:
     """The columns of measurement, "Arms", from T_p(arm) [process, arm] in ms."""
-    total, none = times["all"], times["none"]
-    marginals = {part: times[part] - none for part in PARTS}
-    route = times["cmp_route"] - times["cmp"]
-    without = total - times["all_without_sel"]
+    arm = {str(name): column.to_numpy() for name, column in times.items()}
+    total, none = arm["all"], arm["none"]
+    marginals = {part: arm[part] - none for part in PARTS}
+    route = arm["cmp_route"] - arm["cmp"]
+    without = total - arm["all_without_sel"]
     signed = {
         **{f"ms_{part}": marginals[part] for part in PARTS},
         "ms_route": route,
@@ -124,7 +126,7 @@ def arm_estimates(times: pd.DataFrame, confidence: float) -> dict[str, Estimate]
         **{f"{part}_pct": 100 * marginals[part] / total for part in PARTS},
         "sel_loo_pct": 100 * without / total,
     }
-    positive = {"ms_total": total, "ms_fixed": none, "aa_ratio": times["all_again"] / total}
+    positive = {"ms_total": total, "ms_fixed": none, "aa_ratio": arm["all_again"] / total}
     return {name: interval(samples, confidence) for name, samples in signed.items()} | {
         name: log_interval(samples, confidence) for name, samples in positive.items()
     }
@@ -139,6 +141,8 @@ def typical_ms(cell: Cell, mode: str, cache_state: str, weight: float) -> float 
 
 def current_rows(cells: Sequence[Cell], summaries: Sequence[Path], confidence: float) -> list[dict[str, Any]]:
     """The summary row of every cell, its figures only where both the cell and the summary may be used.
+
+    The rows are those of one run, so each has the A/A interval of `with_run_aa`, too.
 
     Args:
         cells: read with today's stamps.
@@ -169,7 +173,39 @@ def current_rows(cells: Sequence[Cell], summaries: Sequence[Path], confidence: f
             rows.append(unused(cell, "stale", "its summary was made from another version of the cell or confidence"))
         else:
             rows.append(dict(row))
-    return rows
+    return with_run_aa(rows, confidence)
+
+
+def with_run_aa(rows: Sequence[Row], confidence: float) -> list[dict[str, Any]]:
+    """The rows of a run with the A/A interval that blocks a cell, beside the plain one that the tables show.
+
+    Of m sound cells, plain 95 % intervals would block one in 1 - 0.95**m of the runs; so all intervals of one device
+    hold at once with the given confidence.
+
+    Args:
+        rows: summary rows; those with an A/A interval get aa_cells (m), aa_confidence, aa_run_lo and aa_run_hi.
+        confidence: of the rows' own intervals.
+    """
+
+    def device(row: Row) -> tuple[str | None, str | None]:
+        return row["device"], row["device_uuid"]
+
+    cells = Counter(device(row) for row in rows if row["aa_ratio_lo"] is not None)
+    made = []
+    for row in rows:
+        aa: dict[str, Any] = dict.fromkeys(("aa_cells", "aa_confidence", "aa_run_lo", "aa_run_hi"))
+        ratio = Estimate.from_row(row, "aa_ratio", row["processes"] or 0)
+        if ratio is not None and ratio.replicated:
+            together = each_of(cells[device(row)], confidence)
+            wide = rescaled(ratio, confidence, together)
+            aa = {
+                "aa_cells": cells[device(row)],
+                "aa_confidence": together,
+                "aa_run_lo": wide.low,
+                "aa_run_hi": wide.high,
+            }
+        made.append({**row, **aa})
+    return made
 
 
 def unused(cell: Cell, status: str, reason: str) -> dict[str, Any]:

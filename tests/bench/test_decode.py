@@ -14,7 +14,7 @@ from nsa.bench.arms import ARMS
 from nsa.bench.environment import probe
 from nsa.bench.stage import Host
 from nsa.config import DecodeSettings, Flags
-from nsa.errors import ConfigError
+from nsa.errors import ConfigError, InputError
 from nsa.kernels.machine import Machine
 
 SETTINGS = DecodeSettings(iters=5, warmup=1, processes=2)
@@ -57,7 +57,19 @@ def test_out_of_memory_is_a_status_with_its_reason(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(replicate, "Cell", full)
     found = replicate.replicate(replicate.Job("sdpa", 100, SETTINGS, ON_CPU, 0))
     assert found.rows == []
-    assert found.facts == {"status": "oom", "reason": "CUDA out of memory. Tried to allocate 9 GiB"}
+    assert found.facts["status"] == "oom" and "decode.batch" in found.facts["mend"]
+    assert found.facts["reason"] == "CUDA out of memory. Tried to allocate 9 GiB"
+
+
+def test_a_cell_that_the_backend_refuses_is_a_status_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if one dtype that a kernel does not take stops the pipeline, or another kernel runs instead."""
+
+    def refuses(*_: object) -> None:
+        raise InputError("q, k, v: got float32, expected float16 or bfloat16")
+
+    monkeypatch.setattr(replicate, "Cell", refuses)
+    found = replicate.replicate(replicate.Job("sdpa", 100, SETTINGS, ON_CPU, 0))
+    assert found.facts["status"] == "unavailable" and "got float32" in found.facts["reason"]
 
 
 def test_the_device_is_never_substituted() -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nsa import records
-from nsa.report.cells import read_cell
-from nsa.report.checks import BLOCKING, CHECKS, WARNING, Check, blocking_checks, record_checks, write
-from nsa.report.noise import modes_gap, warning_checks
-from nsa.report.summary import summarise_cells
+from nsa.report.cells import read_cell, read_check
+from nsa.report.checks import BLOCKING, CHECKS, WARNING, Check, aa_control, blocking_checks, record_checks, write
+from nsa.report.noise import modes_gap, other_processes, warning_checks
+from nsa.report.summary import summarise_cells, with_run_aa
 
 if TYPE_CHECKING:
     from tests.report.conftest import Lab
@@ -21,7 +21,7 @@ READS = {"cmp": 127, "sel": 1024, "win": 512, "actual": 1663.0, "expected": 1663
 def checks_of(lab: Lab, **cell: Any) -> dict[str, Check]:
     """The checks of one cell by name."""
     read = read_cell(lab.cell(**cell), lab.stamps)
-    row = summarise_cells([read], 0.95).to_pylist()[0]
+    row = with_run_aa(summarise_cells([read], 0.95).to_pylist(), 0.95)[0]
     return {check.name: check for check in [*blocking_checks(read, row), *warning_checks(read, row)]}
 
 
@@ -34,7 +34,7 @@ def test_a_sound_cell_fires_nothing(lab: Lab) -> None:
     """A check that cries on sound data is switched off by its readers; every check but the empty ones was made."""
     checks = checks_of(lab, iters=12)
     assert [check for check in checks.values() if check.fired] == []
-    assert len(checks) == 15
+    assert len(checks) == 18
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,7 @@ def test_a_sound_cell_fires_nothing(lab: Lab) -> None:
     [
         ("reads_differ", {"facts": {"reads": {**READS, "actual": 1662.5}}}),
         ("backend_substituted", {"alter": ({"process": 1}, {"backend_resolved": "math", "reason": "guard"})}),
+        ("routing_wrong", {"facts": {"routing_fault": "S = 9: chose blocks [1], expected [0]"}}),
         ("output_not_finite", {"facts": {"outputs_finite": False}}),
         ("skipped_part_launched", {"facts": {"unexpected_launches": {"none": ["kernel_sel"]}}}),
         ("skipped_part_launched", {"facts": {"launches": {"all": ["a", "b"], "all_without_sel": ["b", "a"]}}}),
@@ -61,6 +62,16 @@ def test_aa_control_fires_when_the_same_arm_differs(lab: Lab) -> None:
     checks = checks_of(lab, alter=slower)
     assert checks["aa_control"].fired
     assert checks["aa_control"].observed == pytest.approx(99.5 / 96.125, rel=5e-3)
+    assert "at 95 % confidence as the run's A/A controls are 1" in checks["aa_control"].message
+
+
+def test_aa_control_blocks_at_the_confidence_of_the_whole_run(lab: Lab) -> None:
+    """A plain interval beside 1 is what one sound cell of twenty has; the message must say which one blocked."""
+    plain = {"aa_ratio": 1.01, "aa_ratio_lo": 1.001, "aa_ratio_hi": 1.019, "processes": 10}
+    rows = [plain | {"device": "cuda", "device_uuid": "GPU-0"}] * 8
+    alone, among = (aa_control("sdpa/S128", with_run_aa(run, 0.95)[0], BLOCKING) for run in (rows[:1], rows))
+    assert (alone.fired, among.fired) == (True, False)
+    assert "at 99.38 % confidence as the run's A/A controls are 8" in among.message
 
 
 def test_aa_control_says_nothing_of_one_process(lab: Lab) -> None:
@@ -91,6 +102,8 @@ def test_an_empty_compressed_branch_may_launch_nothing(lab: Lab) -> None:
         ("spread", {"noise": 0.15}),
         ("clock_spread", {"alter": ({"process": 1}, {"sm_clock_mhz": 1500})}),
         ("throttling", {"alter": ({"process": 1}, {"throttle_bits": 0x4})}),
+        ("other_processes", {"facts": {"other_processes": [17, 4242]}}),
+        ("parts_do_not_add_up", {"parts": {"overlap": -0.012}}),
         ("selects_everything", {"S": 1024}),
         ("host_bound", {"alter": ({"mode": "eager"}, {"value_ns": 1_000_000})}),
         ("near_empty_graph", {"alter": ({"arm": "empty"}, {"value_ns": 33_500})}),
@@ -104,6 +117,20 @@ def test_a_warning_fires_on_its_cause(lab: Lab, name: str, cell: dict[str, Any])
 def test_idle_clocks_are_no_throttling(lab: Lab) -> None:
     """NVML sets bit 0 on an idle GPU and bit 1 under fixed clocks: neither slows a kernel."""
     assert "throttling" not in fired(lab, alter=({"process": 1}, {"throttle_bits": 0x3}))
+
+
+def test_another_process_is_named_on_a_kernel_check_too(lab: Lab) -> None:
+    """A neighbour on the GPU slows whichever kernel it meets; without its pid nobody can stop it."""
+    shared = other_processes(read_check(lab.check(facts={"other_processes": [17, 4242]})))
+    assert (shared.fired, shared.cell) == (True, "check_cuda")
+    assert "17, 4242" in shared.message
+    assert not other_processes(read_check(lab.check(facts={"other_processes": []}))).fired
+
+
+@pytest.mark.parametrize("cell", [{"parts": {"overlap": -0.004}}, {"parts": {"overlap": -0.012}, "noise": 0.5}])
+def test_parts_may_miss_the_total_by_little_or_by_chance(lab: Lab, cell: dict[str, Any]) -> None:
+    """Parts overlap a little on every GPU; and what one process misses another may have too much."""
+    assert "parts_do_not_add_up" not in fired(lab, **cell)
 
 
 def test_trend_follows_the_position_inside_the_block(lab: Lab) -> None:

@@ -58,9 +58,19 @@ def test_no_go_needs_every_upper_bound_below_25() -> None:
     ("rows", "reason"),
     [
         ([row(128, 26.0, 29.0), row(256)], "S = 128: borderline: 27.5 % [26.0, 29.0] over 3 processes"),
-        ([row(128, None, None, processes=1), row(256)], "S = 128: too few replicates"),
+        (
+            [row(128, None, None, processes=1), row(256)],
+            "S = 128: too few replicates: one process gives 32.0 % no interval",
+        ),
+        (
+            [row(128, 29.0, 35.0), row(256)],
+            "S = 128: too few replicates: 32.0 % [29.0, 35.0] over 3 processes reaches across 30 %; more processes",
+        ),
+        ([row(128, 22.0, 26.0), row(256, 10.0, 12.0)], "24.0 % [22.0, 26.0] over 3 processes reaches across 25 %;"),
+        ([row(128, 15.0, 39.0), row(256)], "S = 128: too few replicates: 27.0 % [15.0, 39.0] over 3 processes reaches"),
         ([row(128, 10.0, 12.0), row(256)], "The contexts disagree: GO at S = 256, NO-GO at S = 128."),
         ([row(128, sel_loo_pct=28.9), row(256)], "S = 128: ms_sel and ms_sel_loo disagree: 32.0 % and 28.9 %"),
+        ([row(128, sel_loo_pct=28.9), row(256)], "of ms_total, more than 3 points apart"),
     ],
 )
 def test_inconclusive_says_why(rows: list[dict[str, Any]], reason: str) -> None:
@@ -68,6 +78,13 @@ def test_inconclusive_says_why(rows: list[dict[str, Any]], reason: str) -> None:
     verdict = decide(*rows)
     assert verdict.verdict == "INCONCLUSIVE"
     assert reason in verdict.reason
+
+
+def test_contexts_that_disagree_are_named_beside_the_undecided_ones() -> None:
+    """Narrowing S = 128 would be wasted: the other two disagree whatever it says."""
+    verdict = decide(row(128, 26.0, 29.0), row(256), row(512, 10.0, 12.0), targets=(128, 256, 512))
+    assert verdict.verdict == "INCONCLUSIVE"
+    assert verdict.reason.startswith("The contexts disagree: GO at S = 256, NO-GO at S = 512. S = 128: borderline")
 
 
 def test_shares_three_points_apart_still_agree() -> None:

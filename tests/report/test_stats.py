@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_ind
 
-from nsa.report.stats import Estimate, interval, log_interval, process_times, speedup
+from nsa.report.stats import (
+    Estimate,
+    changed,
+    each_of,
+    interval,
+    log_interval,
+    process_times,
+    rescaled,
+    speedup,
+    welch,
+)
 
 T_2 = 4.302652729911275  # t quantile, 97.5 %, 2 degrees of freedom (any table)
 
@@ -82,6 +94,67 @@ def test_speedup_is_the_ratio_of_medians_in_each_process() -> None:
 def test_speedup_without_a_common_process_is_none() -> None:
     """A ratio of different processes is no paired ratio."""
     assert speedup(repetitions({(0, "r", None): [1]}), repetitions({(1, "c", None): [1]}), 0.95) is None
+
+
+def test_a_familys_intervals_share_its_error() -> None:
+    """Eight intervals of 95 % each hold together in two of three runs only."""
+    assert each_of(1, 0.95) == 0.95
+    assert each_of(8, 0.95) == pytest.approx(1 - 0.05 / 8)
+
+
+def test_rescaled_is_the_interval_that_the_samples_would_give() -> None:
+    """The A/A control would block at another confidence than it says."""
+    samples = [1.01, 0.98, 1.03, 1.002]
+    wide, direct = rescaled(log_interval(samples, 0.95), 0.95, 0.99), log_interval(samples, 0.99)
+    assert (wide.low, wide.high) == pytest.approx((direct.low, direct.high))
+    assert rescaled(log_interval([2.0], 0.95), 0.95, 0.99) == log_interval([2.0], 0.99)
+
+
+def test_welch_is_scipys() -> None:
+    """Two runs have different spreads and numbers of processes; a pooled variance would be wrong for both."""
+    reference, candidate = np.log([1.0, 1.1, 0.9, 1.05]), np.log([1.3, 1.31, 1.29])
+    found = welch(reference, candidate, 0.95)
+    bounds = ttest_ind(candidate, reference, equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((math.exp(bounds.low), math.exp(bounds.high)))
+    assert found.value == pytest.approx(math.exp(candidate.mean() - reference.mean()))
+
+
+TIMES = pd.Series([1.0, 1.2, 0.9, 1.1])  # ms, processes far apart
+
+
+@pytest.mark.parametrize(
+    ("factors", "verdict"),
+    [
+        ([1.05, 1.051, 1.049, 1.05], "slower"),
+        ([0.95, 0.951, 0.949, 0.95], "faster"),
+        ([1.0, 1.001, 0.999, 1.0], "same"),
+        ([1.008, 1.009, 1.007, 1.008], "same"),  # beyond chance, and no news
+        ([1.00, 1.08, 0.97, 1.02], "too few replicates"),  # a change of 5 % may hide in it
+    ],
+)
+def test_changed_says_what_the_whole_interval_says(factors: list[float], verdict: str) -> None:
+    """A point estimate would cry at noise, and "same" of a wide interval would hide a slowdown."""
+    assert changed(TIMES, TIMES * factors, 0.95, paired=True).verdict == verdict
+
+
+def test_only_arms_of_one_run_are_paired() -> None:
+    """Process 0 of another run is another process: what pairing cancels there was never shared."""
+    slower = 1.05 * TIMES
+    assert changed(TIMES, slower, 0.95, paired=True).verdict == "slower"
+    assert changed(TIMES, slower, 0.95, paired=False).verdict == "too few replicates"
+    assert changed(TIMES, slower.iloc[::-1], 0.95, paired=True).verdict == "slower"  # by process, not by place
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_one_process_shows_no_change(paired: bool) -> None:
+    """A regression of one process is an anecdote."""
+    change = changed(pd.Series([1.0]), pd.Series([9.0]), 0.95, paired=paired)
+    assert (change.verdict, change.ratio.value) == ("too few replicates", pytest.approx(9.0))
+
+
+def test_times_without_any_spread_compare() -> None:
+    """Whole nanoseconds of a short step may all be alike: 0 / 0 degrees of freedom is no reason to stop."""
+    assert changed(pd.Series([2.0, 2.0]), pd.Series([3.0, 3.0]), 0.95, paired=False).verdict == "slower"
 
 
 def test_estimate_reads_a_null_bound_as_no_bound() -> None:

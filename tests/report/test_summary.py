@@ -8,7 +8,7 @@ import pytest
 
 from nsa import records
 from nsa.report.cells import read_cell
-from nsa.report.summary import SUMMARY, collect, current_rows, summarise
+from nsa.report.summary import SUMMARY, collect, current_rows, summarise, with_run_aa
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,6 +102,19 @@ def test_collect_writes_the_table_and_each_cells_facts(lab: Lab) -> None:
     table, facts = records.read(out, SUMMARY)
     assert table["S"].to_pylist() == [128, 256]
     assert (facts["confidence"], facts["cells"]["sdpa/S128"]["emit_weight"]) == (0.95, 1 / 16)
+
+
+def test_the_aa_interval_that_blocks_holds_for_all_cells_of_the_device() -> None:
+    """Plain intervals block a third of the sound runs of 8 cells; another device or a cell without one does not count."""
+    plain = {"processes": 10, "aa_ratio": 1.01, "aa_ratio_lo": 1.001, "aa_ratio_hi": 1.019, "device": "cuda"}
+    here, there = plain | {"device_uuid": "GPU-0"}, plain | {"device_uuid": "GPU-1"}
+    one_process = here | {"processes": 1, "aa_ratio_lo": None, "aa_ratio_hi": None}
+    rows = with_run_aa([here, here, there, one_process, here | {"aa_ratio": None, "aa_ratio_lo": None}], 0.95)
+    assert [row["aa_cells"] for row in rows] == [2, 2, 1, None, None]
+    assert [row["aa_confidence"] for row in rows[:3]] == pytest.approx([0.975, 0.975, 0.95])
+    assert rows[0]["aa_run_lo"] < 1 < plain["aa_ratio_lo"]  # type: ignore[operator]
+    assert (rows[2]["aa_run_lo"], rows[2]["aa_run_hi"]) == pytest.approx((1.001, 1.019))
+    assert {key: rows[0][key] for key in here} == here  # the table keeps the plain interval
 
 
 def rows_today(lab: Lab, paths: list[Path], confidence: float = 0.95) -> list[tuple[str, float | None]]:

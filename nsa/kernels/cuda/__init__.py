@@ -1,11 +1,53 @@
-"""CUDA backend: known by name; its kernel is not there yet, and it says so."""
+"""CUDA backend: one fused kernel over the selected blocks, in the extension that the build stage makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable
 from nsa.kernels.machine import Machine, require_cuda
 
+if TYPE_CHECKING:
+    from nsa.kernels.contract import Backend
+
+MEND = "run `snakemake results/build/cuda.json` and read its manifest"
+
 
 def require(machine: Machine, flags: Flags) -> None:
-    """Raise BackendUnavailable: without a CUDA device, and for now always."""
+    """Raise BackendUnavailable without a CUDA device, and without an extension that was built for it."""
     require_cuda("cuda", machine)
-    raise BackendUnavailable("cuda", "its kernel is not implemented yet", "use the sdpa backend")
+    _library(machine)
+
+
+def load(machine: Machine) -> Backend:
+    """Load the extension that the machine's manifest names."""
+    from nsa.kernels.contract import Backend
+    from nsa.kernels.cuda import operator
+
+    try:
+        operator.load(_library(machine))
+    except OSError as error:
+        raise BackendUnavailable("cuda", f"its library does not load ({error})", f"delete it, then {MEND}") from error
+    return Backend("cuda", operator.select_attention)
+
+
+def _library(machine: Machine) -> Path:
+    """The library, when it is there and has code for this device."""
+    manifest = machine.extension
+    if manifest is None:
+        raise BackendUnavailable("cuda", "its extension has not been built", MEND)
+    if manifest["status"] != "built":
+        raise BackendUnavailable(
+            "cuda", f"its build {manifest['status']}: {manifest['reason']}", manifest["mend"] or MEND
+        )
+    assert machine.capability is not None  # require_cuda
+    arch = "".join(map(str, machine.capability))
+    if arch not in [built.rstrip("a") for built in manifest["archs"]]:
+        built = ", ".join(manifest["archs"])
+        raise BackendUnavailable("cuda", f"its extension has no code for sm_{arch}, only for {built}", MEND)
+    library = Path(manifest["library"])
+    if not library.is_file():
+        raise BackendUnavailable("cuda", f"its library {library} is missing", MEND)
+    return library

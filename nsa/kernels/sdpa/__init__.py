@@ -1,4 +1,4 @@
-"""Packed SDPA: gather the selected blocks, then PyTorch's scaled_dot_product_attention. Runs on any device."""
+"""Packed SDPA: pack the selected blocks, then PyTorch's fused attention. Runs on any device."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ def require(machine: Machine, flags: Flags) -> None:
     """Nothing is missing anywhere: the baseline always runs."""
 
 
-def load() -> Backend:
-    """The backend, with every way of packing that competes for the fastest."""
-    from nsa.kernels.contract import Backend
-    from nsa.kernels.sdpa.packed import VARIANTS
+def load(machine: Machine) -> Backend:
+    """The backend, with every way of packing that competes for the fastest.
 
-    return Backend("sdpa", VARIANTS["gather"], VARIANTS, packs=True)
+    Its select_attention is no fallback: it names the variant for each kind of input, and all of them are packed SDPA.
+    """
+    from nsa.kernels.contract import Backend
+    from nsa.kernels.sdpa.packed import VARIANTS, select_attention
+
+    return Backend("sdpa", select_attention, VARIANTS, packs=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,19 @@ import pytest
 from nsa import nvcc
 from nsa.errors import ConfigError
 from nsa.kernels.cuda import build as stage
-from nsa.kernels.cuda.build import build
+from nsa.kernels.cuda import toolchain
 
 COMPILER = nvcc.Nvcc(Path("toolkit/bin/nvcc"), "13.0.88")
+needs_nvcc = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc on this machine")
 
 
 def run(monkeypatch: pytest.MonkeyPatch, mode: str, compiler: nvcc.Nvcc | None, out: Path) -> dict[str, Any]:
-    """Run the stage where this compiler is the one found; the manifest on disk must be the one returned."""
+    """Run the stage where this compiler is the one found and no GPU is; nothing may be compiled."""
     monkeypatch.setattr(nvcc, "find", lambda environ: compiler)
-    manifest = build(mode, out / "build", {})
+    monkeypatch.setattr(stage, "native_archs", list)
+    manifest = stage.build(mode, out / "build", {})
     assert json.loads((out / "build" / "cuda.json").read_text()) == manifest
-    assert manifest["digest"] is None  # nothing was built in any of the cases
-    assert manifest["log"] is None
-    assert manifest["duration_s"] >= 0
+    assert manifest["library"] is None and manifest["log"] is None and manifest["duration_s"] >= 0
     return manifest
 
 
@@ -31,41 +32,85 @@ def run(monkeypatch: pytest.MonkeyPatch, mode: str, compiler: nvcc.Nvcc | None, 
 def test_skip_skips_whatever_is_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiler: nvcc.Nvcc | None
 ) -> None:
-    """A skipped build must say that the setting skipped it, not that a compiler is missing."""
+    """Breaks if a skipped build blames a missing compiler."""
     manifest = run(monkeypatch, "skip", compiler, tmp_path)
-    assert manifest["status"] == "skipped"
-    assert "build.cuda is skip" in manifest["reason"]
-    assert "NSA_SEL_CUDA_BUILD=1" in manifest["mend"]
-    assert manifest["nvcc_path"] is None
+    assert manifest["status"] == "skipped" and "build.cuda is skip" in manifest["reason"]
+    assert "NSA_SEL_CUDA_BUILD=1" in manifest["mend"] and manifest["nvcc_path"] is None
 
 
 @pytest.mark.parametrize(("mode", "status"), [("auto", "skipped"), ("require", "failed")])
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str, status: str) -> None:
-    """A required build that cannot happen must fail; an optional one is skipped, and both say how to mend it."""
+    """Breaks if a required build that cannot happen passes, or if an optional one stops the report."""
     manifest = run(monkeypatch, mode, None, tmp_path)
     assert manifest["status"] == status
     assert manifest["reason"].startswith("no working nvcc in CUDA_HOME, CUDA_PATH, PATH")
     assert "set CUDA_HOME" in manifest["mend"]
-    assert manifest["nvcc_path"] is manifest["nvcc_version"] is None
 
 
-@pytest.mark.parametrize("mode", ["auto", "require"])
-def test_with_a_compiler_there_is_nothing_to_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str) -> None:
-    """A status of success without a kernel would be a lie that the cuda backend then trips over."""
-    manifest = run(monkeypatch, mode, COMPILER, tmp_path)
-    assert manifest["status"] == "nothing to build"
-    assert manifest["nvcc_path"] == str(COMPILER.path)
+def test_without_a_gpu_an_automatic_build_is_skipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Breaks if a report on a CPU waits for a compiler whose library it cannot run."""
+    manifest = run(monkeypatch, "auto", COMPILER, tmp_path)
+    assert manifest["status"] == "skipped" and manifest["reason"] == "no CUDA device to build for"
     assert manifest["nvcc_version"] == "13.0.88"
 
 
-def test_there_is_indeed_no_source() -> None:
-    """Kernel sources without a compiler call in the stage would be silently left out; goes when the call comes."""
-    folder = Path(stage.__file__).parent
-    assert [path for pattern in ("*.cu", "*.cuh", "*.cpp") for path in folder.rglob(pattern)] == []
+def test_a_wrong_mode_is_named(tmp_path: Path) -> None:
+    """Breaks if a misspelt mode builds, or skips, without a word."""
+    with pytest.raises(ConfigError, match=r"build\.cuda: got 'yes', expected one of auto, require, skip"):
+        stage.build("yes", tmp_path)
 
 
-def test_an_unknown_mode_is_named(tmp_path: Path) -> None:
-    """A typo must not count as auto."""
-    with pytest.raises(ConfigError, match=r"build\.cuda: got 'always', expected one of auto, require, skip"):
-        build("always", tmp_path, {})
-    assert not (tmp_path / "cuda.json").exists()
+@pytest.mark.parametrize(("capability", "arch"), [((8, 0), "80"), ((8, 9), "89"), ((9, 0), "90a"), ((12, 0), "120")])
+def test_architectures_have_nvccs_names(capability: tuple[int, int], arch: str) -> None:
+    """Breaks if a GPU's code is built for another one."""
+    assert stage.arch_of(*capability) == arch
+
+
+KERNEL = """#include "scale.cuh"
+__global__ void twice(float *x) { x[threadIdx.x] *= SCALE; }
+extern "C" void launch_twice(float *x) { twice<<<1, 32>>>(x); }
+"""
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An extension of one kernel and one header in place of ours."""
+    csrc = tmp_path / "csrc"
+    csrc.mkdir()
+    (csrc / "scale.cuh").write_text("#define SCALE 2\n")
+    (csrc / "twice.cu").write_text(KERNEL)
+    (csrc / "other.cpp").write_text("int other() { return 1; }\n")
+    monkeypatch.setattr(toolchain, "CSRC", csrc)
+    return csrc
+
+
+@needs_nvcc
+def test_a_build_is_incremental_and_its_manifest_tells_all(tiny: Path, tmp_path: Path) -> None:
+    """Breaks if an unchanged object is compiled again, a changed header is missed, or the manifest hides a figure."""
+    first = stage.build("require", tmp_path / "out", archs=["90a"])
+    assert first["status"] == "built" and Path(first["library"]).is_file() and first["archs"] == ["90a"]
+    assert {step["source"]: step["reused"] for step in first["objects"]} == {
+        "twice.cu": False,
+        "other.cpp": False,
+        "nsa_cuda.so": False,
+    }
+    (kernel,) = first["kernels"]
+    assert "twice" in kernel["kernel"] and kernel["arch"] == "sm_90a"
+    assert kernel["registers"] > 0 and kernel["spill_bytes"] == 0
+    again = stage.build("require", tmp_path / "out", archs=["90a"])
+    assert all(step["reused"] for step in again["objects"] if step["source"] != "nsa_cuda.so")
+    assert again["digest"] == first["digest"] and again["kernels"] == first["kernels"]
+    (tiny / "scale.cuh").write_text("#define SCALE 3\n")
+    changed = stage.build("require", tmp_path / "out", archs=["90a"])
+    assert not any(step["reused"] for step in changed["objects"]) and changed["digest"] != first["digest"]
+
+
+@needs_nvcc
+def test_a_failed_build_keeps_the_compilers_words_and_no_library(tiny: Path, tmp_path: Path) -> None:
+    """Breaks if a kernel that does not compile is replaced by yesterday's library without a word."""
+    stage.build("require", tmp_path / "out", archs=["90a"])
+    (tiny / "twice.cu").write_text(KERNEL.replace("SCALE", "undeclared"))
+    manifest = stage.build("auto", tmp_path / "out", archs=["90a"])
+    assert manifest["status"] == "failed" and manifest["reason"] == "nvcc could not build twice.cu"
+    assert 'identifier "undeclared" is undefined' in manifest["log"]
+    assert manifest["library"] is None and not (tmp_path / "out" / stage.LIBRARY).exists()

@@ -1,0 +1,96 @@
+// From the warps' partial results to the output: over the warps of a thread block through its shared memory, then
+// over the thread blocks of a cluster by messages into the owner's shared memory. No workspace, fixed order of sums.
+#pragma once
+#include "attend.cuh"
+
+namespace nsa {
+
+constexpr int kOutputPad = 8;  // floats between rows: float2 stores of 4 rows x 4 lanes touch all 32 banks
+
+struct Stats {
+  float2 ml[kMaxHeads][kWarps];  // maximum (scaled) and sum
+};
+
+// A warp leaves its partial output in its own ring, which nobody else reads or writes before the barrier.
+template <int DV, bool Upper>
+NSA_DEVICE void store_partial(float *ring, Stats &stats, State<DV, Upper> &st, int warp, int heads, float scale, int lane) {
+  const int g = lane >> 2, t = lane & 3;
+  quad_sum(st.l);
+#pragma unroll
+  for (int r = 0; r < (Upper ? 2 : 1); ++r) {
+    const int head = g + 8 * r;
+    if (head < heads) {
+      if (t == 0) stats.ml[head][warp] = make_float2(st.m[r] * scale, st.l[r]);
+#pragma unroll
+      for (int i = 0; i < DV / 8; ++i)
+        *reinterpret_cast<float2 *>(ring + head * (DV + kOutputPad) + i * 8 + t * 2) =
+            make_float2(st.o[i][2 * r], st.o[i][2 * r + 1]);
+    }
+  }
+}
+
+template <int N> struct Count {
+  static constexpr int value = N;
+};
+
+// N floats of one head's output, unnormalised, with the maximum and the sum that belong to them.
+template <int N> struct Part {
+  float o[N];
+  float m, l;
+};
+
+// Add parts in order. An empty one has m = -inf, l = 0 and weighs nothing, also where all are empty.
+template <int N, int Parts> NSA_DEVICE Part<N> sum_parts(const float2 (&ml)[Parts], const float (&o)[Parts][N]) {
+  Part<N> sum{};
+  sum.m = ml[0].x;
+#pragma unroll
+  for (int i = 1; i < Parts; ++i) sum.m = fmaxf(sum.m, ml[i].x);
+  const float base = sum.m == -INFINITY ? 0.f : sum.m;
+#pragma unroll
+  for (int i = 0; i < Parts; ++i) {
+    const float w = exp2_fast(ml[i].x - base);
+    sum.l = fmaf(w, ml[i].y, sum.l);
+#pragma unroll
+    for (int e = 0; e < N; ++e) sum.o[e] = fmaf(w, o[i][e], sum.o[e]);
+  }
+  return sum;
+}
+
+// One unit, 4 columns of one head, over the warps of this thread block. Every load stands before its first use.
+NSA_DEVICE Part<4> sum_warps(const float *rings, int ring_floats, const Stats &stats, int head, int at) {
+  float2 ml[kWarps];
+  float o[kWarps][4];
+#pragma unroll
+  for (int w = 0; w < kWarps; ++w) {
+    ml[w] = stats.ml[head][w];
+    *reinterpret_cast<float4 *>(o[w]) = *reinterpret_cast<const float4 *>(rings + w * ring_floats + at);
+  }
+  return sum_parts<4, kWarps>(ml, o);
+}
+
+// What a thread block receives: the units that it owns, from each peer.
+struct Inbox {
+  float4 *o;
+  float2 *ml;
+};
+
+// Half a unit, so that twice as many threads take part.
+template <int Peers> NSA_DEVICE Part<2> sum_peers(const Inbox &in, int owned_shift, int slot, int half) {
+  float2 ml[Peers];
+  float o[Peers][2];
+#pragma unroll
+  for (int r = 0; r < Peers; ++r) {
+    const int at = (r << owned_shift) + slot;
+    ml[r] = in.ml[at];
+    *reinterpret_cast<float2 *>(o[r]) = *(reinterpret_cast<const float2 *>(in.o + at) + half);
+  }
+  return sum_parts<2, Peers>(ml, o);
+}
+
+template <typename T, int N> NSA_DEVICE void store_output(uint32_t *o, const Part<N> &part) {
+  const float inv = part.m == -INFINITY ? 0.f : __fdividef(1.f, part.l);  // no token: exactly zero
+#pragma unroll
+  for (int e = 0; e < N / 2; ++e) o[e] = Element<T>::pack(part.o[2 * e] * inv, part.o[2 * e + 1] * inv);
+}
+
+} // namespace nsa

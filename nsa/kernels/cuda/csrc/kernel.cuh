@@ -1,0 +1,201 @@
+// Selected-attention decode. A row (sequence, group) is split over the warps of a cluster; each warp streams its
+// share of 16-token tiles through a private ring of asynchronous copies, so no barrier stands in the main loop.
+#pragma once
+#include "combine.cuh"
+
+namespace nsa {
+
+// Shared memory of a thread block: control, inbox (clusters only), then one ring a warp.
+// Everything starts on a 128-byte line: a copied line that straddles two costs a tenth of the bandwidth.
+struct alignas(128) Control {
+  uint64_t barrier;
+  alignas(16) Stats stats;
+};
+__host__ __device__ inline int inbox_bytes(int ctas, int unit_shift) { return ctas > 1 ? ((ctas << unit_shift) * 24 + 127) & ~127 : 0; }
+__host__ __device__ inline int stage_bytes(int d, int dv) { return kTileTokens * (d + dv) * 2; }
+__host__ __device__ inline int ring_bytes(int stages, int heads, int d, int dv) {
+  const int ring = stages * stage_bytes(d, dv), partial = heads * (dv + kOutputPad) * 4;
+  return ((ring > partial ? ring : partial) + 127) & ~127;
+}
+
+// Which tokens a tile covers; valid <= 0 where it has none.
+struct Span {
+  int start, valid;
+};
+struct Selection {
+  int index[2], length, tiles, shift;  // lane i holds slots i and i + 32
+
+  NSA_DEVICE void load(const Params &p, uint32_t batch, uint32_t group, int lane) {
+    const int32_t *row = p.block_indices + (static_cast<uint64_t>(batch) * p.i_b + static_cast<uint64_t>(group) * p.i_g);
+    index[0] = load_index(row + lane, lane < p.blocks);
+    index[1] = load_index(row + lane + 32, lane + 32 < p.blocks);
+    length = load_index(p.seq_lens + batch, true);
+    shift = p.tile_shift;
+  }
+  NSA_DEVICE void count() {
+    const unsigned lo = __ballot_sync(~0u, index[0] >= 0), hi = __ballot_sync(~0u, index[1] >= 0);
+    const int blocks = hi ? 64 - __clz(hi) : 32 - __clz(lo);
+    const int last = __shfl_sync(~0u, blocks > 32 ? index[1] : index[0], (blocks - 1) & 31);
+    const int left = length - ((last << shift) * kTileTokens);  // tokens from the last block's start on
+    tiles = blocks == 0 ? 0 : ((blocks - 1) << shift) + min(1 << shift, max(0, left + kTileTokens - 1) / kTileTokens);
+  }
+  NSA_DEVICE Span span(int tile) const {
+    const int slot = tile >> shift;
+    const int block = __shfl_sync(~0u, slot < 32 ? index[0] : index[1], slot & 31);
+    const int start = ((block << shift) + (tile & ((1 << shift) - 1))) * kTileTokens;
+    return {start, block < 0 || slot >= 64 ? 0 : min(kTileTokens, length - start)};
+  }
+};
+
+// Thread blocks a multiprocessor must hold: 3 where the registers allow it (measured: 4 with spills is slower).
+__host__ __device__ constexpr int min_blocks(int d, int dv) { return d == 0 || d + dv > 256 ? 1 : d + dv > 128 ? 3 : 4; }
+
+template <typename T, int D, int DV, int Stages, bool Upper>
+__global__ void __launch_bounds__(kWarps * 32, min_blocks(D, DV)) select_attention(const __grid_constant__ Params p) {
+  extern __shared__ __align__(128) unsigned char shared[];
+  const uint32_t lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const uint32_t rank = blockIdx.x, ctas = gridDim.x, group = blockIdx.y, batch = blockIdx.z;
+  const auto at = [&](const void *base, uint32_t b, uint32_t g) {
+    return static_cast<const uint4 *>(base) + (static_cast<uint64_t>(batch) * b + static_cast<uint64_t>(group) * g);
+  };
+
+  Selection sel;  // first of all: every other address depends on it
+  sel.load(p, batch, group, lane);
+  const uint4 *k = at(p.k, p.k_b, p.k_g), *v = at(p.v, p.v_b, p.v_g);
+  uint2 *o = static_cast<uint2 *>(p.o) + (static_cast<uint64_t>(batch) * p.o_b + static_cast<uint64_t>(group) * p.o_g);
+  uint32_t o_h = p.o_h;
+  asm volatile("" : "+l"(o), "+r"(o_h));  // now: at the end these constants would be fetched through a loaded memory system
+  const uint64_t policy = evict_first_policy();
+  Query<D, Upper> q;
+  q.load(at(p.q, p.q_b, p.q_g), p.q_h, p.heads, p.dim, lane, policy);
+
+  // While these are on their way: shared memory, and the barrier that this thread block's inbox counts on.
+  const int dim = D ? D : p.dim;
+  auto &control = *reinterpret_cast<Control *>(shared);
+  const uint32_t units = p.heads * (DV / 4), owned = 1u << p.unit_shift;
+  const Inbox inbox{reinterpret_cast<float4 *>(shared + sizeof(Control)),
+                    reinterpret_cast<float2 *>(shared + sizeof(Control) + (ctas << p.unit_shift) * 16)};
+  const uint32_t mine = units > rank * owned ? min(owned, units - rank * owned) : 0;
+#if __CUDA_ARCH__ >= 900
+  if (ctas > 1) {
+    if (threadIdx.x == 0) barrier_init_expect(shared_address(&control.barrier), mine * ctas * 24);
+    __syncwarp();
+    cluster_arrive();
+  }
+#endif
+  const int ring_size = ring_bytes(Stages, p.heads, dim, DV);
+  unsigned char *rings = shared + sizeof(Control) + inbox_bytes(ctas, p.unit_shift);
+  const uint32_t ring = shared_address(rings) + warp * ring_size;
+  const int stage_size = stage_bytes(dim, DV), v_offset = kTileTokens * dim * 2;
+  const auto copy_k = [&](uint32_t stage, Span s) {
+    copy_tile<false, D / 8>(stage, k + static_cast<int64_t>(s.start) * p.k_s, p.k_s, s.valid, dim / 8, lane, policy);
+  };
+  const auto copy_v = [&](uint32_t stage, Span s) {
+    copy_tile<true, DV / 8>(stage + v_offset, v + static_cast<int64_t>(s.start) * p.v_s, p.v_s, s.valid, DV / 8, lane, policy);
+  };
+
+  const int step = ctas * kWarps;
+  const int slots = p.blocks << sel.shift;
+  int tile = rank * kWarps + warp;
+  sel.length = min(sel.length, p.capacity);
+  int valid[Stages];  // of the tiles in the ring, oldest first
+#pragma unroll
+  for (int s = 0; s < Stages; ++s) {
+    const Span span = sel.span(tile + s * step);
+    valid[s] = span.valid;
+    if (tile + s * step < slots) copy_k(ring + s * stage_size, span);
+    copy_commit();
+    if (tile + s * step < slots) copy_v(ring + s * stage_size, span);
+    copy_commit();
+  }
+  sel.count();
+#if __CUDA_ARCH__ >= 900
+  if (ctas > 1) cluster_wait();  // every peer has set up its barrier; hidden behind the copies
+#endif
+
+  State<DV, Upper> state;
+  state.clear();
+  uint32_t stage = ring;
+  // The place of a tile is refilled as soon as it has been read. Both waits of a step let the copies behind the
+  // awaited one go on: 2 groups a stage, less one.
+#pragma unroll 1
+  for (; tile < sel.tiles; tile += step) {
+    const bool more = tile + Stages * step < sel.tiles;
+    const Span next = sel.span(tile + Stages * step);
+    float s[2][4];
+    copy_wait<2 * Stages - 1>();
+    __syncwarp();
+    scores<T, D, Upper>(s, q, stage, dim, lane);
+    __syncwarp();  // every lane has read K
+    if (more) copy_k(stage, next);
+    copy_commit();
+    softmax_step<DV, Upper>(s, state, valid[0], p.scale_log2, lane);
+    copy_wait<2 * Stages - 1>();
+    __syncwarp();
+    weigh_values<T, DV, Upper>(state, s, stage + v_offset, lane);
+    __syncwarp();
+    if (more) copy_v(stage, next);
+    copy_commit();
+#pragma unroll
+    for (int i = 0; i + 1 < Stages; ++i) valid[i] = valid[i + 1];
+    valid[Stages - 1] = next.valid;
+    if (Stages > 1) stage = stage + stage_size == ring + Stages * stage_size ? ring : stage + stage_size;
+  }
+  copy_wait<0>();  // padding may have started copies that no step waited for, and the ring changes its use
+  __syncwarp();
+
+  const int ring_floats = ring_size / 4;
+  float *partials = reinterpret_cast<float *>(rings);
+  store_partial<DV, Upper>(partials + warp * ring_floats, control.stats, state, warp, p.heads, p.scale_log2, lane);
+  __syncthreads();
+
+  const auto place = [&](uint32_t u) {
+    return reinterpret_cast<uint32_t *>(o + static_cast<uint64_t>(u / (DV / 4)) * o_h + u % (DV / 4));
+  };
+  const auto part = [&](uint32_t u) {
+    const uint32_t head = u / (DV / 4), column = u % (DV / 4) * 4;
+    return sum_warps(partials, ring_floats, control.stats, head, head * (DV + kOutputPad) + column);
+  };
+  constexpr uint32_t kThreads = kWarps * 32;
+  if (ctas == 1) {
+    uint32_t u = threadIdx.x;
+#pragma unroll 1
+    for (; u + kThreads < units; u += 2 * kThreads) {
+      const Part<4> x = part(u), y = part(u + kThreads);
+      store_output<T, 4>(place(u), x), store_output<T, 4>(place(u + kThreads), y);
+    }
+    if (u < units) store_output<T, 4>(place(u), part(u));
+  } else {
+#if __CUDA_ARCH__ >= 900
+    const uint32_t bar = shared_address(&control.barrier);
+    const auto send = [&](uint32_t u, const Part<4> &x) {
+      const uint32_t slot = rank * owned + (u & (owned - 1)), owner = u >> p.unit_shift;
+      const uint32_t peer_bar = peer_address(bar, owner);
+      send16(peer_address(shared_address(inbox.o), owner) + slot * 16, make_float4(x.o[0], x.o[1], x.o[2], x.o[3]), peer_bar);
+      send8(peer_address(shared_address(inbox.ml), owner) + slot * 8, make_float2(x.m, x.l), peer_bar);
+    };
+    uint32_t u = threadIdx.x;
+#pragma unroll 1
+    for (; u + kThreads < units; u += 2 * kThreads) {  // two at a time: their loads and sums overlap
+      const Part<4> x = part(u), y = part(u + kThreads);
+      send(u, x), send(u + kThreads, y);
+    }
+    if (u < units) send(u, part(u));
+    if (mine > 0) {
+      barrier_wait_first_phase(bar);
+      const auto over_peers = [&](auto peers) {
+#pragma unroll 1
+        for (uint32_t i = threadIdx.x; i < 2 * mine; i += kThreads)
+          store_output<T, 2>(place(rank * owned + i / 2) + i % 2,
+                             sum_peers<decltype(peers)::value>(inbox, p.unit_shift, i / 2, i % 2));
+      };
+      if (ctas == 16) over_peers(Count<16>{});
+      else if (ctas == 8) over_peers(Count<8>{});
+      else if (ctas == 4) over_peers(Count<4>{});
+      else over_peers(Count<2>{});
+    }
+#endif
+  }
+}
+
+} // namespace nsa

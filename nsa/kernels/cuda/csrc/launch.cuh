@@ -1,0 +1,64 @@
+// From a plan to a launch of one instance of the kernel. One launch a call, no workspace, no synchronisation.
+#pragma once
+#include "kernel.cuh"
+#include "plan.h"
+
+namespace nsa {
+
+template <typename T, int D, int DV, int Stages, bool Upper>
+cudaError_t launch_instance(Params p, int batches, int groups, int ctas, cudaStream_t stream) {
+  auto *kernel = select_attention<T, D, DV, Stages, Upper>;
+  const int units = p.heads * (DV / 4);
+  for (p.unit_shift = 0; (ctas << p.unit_shift) < units;) ++p.unit_shift;
+  const int bytes = sizeof(Control) + inbox_bytes(ctas, p.unit_shift) + kWarps * ring_bytes(Stages, p.heads, p.dim, DV);
+  // Attributes belong to a device's copy of the kernel; setting them again is cheap and needs no lock.
+  if (bytes > 48 * 1024)
+    if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)) return e;
+  if (ctas > 8)
+    if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1)) return e;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(ctas, groups, batches);
+  config.blockDim = dim3(kWarps * 32);
+  config.dynamicSmemBytes = bytes;
+  config.stream = stream;
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = ctas;
+  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  config.attrs = &cluster;
+  config.numAttrs = ctas > 1 ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, p);
+}
+
+template <typename T, int D, int DV, int Stages>
+cudaError_t launch_heads(const Params &p, int batches, int groups, int ctas, cudaStream_t stream) {
+  return p.heads > 8 ? launch_instance<T, D, DV, Stages, true>(p, batches, groups, ctas, stream)
+                     : launch_instance<T, D, DV, Stages, false>(p, batches, groups, ctas, stream);
+}
+
+// D == 0: any query width, known at run time.
+template <typename T, int D, int DV>
+cudaError_t launch(const Params &p, int batches, int groups, Plan plan, cudaStream_t stream) {
+  constexpr int kDeep = D == 0 ? 1 : ring_stages(D, DV);
+  if (kDeep > 1 && plan.stages == 1) return launch_heads<T, D, DV, 1>(p, batches, groups, plan.ctas, stream);
+  return launch_heads<T, D, DV, kDeep>(p, batches, groups, plan.ctas, stream);
+}
+
+// Equal widths have an instance each; the rest share one per value width.
+template <typename T> cudaError_t dispatch(const Params &p, int dv, int batches, int groups, Plan plan, cudaStream_t stream) {
+  switch (p.dim == dv ? dv : -dv) {
+#define NSA_WIDTH(X)                                                       \
+  case X: return launch<T, X, X>(p, batches, groups, plan, stream);        \
+  case -X: return launch<T, 0, X>(p, batches, groups, plan, stream);
+    NSA_WIDTH(32)
+    NSA_WIDTH(64)
+    NSA_WIDTH(96)
+    NSA_WIDTH(128)
+    NSA_WIDTH(192)
+    NSA_WIDTH(256)
+#undef NSA_WIDTH
+  }
+  return cudaErrorInvalidValue;
+}
+
+} // namespace nsa

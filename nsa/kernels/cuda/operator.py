@@ -1,0 +1,69 @@
+"""The extension's operator, nsa::select_attention, loaded once from the library that the build stage made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from nsa.errors import InputError
+from nsa.kernels.contract import HEAD_DIMS, check_inputs
+
+BLOCK_SIZES = (16, 32, 64, 128)
+
+
+def load(library: Path) -> None:
+    """Load the library and register its fake (meta) implementation; a second call does nothing.
+
+    Raises:
+        OSError: the library is damaged or was built for another platform.
+    """
+    if loaded():
+        return
+    torch.ops.load_library(str(library))
+    torch.library.register_fake("nsa::select_attention", _fake)
+
+
+def loaded() -> bool:
+    """Whether the operator is registered."""
+    return hasattr(torch.ops.nsa, "select_attention")
+
+
+def _fake(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    block_indices: torch.Tensor,
+    seq_lens: torch.Tensor,
+    block_size: int,
+) -> torch.Tensor:
+    return q.new_empty(*q.shape[:3], v.shape[3])
+
+
+def select_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    block_indices: torch.Tensor,
+    seq_lens: torch.Tensor,
+    block_size: int,
+) -> torch.Tensor:
+    """See contract.SelectAttention. K and V are read straight from the cache, once; any strides that are multiples of
+    16 bytes.
+
+    Raises:
+        InputError: float32 inputs, or sizes and strides that the kernel was not built for.
+    """
+    check_inputs(q, k, v, block_indices, seq_lens, block_size)
+    if q.dtype == torch.float32:
+        raise InputError("q, k, v: got float32, expected float16 or bfloat16 for the cuda backend")
+    if q.shape[3] not in HEAD_DIMS or v.shape[3] not in HEAD_DIMS:
+        raise InputError(f"D, Dv: got {q.shape[3]} and {v.shape[3]}, expected each one of {HEAD_DIMS}")
+    if block_size not in BLOCK_SIZES:
+        raise InputError(f"block_size: got {block_size}, expected one of {BLOCK_SIZES}")
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        if tensor.stride(3) != 1 or any(stride % 8 for stride in tensor.stride()[:3]) or tensor.data_ptr() % 16:
+            raise InputError(
+                f"{name}: got strides {tensor.stride()}, expected a contiguous last dimension, the others multiples of 8"
+            )
+    return torch.ops.nsa.select_attention(q, k, v, block_indices, seq_lens, block_size)

@@ -1,0 +1,128 @@
+"""Compiling and linking the extension: the commands, what the assembler says of each kernel, and nothing rebuilt."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+CSRC = Path(__file__).parent / "csrc"
+HEADERS = (".cuh", ".h")
+# The oldest torch that the built library loads in: the headers then offer nothing newer.
+TARGET_VERSION = "0x020b000000000000"
+# libtorch brings in libtorch_cuda where torch has one; nothing here refers to it by name, so it must be kept by force.
+TORCH = ("-Xlinker", "--no-as-needed", "-ltorch", "-ltorch_cpu")
+PTXAS_KERNEL = re.compile(r"Compiling entry function '(\w+)' for '(sm_\w+)'")
+PTXAS_SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+PTXAS_USED = re.compile(r"Used (\d+) registers(?:.*?(\d+) bytes smem)?")
+
+
+@dataclass(frozen=True)
+class Built:
+    """One compiled object, or why it failed."""
+
+    source: str
+    command: list[str]
+    ok: bool
+    reused: bool
+    duration_s: float
+    log: str
+
+
+def torch_folder() -> Path:
+    """Where torch is installed; finding it imports nothing."""
+    spec = importlib.util.find_spec("torch")
+    assert spec is not None and spec.origin is not None, "torch is a dependency of this package"
+    return Path(spec.origin).parent
+
+
+def sources() -> list[Path]:
+    """Every translation unit of the extension."""
+    return sorted(path for path in CSRC.iterdir() if path.suffix in (".cu", ".cpp")) if CSRC.is_dir() else []
+
+
+def digest(archs: Sequence[str], compiler_version: str) -> str:
+    """What the library is made of: sources, headers, architectures, compiler and flags."""
+    known = hashlib.sha256(json.dumps([list(archs), compiler_version, flags(archs)]).encode())
+    for path in sorted(CSRC.iterdir()):
+        known.update(path.name.encode() + path.read_bytes())
+    return known.hexdigest()
+
+
+def flags(archs: Sequence[str]) -> list[str]:
+    """The compiler's flags, paths excepted."""
+    codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
+    options = ["-std=c++20", "-O3", "-Xcompiler", "-fPIC", "-Xptxas", "-v", "-lineinfo", "--threads", "2"]
+    return [*codes, *options, f"-DTORCH_TARGET_VERSION={TARGET_VERSION}", "-DUSE_CUDA"]
+
+
+def compile_all(nvcc: Path, version: str, archs: Sequence[str], folder: Path) -> list[Built]:
+    """Compile every source into `folder`, in parallel; an object whose inputs have not changed is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda source: _compile(nvcc, version, archs, source, folder), sources()))
+
+
+def _compile(nvcc: Path, version: str, archs: Sequence[str], source: Path, folder: Path) -> Built:
+    include = torch_folder() / "include"
+    target, stamp = folder / f"{source.stem}.o", folder / f"{source.stem}.json"
+    command = [str(nvcc), *flags(archs), f"-I{include}", f"-I{CSRC}", "-c", str(source), "-o", str(target)]
+    headers = sorted(path for path in CSRC.iterdir() if path.suffix in HEADERS)
+    seen = hashlib.sha256(json.dumps([version, flags(archs)]).encode())
+    for path in (source, *headers):
+        seen.update(path.read_bytes())
+    if target.exists() and stamp.exists():
+        kept = json.loads(stamp.read_text())
+        if kept.pop("inputs") == seen.hexdigest():
+            return Built(**{**kept, "reused": True})
+    stamp.unlink(missing_ok=True)
+    start = time.perf_counter()
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    built = Built(
+        source.name, command, ran.returncode == 0, False, time.perf_counter() - start, ran.stdout + ran.stderr
+    )
+    if built.ok:
+        stamp.write_text(json.dumps({**asdict(built), "inputs": seen.hexdigest()}))
+    return built
+
+
+def link(nvcc: Path, archs: Sequence[str], folder: Path, library: Path) -> Built:
+    """Link the objects against torch's stable interface and the static CUDA runtime: no Python, no C++ of torch."""
+    start, lib = time.perf_counter(), torch_folder() / "lib"
+    objects = [str(folder / f"{source.stem}.o") for source in sources()]
+    temporary = library.with_suffix(".so.new")
+    codes = flags(archs)[: len(archs)]
+    command = [str(nvcc), *codes, "-shared", *objects, f"-L{lib}", *TORCH, "-o", str(temporary)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ran.returncode == 0:
+        temporary.replace(library)
+    return Built(
+        library.name, command, ran.returncode == 0, False, time.perf_counter() - start, ran.stdout + ran.stderr
+    )
+
+
+def kernels(log: str) -> list[dict[str, Any]]:
+    """What the assembler says of each kernel: architecture, registers, static shared memory, stack and spills."""
+    found: list[dict[str, Any]] = []
+    for line in log.splitlines():
+        if match := PTXAS_KERNEL.search(line):
+            found.append({"kernel": match[1], "arch": match[2]})
+        elif found and (match := PTXAS_SPILLS.search(line)):
+            found[-1] |= {"stack_bytes": int(match[1]), "spill_bytes": int(match[2]) + int(match[3])}
+        elif found and (match := PTXAS_USED.search(line)):
+            found[-1] |= {"registers": int(match[1]), "smem_bytes": int(match[2] or 0)}
+    return found
+
+
+def warnings(log: str) -> list[str]:
+    """The compiler's warnings."""
+    return [line.strip() for line in log.splitlines() if "warning" in line.lower()]

@@ -1,0 +1,165 @@
+"""The extension: built for every architecture without a GPU, its operator's schema, and on a GPU the whole contract."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nsa import nvcc
+from nsa.bench.accuracy import fault, oracle, worst_row_error
+from nsa.bench.cases import Call, CheckShape, ragged_case
+from nsa.errors import BackendUnavailable, InputError
+from nsa.kernels import cuda
+from nsa.kernels.contract import HEAD_DIMS
+from nsa.kernels.cuda import build as stage
+from nsa.kernels.cuda import operator
+from nsa.kernels.machine import Machine
+
+pytestmark = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc on this machine")
+SHAPES = 2000
+LIMIT = {"float16": 2e-3, "bfloat16": 1.5e-2}  # worst-row relative error; packed SDPA's own is about half
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The extension built for this machine's GPUs, or without one for every architecture that the compiler knows."""
+    return stage.build("require", tmp_path_factory.mktemp("build"))
+
+
+@pytest.fixture(scope="module")
+def loaded(manifest: dict[str, Any]) -> None:
+    """The operator, loaded."""
+    assert manifest["status"] == "built", manifest["log"]
+    operator.load(Path(manifest["library"]))
+
+
+def test_it_builds_for_every_architecture_without_a_gpu(manifest: dict[str, Any]) -> None:
+    """Breaks if a change compiles for one architecture only, or a kernel of the fast shapes spills."""
+    assert manifest["status"] == "built", manifest["log"]
+    if not stage.native_archs():
+        assert set(manifest["archs"]) >= {"80", "89", "90a"}
+    assert {kernel["arch"] for kernel in manifest["kernels"]} == {f"sm_{arch}" for arch in manifest["archs"]}
+    assert manifest["warnings"] == []
+    for kernel in manifest["kernels"]:
+        if "Li64ELi64E" in kernel["kernel"] or "Li128ELi128E" in kernel["kernel"]:
+            assert kernel["spill_bytes"] == 0, kernel
+
+
+def test_the_schema_and_the_fake_implementation(loaded: None) -> None:
+    """Breaks if torch.compile could not trace the operator."""
+    schema = str(torch.ops.nsa.select_attention.default._schema)
+    assert schema.startswith(
+        "nsa::select_attention(Tensor q, Tensor k, Tensor v, Tensor block_indices, Tensor seq_lens"
+    )
+    with torch.device("meta"):
+        q, kv = torch.empty(2, 3, 4, 64), torch.empty(2, 3, 99, 64)
+        o = torch.ops.nsa.select_attention(q, kv, kv[..., :32], torch.empty(2, 3, 5), torch.empty(2), 64)
+    assert o.shape == (2, 3, 4, 32)
+
+
+def test_bad_calls_are_refused_before_the_kernel() -> None:
+    """Breaks if the kernel reads what it was not built for."""
+    call = list(ragged_case(CheckShape(8, 4, 64, 64, 4, 64, 256, 4, "bfloat16"), 0, torch.device("cpu")))
+    with pytest.raises(InputError, match="got float32, expected float16 or bfloat16"):
+        operator.select_attention(*[t.float() if t.is_floating_point() else t for t in call[:5]], 64)
+    with pytest.raises(InputError, match="block_size: got 48"):
+        operator.select_attention(*call[:5], 48)
+    narrow = [t[..., :40] if t.is_floating_point() else t for t in call[:5]]
+    with pytest.raises(InputError, match="D, Dv: got 40 and 40"):
+        operator.select_attention(*narrow, 64)
+    odd = torch.randn(2, 4, 256, 68, dtype=torch.bfloat16)[..., :64]
+    with pytest.raises(
+        InputError, match=r"k: got strides .* expected a contiguous last dimension, the others multiples"
+    ):
+        operator.select_attention(call[0], odd, *call[2:5], 64)
+
+
+@pytest.mark.parametrize(
+    ("extension", "reason"),
+    [
+        (None, "has not been built"),
+        ({"status": "failed", "reason": "nvcc could not build x.cu", "mend": None}, "its build failed: nvcc could not"),
+        ({"status": "built", "archs": ["80"], "library": "x.so"}, "no code for sm_90, only for 80"),
+        ({"status": "built", "archs": ["90a"], "library": "absent.so"}, r"absent\.so is missing"),
+    ],
+)
+def test_an_extension_that_cannot_serve_says_why(extension: dict[str, Any] | None, reason: str) -> None:
+    """Breaks if a missing, failed or foreign build ends in a traceback, or in another kernel."""
+    with pytest.raises(BackendUnavailable, match=reason):
+        cuda.load(Machine((9, 0), extension))
+
+
+def test_a_damaged_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if a truncated library ends in a traceback."""
+    monkeypatch.setattr(operator, "loaded", lambda: False)
+    (tmp_path / "nsa_cuda.so").write_bytes(b"\x7fELF")
+    extension = {"status": "built", "archs": ["90a"], "library": str(tmp_path / "nsa_cuda.so")}
+    with pytest.raises(BackendUnavailable, match="its library does not load"):
+        cuda.load(Machine((9, 0), extension))
+
+
+def drawn(seed: int) -> tuple[CheckShape, Call]:
+    """A random shape of the whole contract, on the GPU: ragged, padded, poisoned, every third with strided caches."""
+    draw = random.Random(seed)
+    groups, block = draw.choice([1, 2, 4]), draw.choice([16, 32, 64, 128])
+    shape = CheckShape(
+        rows=groups * draw.randint(1, 24),
+        heads_per_group=draw.randint(1, 16),
+        head_dim=draw.choice(HEAD_DIMS),
+        value_dim=draw.choice(HEAD_DIMS),
+        sel_count=draw.randint(1, 64),
+        sel_block=block,
+        context=draw.randint(1, 2048),
+        groups=groups,
+        dtype=draw.choice(["float16", "bfloat16"]),
+    )
+    call = ragged_case(shape, seed, torch.device("cuda"))
+    if seed % 3 == 0:  # as slices of a wider cache, tokens before groups, at a capacity that no block divides
+        cut = shape.context
+        k, v = (torch.cat((t, t), -1).transpose(1, 2).contiguous().transpose(1, 2) for t in (call.k, call.v))
+        call = call._replace(k=k[:, :, :cut, : shape.head_dim], v=v[:, :, :cut, : shape.value_dim])
+    return shape, call
+
+
+@pytest.mark.gpu
+def test_two_thousand_random_shapes_equal_the_oracle(loaded: None) -> None:
+    """Breaks if any shape of the contract is computed wrongly; the seed of a failure names it."""
+    failures = []
+    for seed in range(SHAPES):
+        shape, call = drawn(seed)
+        output = operator.select_attention(*call)
+        found = fault(output, call)
+        error = worst_row_error(output, oracle(call)) if found is None else float("nan")
+        if found is not None or not error <= LIMIT[shape.dtype]:
+            failures.append((seed, shape, found, error))
+    assert failures == []
+
+
+@pytest.mark.gpu
+def test_replays_are_bitwise_equal(loaded: None) -> None:
+    """Breaks if splits are combined in the order in which they happen to finish."""
+    for seed in range(0, 60, 3):
+        _, call = drawn(seed)
+        graph = torch.cuda.CUDAGraph()
+        eager = operator.select_attention(*call)
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph):
+            output = operator.select_attention(*call)
+        for _ in range(5):
+            output.fill_(torch.nan)
+            graph.replay()
+            assert torch.equal(output.view(torch.uint8), eager.view(torch.uint8)), seed
+
+
+@pytest.mark.gpu
+def test_opcheck(loaded: None) -> None:
+    """Breaks if schema, fake implementation and kernel disagree."""
+    _, call = drawn(1)
+    torch.library.opcheck(
+        torch.ops.nsa.select_attention.default, tuple(call), test_utils=("test_schema", "test_faketensor")
+    )
