@@ -118,11 +118,11 @@ def test_a_part_that_is_off_launches_nothing() -> None:
         return launched(lambda: layer.step(x[:, 0], made, gather, parts, blocks), CPU)
 
     off = Parts(cmp=False, route=False, sel=False, win=False)
-    attention = {"_softmax", "bmm", "topk", "sort", "index.Tensor", "_scaled_dot_product_flash_attention_for_cpu"}
+    attention = {"_softmax", "bmm", "topk", "sort", "gather", "_scaled_dot_product_flash_attention_for_cpu"}
     assert not attention & set(names(off))
     assert {"_softmax", "bmm"} == attention & set(names(Parts(route=False, sel=False, win=False)))
     assert {"_softmax", "bmm", "topk", "sort"} == attention & set(names(Parts(sel=False, win=False)))
-    sel = {"index.Tensor", "_scaled_dot_product_flash_attention_for_cpu"}
+    sel = {"gather", "_scaled_dot_product_flash_attention_for_cpu"}
     assert sel == attention & set(names(Parts(cmp=False, route=False, win=False)))
     win = {"_scaled_dot_product_flash_attention_for_cpu"}
     assert win == attention & set(names(Parts(cmp=False, route=False, sel=False)))

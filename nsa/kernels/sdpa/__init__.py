@@ -21,6 +21,6 @@ def load(machine: Machine) -> Backend:
     Its select_attention is no fallback: it names the variant for each kind of input, and all of them are packed SDPA.
     """
     from nsa.kernels.contract import Backend
-    from nsa.kernels.sdpa.packed import VARIANTS, select_attention
+    from nsa.kernels.sdpa.packed import CUDA_VARIANTS, VARIANTS
 
-    return Backend("sdpa", select_attention, VARIANTS, packs=True)
+    return Backend("sdpa", VARIANTS["gather"], VARIANTS | CUDA_VARIANTS, packs=True)

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernels.sdpa.calls import TOLERANCE, draw_call, random_call, require_oracle, unequal_attention
+from strategies import CPU
 
 from nsa.attention import reference
+from nsa.bench.accuracy import oracle, run_poisoned, worst_row_error
+from nsa.bench.cases import CheckShape, full_case
+from nsa.bench.launches import launched
 from nsa.errors import InputError
-from nsa.kernels.sdpa.packed import VARIANTS
+from nsa.kernels import varlen
+from nsa.kernels.sdpa import packed
+from nsa.kernels.sdpa.packed import CUDA_VARIANTS, VARIANTS
 
-TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
-
-
-def draw_call(data: st.DataObject, dtype: torch.dtype) -> tuple:
-    """A ragged, padded, poisoned call of the contract."""
-    B, G, h = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 2)), data.draw(st.integers(1, 16))
-    D, Dv = (data.draw(st.sampled_from([32, 64, 96, 128, 192, 256])) for _ in range(2))
-    block, blocks, n = (
-        data.draw(st.sampled_from([16, 32, 64])),
-        data.draw(st.integers(1, 6)),
-        data.draw(st.integers(1, 8)),
-    )
-    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
-    lengths = data.draw(st.lists(st.integers(0, blocks * block), min_size=B, max_size=B))
-    q = torch.randn(B, G, h, D, generator=generator).to(dtype)
-    k = torch.randn(B, G, blocks * block, D, generator=generator).to(dtype)
-    v = torch.randn(B, G, blocks * block, Dv, generator=generator).to(dtype)
-    indices = torch.full((B, G, n), -1, dtype=torch.int32)
-    for b, length in enumerate(lengths):
-        k[b, :, length:], v[b, :, length:] = torch.nan, torch.nan
-        for g in range(G):
-            existing = range(-(-length // block))
-            chosen = sorted(data.draw(st.sets(st.sampled_from(existing), max_size=n))) if existing else []
-            indices[b, g, : len(chosen)] = torch.tensor(chosen, dtype=torch.int32)
-    return q, k, v, indices, torch.tensor(lengths, dtype=torch.int32), block
+ALL = VARIANTS | CUDA_VARIANTS
+DECODE = CheckShape(2, 4, 32, 32, 16, 64, 1024, 2, "float32")  # the default decode cell: B = 1, G = 2
+GPU_SHAPES = 300
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -45,13 +32,36 @@ def draw_call(data: st.DataObject, dtype: torch.dtype) -> tuple:
 @given(data=st.data())
 def test_variants_equal_the_oracle(variant: str, dtype: torch.dtype, data: st.DataObject) -> None:
     """Breaks if a variant drops a token, reads beyond a length, ignores -1 or mixes up heads."""
-    call = draw_call(data, dtype)
-    got = VARIANTS[variant](*call)
-    numbers = [tensor.double().numpy() for tensor in call[:3]]
-    exact = reference.select_attention(*numbers, call[3].numpy(), call[4].numpy(), call[5])
-    assert got.dtype == dtype
-    np.testing.assert_allclose(got.double().numpy(), exact, atol=TOLERANCE[dtype], rtol=0)
-    assert (got.double().numpy()[~exact.any(-1)] == 0).all()  # empty rows: exactly zero
+    require_oracle(VARIANTS[variant], draw_call(data, dtype))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_blocks_equals_the_oracle_on_the_kernel_that_it_calls(dtype: torch.dtype, data: st.DataObject) -> None:
+    """Breaks if the memory-efficient kernel, which no CPU has, is given wrong blocks, lengths or boundaries."""
+
+    def kernel(q, k, v, bias, cu_q, cu_k, max_q, max_k, dropout, mask):
+        assert bias is None and dropout == 0 and mask == 0
+        return unequal_attention(q[0], k[0], v[0], cu_q, cu_k, max_q, max_k, of_nothing=torch.nan)[None], None
+
+    call = draw_call(data, dtype, whole=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.ops.aten, "_efficient_attention_forward", kernel)
+        require_oracle(lambda *c: varlen.select(packed._memory_efficient, *c), call)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("length", [0, 1, 15, 16, 17])
+def test_a_sequence_about_one_block_long(variant: str, length: int) -> None:
+    """Breaks if a block without a whole window of real tokens, or its padding, lets NaN through."""
+    call = full_case(CheckShape(3, 2, 32, 64, 4, 16, 16 * 4, 1, "float32"), 0, CPU)
+    for b, S in enumerate((length, 64, length)):
+        call.k[b, :, S:], call.v[b, :, S:], call.seq_lens[b] = torch.nan, torch.nan, S
+        if S < 64:
+            indices = [*range(-(-S // 16)), -1, -1, -1, -1][:4]
+            call.block_indices[b] = torch.tensor(indices)
+    require_oracle(VARIANTS[variant], call)
 
 
 def test_gather_takes_strided_and_expanded_caches_where_index_select_refuses() -> None:
@@ -67,6 +77,62 @@ def test_gather_takes_strided_and_expanded_caches_where_index_select_refuses() -
         VARIANTS["index_select"](*call, lengths, 16)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("first", "size"), [(0, 32), (1, 32), (2, 6), (4, 12), (0, 7)])
+def test_gather_copies_words_of_any_alignment(dtype: torch.dtype, first: int, size: int) -> None:
+    """Breaks if a cache that no wide word divides is read from a wrong place."""
+    whole = torch.randn(1, 1, 32, 2 * size + first).to(dtype)
+    cache = whole[..., first : first + size]
+    got = packed._words(cache)[0, 0, 5].contiguous().view(dtype)
+    assert torch.equal(got, cache[0, 0, 5])
+    assert packed._words(torch.zeros(1, 1, 32, 32, dtype=dtype)).itemsize == 16
+
+
+def test_launches_stay_few() -> None:
+    """Breaks if a step's selected branch, which is bound by its launches, comes to launch more than it needs."""
+    call = full_case(DECODE, 0, CPU)
+    for variant, bound in (("gather", 11), ("index_select", 29)):
+        assert len(launched(lambda variant=variant: VARIANTS[variant](*call), CPU)) <= bound
+
+    def pack(sequences: varlen.Packed) -> torch.Tensor:
+        varlen.boundaries(sequences)
+        return sequences.q
+
+    assert len(launched(lambda: varlen.select(pack, *call), CPU)) <= 11  # and the attention
+
+
+def on_cuda(dtype: torch.dtype, D: int) -> SimpleNamespace:
+    """What the choice of a variant knows of a query tensor."""
+    return SimpleNamespace(is_cuda=True, device="cuda:0", dtype=dtype, shape=(2, 2, 4, D))
+
+
+@pytest.mark.parametrize(
+    ("q", "Dv", "strided", "expected"),
+    [
+        (on_cuda(torch.bfloat16, 64), 64, False, "varlen"),
+        (on_cuda(torch.bfloat16, 64), 128, False, "blocks"),
+        (on_cuda(torch.float32, 64), 64, False, "blocks"),
+        (on_cuda(torch.bfloat16, 64), 64, True, "gather"),
+        (torch.zeros(2, 2, 4, 64), 64, False, "gather"),
+    ],
+)
+def test_the_baseline_picks_by_kind_of_input(q, Dv, strided, expected, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if the baseline of a decode cell is a slow way of packing, or one that cannot take the inputs."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    k, v = torch.zeros(2, 2, 64, q.shape[-1]), torch.zeros(2, 2, 64, Dv)
+    chosen = packed.variant_for(q, k[:1].expand(2, -1, -1, -1) if strided else k, v, 16)
+    assert chosen is ALL[expected]
+    call = full_case(DECODE, 0, CPU)
+    assert torch.equal(packed.select_attention(*call), packed.gather(*call))
+
+
+@pytest.mark.parametrize("variant", CUDA_VARIANTS)
+def test_what_needs_a_gpu_says_so(variant: str) -> None:
+    """Breaks if a variant without a CPU kernel fails inside a library instead of being left out with a reason."""
+    with pytest.raises(InputError, match="on cpu, expected a CUDA device"):
+        CUDA_VARIANTS[variant](*full_case(DECODE, 0, CPU))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -80,7 +146,8 @@ def test_gather_takes_strided_and_expanded_caches_where_index_select_refuses() -
         (lambda c: c.__setitem__(5, 0), "block_size: got 0"),
     ],
 )
-def test_bad_calls_name_the_argument(change, message: str) -> None:
+@pytest.mark.parametrize("kernel", [packed.select_attention, VARIANTS["gather"], VARIANTS["index_select"]])
+def test_bad_calls_name_the_argument(kernel, change, message: str) -> None:
     """Breaks if a wrong argument is computed with instead of being refused."""
     call = [
         torch.randn(2, 2, 4, 32),
@@ -92,4 +159,41 @@ def test_bad_calls_name_the_argument(change, message: str) -> None:
     ]
     change(call)
     with pytest.raises(InputError, match=message):
-        VARIANTS["gather"](*call)
+        kernel(*call)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("variant", ALL)
+def test_variants_equal_the_oracle_on_a_gpu(variant: str) -> None:
+    """Breaks if a fused kernel reads beyond a length, or takes an empty sequence otherwise than as documented."""
+    flash = variant == "varlen"
+    for seed in range(GPU_SHAPES):
+        call = random_call(seed, torch.device("cuda"), half=flash, same=flash)
+        output, fault = run_poisoned(ALL[variant], call)
+        assert fault is None, f"seed {seed}: {fault}"
+        assert worst_row_error(output, oracle(call)) <= TOLERANCE[call.q.dtype], f"seed {seed}"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("variant", ALL)
+def test_variants_capture_without_waiting_and_replay_bit_for_bit(variant: str) -> None:
+    """Breaks if a variant reads a length back to the host, or leaves something out of the captured graph."""
+    device = torch.device("cuda")
+    call = full_case(CheckShape(64, 4, 64, 64, 16, 64, 4096, 4, "bfloat16"), 0, device)
+    kernel = ALL[variant]
+    first = kernel(*call).clone()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        kernel(*call)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = kernel(*call)
+    for _ in range(3):
+        captured.fill_(torch.nan)
+        graph.replay()
+        assert torch.equal(captured, first)
+    call.seq_lens.sub_(64)
+    graph.replay()
+    assert torch.equal(captured, kernel(*call)) and not torch.equal(captured, first)

@@ -1,0 +1,172 @@
+"""The device code: selected attention, its tokens split over programs, and the combination of the splits.
+
+Source: NSA (arXiv 2502.11089) section 3.4, one program for all heads of a group, so that each K and V is read once;
+online softmax and the split over tokens as in FlashAttention-2 and Flash-Decoding.
+"""
+# mypy: disable-error-code="untyped-decorator, no-untyped-def"
+# (device code: its types are Triton's)
+
+import triton
+import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+HEADS = tl.constexpr(16)  # the fewest rows that tl.dot takes; missing heads are padded
+LOWEST = tl.constexpr(-3.0e38)  # where a maximum starts: finite, for -inf minus -inf would be NaN
+
+
+@triton.jit
+def _tokens(indices, index_stride, step, last, n, BLOCK: tl.constexpr, TOKENS: tl.constexpr):
+    """Positions of a step's tokens as a start and offsets [TOKENS]; a negative sum is no token, nor is step = last."""
+    if BLOCK % TOKENS == 0:  # within one block: a scalar look-up, and the offsets are known when it is compiled
+        block = tl.load(indices + step // (BLOCK // TOKENS) * index_stride, mask=step < last, other=-1)
+        return block * BLOCK + step % (BLOCK // TOKENS) * TOKENS, tl.arange(0, TOKENS)
+    else:
+        slot = step * TOKENS + tl.arange(0, TOKENS)
+        exists = slot < tl.minimum(n * BLOCK, last * TOKENS)
+        block = tl.load(indices + slot // BLOCK * index_stride, mask=exists, other=-1)
+        return 0, block * BLOCK + slot % BLOCK
+
+
+@triton.jit
+def _tile(cache, start, offset, live, STRIDE: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr):
+    """Load K or V [TOKENS, PADDED] from a row's cache, zero where there is no token: what lies there may be NaN.
+
+    Each byte is used once in a step: evicted first, it leaves in the L2 what others need.
+    """
+    column = tl.arange(0, PADDED)
+    mask = live[:, None] if WIDTH == PADDED else live[:, None] & (column[None, :] < WIDTH)
+    place = offset.to(tl.int64)[:, None] * STRIDE + column[None, :]
+    cache += tl.cast(start, tl.int64) * STRIDE
+    return tl.load(cache + place, mask=mask, other=0.0, eviction_policy="evict_first")
+
+
+@triton.jit(do_not_specialize=["i_b", "i_g", "i_n", "s_b", "heads", "n", "chunk"])
+def attend(
+    q,  # [B, G, heads, D]
+    k,  # [B, G, S_max, D]
+    v,  # [B, G, S_max, DV]
+    indices,  # [B, G, n]
+    seq_lens,  # [B]
+    o,  # [B, G, heads, DV], contiguous: written without splits
+    partial_o,  # [B, G, splits, heads, DV] float32, contiguous: written with splits, as are the two below
+    partial_m,  # [B, G, splits, heads] float32: maxima of the scores
+    partial_l,  # [B, G, splits, heads] float32: sums of the exponentials
+    q_b,  # strides in elements: tensor_axis
+    q_g,
+    q_h,
+    k_b,
+    k_g,
+    v_b,
+    v_g,
+    i_b,
+    i_g,
+    i_n,
+    s_b,
+    heads,
+    n,
+    chunk,  # steps of TOKENS tokens that one program takes
+    scale,  # log2(e) / sqrt(D): exponentials are powers of two
+    K_T: tl.constexpr,  # token strides: known, they become immediate offsets of the loads
+    V_T: tl.constexpr,
+    D: tl.constexpr,
+    DV: tl.constexpr,
+    D_PADDED: tl.constexpr,  # powers of two
+    DV_PADDED: tl.constexpr,
+    BLOCK: tl.constexpr,  # l'
+    TOKENS: tl.constexpr,
+    PREFETCH: tl.constexpr,  # load K and V of the next step as soon as this step has used its own
+    SPLIT: tl.constexpr,
+    OVERLAP: tl.constexpr,  # let `combine` start its launch now; it waits for the data
+):
+    """One program: the heads of one (sequence, group) over `chunk` steps. Grid [B, G, splits]."""
+    b = tl.program_id(0)
+    g = tl.program_id(1)
+    split = tl.program_id(2)
+    b64 = b.to(tl.int64)
+    g64 = g.to(tl.int64)
+    first = split * chunk
+    last = tl.minimum(first + chunk, tl.cdiv(n * BLOCK, TOKENS))
+    indices += b64 * i_b + g64 * i_g
+    k += b64 * k_b + g64 * k_g
+    v += b64 * v_b + g64 * v_g
+    seq_len = tl.load(seq_lens + b64 * s_b)
+    if OVERLAP:
+        gdc_launch_dependents()
+    if PREFETCH:
+        start, offset = _tokens(indices, i_n, first, last, n, BLOCK, TOKENS)
+        live = (start + offset >= 0) & (start + offset < seq_len)
+        k_tile = _tile(k, start, offset, live, K_T, D, D_PADDED)
+        v_tile = _tile(v, start, offset, live, V_T, DV, DV_PADDED)
+
+    head = tl.arange(0, HEADS)
+    d = tl.arange(0, D_PADDED)
+    q_mask = (head[:, None] < heads) & (d[None, :] < D)
+    q_tile = tl.load(q + b64 * q_b + g64 * q_g + head[:, None] * q_h + d[None, :], mask=q_mask, other=0.0)
+    m = tl.full([HEADS], LOWEST, tl.float32)
+    l = tl.zeros([HEADS], tl.float32)
+    acc = tl.zeros([HEADS, DV_PADDED], tl.float32)
+    for step in tl.range(first, last, num_stages=1):  # cp.async, which more stages mean, has no eviction policy
+        if not PREFETCH:
+            start, offset = _tokens(indices, i_n, step, last, n, BLOCK, TOKENS)
+            live = (start + offset >= 0) & (start + offset < seq_len)
+            k_tile = _tile(k, start, offset, live, K_T, D, D_PADDED)
+            v_tile = _tile(v, start, offset, live, V_T, DV, DV_PADDED)
+        s = tl.dot(q_tile, tl.trans(k_tile), input_precision="ieee") * scale  # [HEADS, TOKENS]
+        s = tl.where(live[None, :], s, float("-inf"))
+        if PREFETCH:
+            start, offset = _tokens(indices, i_n, step + 1, last, n, BLOCK, TOKENS)
+            live = (start + offset >= 0) & (start + offset < seq_len)
+            k_tile = _tile(k, start, offset, live, K_T, D, D_PADDED)
+        m_new = tl.maximum(m, tl.max(s, 1))
+        p = tl.exp2(s - m_new[:, None])
+        decay = tl.exp2(m - m_new)
+        m = m_new
+        l = l * decay + tl.sum(p, 1)
+        acc = tl.dot(p.to(v_tile.dtype), v_tile, acc * decay[:, None], input_precision="ieee")
+        if PREFETCH:
+            v_tile = _tile(v, start, offset, live, V_T, DV, DV_PADDED)
+
+    row = b64 * tl.num_programs(1) + g
+    dv = tl.arange(0, DV_PADDED)
+    o_mask = (head[:, None] < heads) & (dv[None, :] < DV)
+    place = head[:, None] * DV + dv[None, :]
+    if SPLIT:
+        part = (row * tl.num_programs(2) + split) * heads
+        tl.store(partial_o + part * DV + place, acc, mask=o_mask)
+        tl.store(partial_m + part + head, m, mask=head < heads)
+        tl.store(partial_l + part + head, l, mask=head < heads)
+    else:
+        tl.store(o + row * heads * DV + place, acc / tl.where(l > 0, l, 1.0)[:, None], mask=o_mask)  # no token: zero
+
+
+@triton.jit(do_not_specialize=["heads", "splits"])
+def combine(
+    partial_o,  # as `attend` has them
+    partial_m,
+    partial_l,
+    o,
+    heads,
+    splits,
+    DV: tl.constexpr,
+    DV_PADDED: tl.constexpr,
+    SPLITS_PADDED: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
+    """One program: one head of one row over all its splits, in a fixed order. Grid [B * G, heads]."""
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1)
+    split = tl.arange(0, SPLITS_PADDED)
+    dv = tl.arange(0, DV_PADDED)
+    part = (row * splits + split) * heads + head
+    exists = split < splits
+    if OVERLAP:
+        gdc_wait()
+    m = tl.load(partial_m + part, mask=exists, other=LOWEST)
+    l = tl.load(partial_l + part, mask=exists, other=0.0)
+    acc = tl.load(
+        partial_o + part[:, None] * DV + dv[None, :], mask=exists[:, None] & (dv[None, :] < DV), other=0.0
+    )  # [SPLITS_PADDED, DV_PADDED]
+    weight = tl.exp2(m - tl.max(m, 0))
+    total = tl.sum(weight * l, 0)
+    out = tl.sum(acc * weight[:, None], 0) / tl.where(total > 0, total, 1.0)  # no token: zero
+    tl.store(o + (row * heads + head) * DV + dv, out, mask=dv < DV)

@@ -1,0 +1,127 @@
+"""The host's side of the Triton kernel: refuse what it cannot do, take scratch, launch; nothing waits for the device."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+
+import torch
+import triton
+
+from nsa.errors import InputError
+from nsa.kernels.contract import check_inputs
+from nsa.kernels.triton import kernel
+from nsa.kernels.triton.plan import Plan, Size, choose, padded
+
+MAX_WIDTH = 256  # of D and Dv: wider tiles do not fit into a multiprocessor
+OVERLAP_CAPABILITY = (9, 0)  # compute capability from which a kernel's launch can overlap the one before it
+
+
+def select_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    block_indices: torch.Tensor,
+    seq_lens: torch.Tensor,
+    block_size: int,
+) -> torch.Tensor:
+    """Selected attention, cut as frozen for this device or by the rule; see contract.SelectAttention.
+
+    Any strides between sequences, groups, heads and tokens; the numbers of one q, k or v vector must be contiguous.
+    Bits are the same on each call. The first call of a kind compiles: make it before a capture.
+
+    Raises:
+        InputError: an argument is outside the contract, a vector is strided, or D or Dv is above 256.
+    """
+    check_inputs(q, k, v, block_indices, seq_lens, block_size)
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        if tensor.shape[-1] > MAX_WIDTH:
+            raise InputError(f"{name}: got a width of {tensor.shape[-1]}, expected at most {MAX_WIDTH}")
+        if tensor.stride(-1) != 1:
+            raise InputError(f"{name}: got strides {tensor.stride()}, expected 1 in the last dimension")
+    return run(plan_of(q, v, block_indices, block_size), q, k, v, block_indices, seq_lens, block_size)
+
+
+def plan_of(q: torch.Tensor, v: torch.Tensor, block_indices: torch.Tensor, block_size: int) -> Plan:
+    """The cut of one call."""
+    return choose(size_of(q, v, block_indices, block_size), describe(q.device))
+
+
+def size_of(q: torch.Tensor, v: torch.Tensor, block_indices: torch.Tensor, block_size: int) -> Size:
+    """What the cut of one call depends on."""
+    B, G, h, D = q.shape
+    processors = _processors(q.device)
+    return Size(B * G, h, block_indices.shape[2], block_size, D, v.shape[3], q.element_size(), processors)
+
+
+@functools.cache
+def describe(device: torch.device) -> str:
+    """The device and the software that a frozen cut holds for."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
+    return f"{name}, torch {torch.__version__}, triton {triton.__version__}"
+
+
+def run(
+    plan: Plan,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    block_indices: torch.Tensor,
+    seq_lens: torch.Tensor,
+    block_size: int,
+) -> torch.Tensor:
+    """Launch one cut on inputs that `select_attention` would take."""
+    (B, G, h, D), Dv, n = q.shape, v.shape[3], block_indices.shape[2]
+    o = torch.empty(B, G, h, Dv, dtype=q.dtype, device=q.device)
+    if o.numel() == 0:
+        return o
+    steps = max(1, triton.cdiv(n * block_size, plan.tokens))
+    chunk = triton.cdiv(steps, plan.splits)
+    splits = triton.cdiv(steps, chunk)  # none is empty
+    split = splits > 1
+    overlap = split and _overlaps(q.device)
+    partial_o, partial_m, partial_l = (
+        torch.empty(shape if split else 0, dtype=torch.float32, device=q.device)
+        for shape in ((B, G, splits, h, Dv), (B, G, splits, h), (B, G, splits, h))
+    )
+    with torch.cuda.device(q.device) if q.is_cuda else contextlib.nullcontext():
+        kernel.attend[(B, G, splits)](
+            *(q, k, v, block_indices, seq_lens, o, partial_o, partial_m, partial_l),
+            *(*q.stride()[:3], *k.stride()[:2], *v.stride()[:2], *block_indices.stride(), seq_lens.stride(0)),
+            *(h, n, chunk, math.log2(math.e) / math.sqrt(D)),
+            K_T=k.stride(2),
+            V_T=v.stride(2),
+            D=D,
+            DV=Dv,
+            D_PADDED=padded(D),
+            DV_PADDED=padded(Dv),
+            BLOCK=block_size,
+            TOKENS=plan.tokens,
+            PREFETCH=plan.prefetch,
+            SPLIT=split,
+            OVERLAP=overlap,
+            num_warps=plan.warps,
+            num_stages=1,
+        )
+        if split:
+            kernel.combine[(B * G, h)](
+                *(partial_o, partial_m, partial_l, o, h, splits),
+                DV=Dv,
+                DV_PADDED=padded(Dv),
+                SPLITS_PADDED=(width := triton.next_power_of_2(splits)),
+                OVERLAP=overlap,
+                num_warps=max(1, min(8, width * padded(Dv) // 512)),
+                launch_pdl=overlap,
+            )
+    return o
+
+
+@functools.cache
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+@functools.cache
+def _overlaps(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= OVERLAP_CAPABILITY

@@ -1,0 +1,94 @@
+"""Packing for attention over unequal sequences: what PyTorch's FlashAttention is given, and what is refused before."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernels.sdpa.calls import TOLERANCE, draw_call, require_oracle, unequal_attention
+from strategies import CPU
+
+from nsa.bench.cases import CheckShape, full_case
+from nsa.errors import InputError
+from nsa.kernels import varlen
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_flash_equals_the_oracle_on_the_kernel_that_it_calls(dtype: torch.dtype, data: st.DataObject) -> None:
+    """Breaks if FlashAttention, which no CPU has, is given wrong blocks, lengths or boundaries."""
+    call = draw_call(data, dtype, whole=True, same=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(varlen, "varlen_attn", unequal_attention)
+        require_oracle(lambda *c: varlen.select(varlen.flash_attend, *c), call)
+
+
+def test_boundaries_leave_what_follows_a_length_to_no_query() -> None:
+    """Breaks if a row's padding, which may be NaN, falls into a sequence that something attends to."""
+    lengths = torch.tensor([5, 0, 8], dtype=torch.int32)
+    cu_q, cu_k = varlen.boundaries(varlen.Packed(*[torch.empty(0)] * 3, lengths, heads=4, tokens=8))
+    assert cu_q.tolist() == [0, 4, 4, 8, 8, 12]
+    assert cu_k.tolist() == [0, 5, 8, 8, 16, 24]
+
+
+def test_token_counts_at_the_edges() -> None:
+    """Breaks if padding, a block that starts at the length, or a long sequence counts tokens that are not there."""
+    indices = torch.tensor([[[0, 2, 5], [0, 3, -1], [-1, -1, -1], [3, 4, 5]]], dtype=torch.int32)
+    for length, expected in ((96, [48, 32, 0, 48]), (33, [17, 16, 0, 0]), (0, [0, 0, 0, 0])):
+        counts = varlen.token_counts(indices, torch.tensor([length], dtype=torch.int32), 16)
+        assert counts.tolist() == [expected]
+    long = torch.tensor([2**30], dtype=torch.int32)
+    for block_size in (3, 16, 128):
+        assert varlen.token_counts(indices[:, 2:3], long, block_size).tolist() == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, None),
+        ({"dtype": torch.float16}, None),
+        ({"is_cuda": False, "device": "cpu"}, "on cpu, expected a CUDA device"),
+        ({"dtype": torch.float32}, "got torch.float32, expected float16 or bfloat16"),
+        ({"shape": (1, 1, 4, 32)}, "D = 32 and Dv = 64, expected D = Dv"),
+        ({"device": "old"}, r"compute capability \(7, 5\), expected at least \(8, 0\)"),
+    ],
+)
+def test_flash_refuses_before_it_runs(change: dict, reason: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if the kernel check meets an error from inside a library instead of a variant that does not take part."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5) if device == "old" else (9, 0))
+    facts = {"is_cuda": True, "device": "cuda:0", "dtype": torch.bfloat16, "shape": (1, 1, 4, 64)}
+    q, v = SimpleNamespace(**facts | change), SimpleNamespace(shape=(1, 1, 8, 64))
+    refused = varlen.flash_refusal(q, v)
+    if reason is None:
+        assert refused is None
+    else:
+        with pytest.raises(InputError, match=reason):
+            varlen.flash(q, None, v, None, None, 16)
+
+
+def test_a_torch_without_varlen_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if an old torch fails with a TypeError on None."""
+    monkeypatch.setattr(varlen, "varlen_attn", None)
+    with pytest.raises(InputError, match=r"has no torch\.nn\.attention\.varlen, expected 2\.11 or later"):
+        varlen.flash(*full_case(CheckShape(2, 4, 32, 32, 4, 16, 64, 2, "float32"), 0, CPU))
+
+
+@pytest.mark.parametrize(
+    ("k", "v", "reason"),
+    [
+        (torch.zeros(1, 2, 60, 8), torch.zeros(1, 2, 60, 8), "multiple of block_size = 16"),
+        (torch.zeros(1, 2, 64, 16)[..., ::2], torch.zeros(1, 2, 64, 8), "expected contiguous caches"),
+        (torch.zeros(1, 2, 64, 8), torch.zeros(1, 1, 64, 8).expand(1, 2, 64, 8), "expected contiguous caches"),
+        (torch.zeros(2**15, 1, 16, 1), torch.zeros(2**15, 1, 16, 1), "at most 32767 rows"),
+    ],
+)
+def test_caches_that_cannot_be_packed_are_refused(k: torch.Tensor, v: torch.Tensor, reason: str) -> None:
+    """Breaks if whole blocks are copied from a wrong place, or a cache is copied silently to allow it."""
+    B, G, _, D = k.shape
+    indices, lengths = torch.zeros(B, G, 1, dtype=torch.int32), torch.ones(B, dtype=torch.int32)
+    with pytest.raises(InputError, match=reason):
+        varlen.select(varlen.flash_attend, torch.zeros(B, G, 1, D), k, v, indices, lengths, 16)

@@ -1,0 +1,86 @@
+"""The kernel in Triton's interpreter: test_interpreter.py runs this file in a process of its own.
+
+The interpreter has no bf16 (numpy has none) and no overlapping launches; test_on_gpu.py has both.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import triton
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from kernels.triton.calls import LAYOUTS, Kind, random_call
+from strategies import CPU
+
+from nsa.attention import reference
+from nsa.bench.cases import Call
+from nsa.kernels.contract import HEAD_DIMS
+from nsa.kernels.triton import kernel
+from nsa.kernels.triton.plan import Plan
+from nsa.kernels.triton.select import run, select_attention
+
+TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3}
+PLANS = [Plan(tokens, 4, splits, prefetch) for tokens in (16, 64) for splits in (1, 3) for prefetch in (False, True)]
+SMALL = Kind(torch.float32, 32, 64, 16, "plain")
+
+kinds = st.builds(
+    Kind,
+    dtype=st.sampled_from(list(TOLERANCE)),
+    head_dim=st.sampled_from(HEAD_DIMS),
+    value_dim=st.sampled_from(HEAD_DIMS),
+    block=st.sampled_from([16, 32, 48, 64, 128]),
+    layout=st.sampled_from(LAYOUTS),
+)
+
+
+def error(got: torch.Tensor, call: Call) -> float:
+    """The largest absolute error; infinite where a number is not finite or an empty row is not exactly zero."""
+    numbers = [tensor.double().numpy() for tensor in call[:3]]
+    exact = reference.select_attention(*numbers, call.block_indices.numpy(), call.seq_lens.numpy(), call.block_size)
+    result = got.double().numpy()
+    if not np.isfinite(result).all() or (result[~exact.any(-1)] != 0).any():
+        return float("inf")
+    return float(np.abs(result - exact).max())
+
+
+def test_it_is_the_interpreter() -> None:
+    """Breaks if the tests below would need a GPU, or run something else than the kernel's own text."""
+    assert not isinstance(kernel.attend, triton.JITFunction)
+
+
+@settings(max_examples=70, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**31), kind=kinds, plan=st.sampled_from(PLANS))
+@example(seed=0, kind=Kind(torch.float16, 96, 192, 128, "part"), plan=Plan(64, 4, 4, True))
+def test_every_cut_equals_the_oracle(seed: int, kind: Kind, plan: Plan) -> None:
+    """Breaks if a cut drops a token, reads beyond a length, ignores -1, mixes up heads or combines wrongly."""
+    call = random_call(seed, kind, CPU, rows=3, blocks=3)
+    call = call._replace(block_indices=call.block_indices[..., : max(1, 320 // kind.block)])  # a step takes 5 ms
+    got = run(plan, *call)
+    assert got.dtype == kind.dtype
+    assert error(got, call) < TOLERANCE[kind.dtype]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_public_door_cuts_by_the_rule(seed: int) -> None:
+    """Breaks if the cut that the rule chooses does not fit the call."""
+    call = random_call(seed, Kind(torch.float32, 64, 128, 32, "plain"), CPU, rows=4, blocks=5)
+    assert error(select_attention(*call), call) < TOLERANCE[torch.float32]
+
+
+def test_large_scores_of_either_sign_do_not_overflow() -> None:
+    """Breaks if exponentials are taken before the maximum is subtracted, or the first maximum is no lower bound."""
+    q, k, *others = random_call(7, SMALL, CPU, rows=2, blocks=4)
+    for factor in (3e4, -3e4):
+        call = Call(q.abs() * factor, k.nan_to_num().abs(), *others)
+        for plan in (Plan(16, 4, 1, False), Plan(16, 4, 4, False)):
+            assert error(run(plan, *call), call) < 1e-2
+
+
+def test_no_row_and_no_block_give_an_answer() -> None:
+    """Breaks if an empty batch is launched, or if n = 0 leaves the output unwritten."""
+    call = random_call(3, SMALL, CPU, rows=4, blocks=3)
+    none = [tensor[:0] for tensor in call[:5]]
+    assert select_attention(*none, call.block_size).shape == (0, *call.q.shape[1:3], 64)
+    assert (select_attention(*call._replace(block_indices=call.block_indices[..., :0])) == 0).all()

@@ -1,0 +1,20 @@
+"""The Triton kernel on a CPU, in its interpreter: in a process of its own, for the variable holds at import."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CASES = Path(__file__).with_name("interpreted.py")
+
+
+def test_the_kernel_is_right_in_the_interpreter(pytestconfig: pytest.Config) -> None:
+    """Breaks if interpreted.py fails; its report is the message."""
+    environ = {**os.environ, "TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", str(CASES)]
+    ran = subprocess.run(command, env=environ, cwd=pytestconfig.rootpath, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -1,0 +1,80 @@
+"""The compiled Triton kernel on a GPU: random shapes of the whole contract, captures, and the same bits each time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from kernels.triton.calls import LAYOUTS, Kind, random_call
+
+from nsa.bench.accuracy import oracle, run_poisoned, worst_row_error
+from nsa.bench.cases import CheckShape, full_case, ragged_case
+from nsa.bench.timing import CudaTimer
+from nsa.kernels.triton.plan import candidates
+from nsa.kernels.triton.select import run, select_attention, size_of
+
+pytestmark = pytest.mark.gpu
+
+CUDA = torch.device("cuda")
+TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}  # of the worst row, relative
+WIDTHS = [(32, 256), (64, 64), (96, 192), (128, 128), (192, 96), (256, 32), (64, 128), (256, 256)]
+DTYPES = list(TOLERANCE)
+BLOCKS = (64, 16, 128, 32)
+# every dtype with every pair of widths; blocks and layouts in turn, for each kind is compiled
+KINDS = [
+    Kind(dtype, *widths, BLOCKS[(i + j) % 4], LAYOUTS[(i + 2 * j) % 3])
+    for i, dtype in enumerate(DTYPES)
+    for j, widths in enumerate(WIDTHS)
+]
+SHAPES_PER_KIND = 25
+GRID = CheckShape(64, 8, 128, 128, 16, 64, 4096, 4, "bfloat16")
+
+
+def require_right(call, kernel=select_attention) -> None:
+    """Fail on a fault, an input that changed, or an error that rounding does not explain."""
+    output, fault = run_poisoned(kernel, call)
+    assert fault is None
+    assert worst_row_error(output, oracle(call)) < TOLERANCE[call.q.dtype]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_random_shapes_equal_the_oracle(kind: Kind) -> None:
+    """Breaks if what the compiler made of the kernel is wrong for any dtype, width, block, layout or length."""
+    for seed in range(SHAPES_PER_KIND):
+        require_right(random_call(seed, kind, CUDA, rows=40, blocks=6 if seed % 5 else 70))
+
+
+@pytest.mark.parametrize("rows", [4, 256])
+def test_every_candidate_of_tuning_is_right(rows: int) -> None:
+    """Breaks if tuning could freeze a cut that is fast and wrong."""
+    call = ragged_case(CheckShape(rows, 5, 64, 128, 8, 64, 1000, 4, "bfloat16"), 1, CUDA)
+    for plan in candidates(size_of(call.q, call.v, call.block_indices, call.block_size)):
+        require_right(call, lambda *arguments, plan=plan: run(plan, *arguments))
+
+
+@pytest.mark.parametrize("rows", [4, 64, 1024])
+def test_replays_of_a_capture_give_the_same_bits_and_follow_their_inputs(rows: int) -> None:
+    """Breaks if a call cannot be captured, depends on the order of programs, or fixes a length at capture."""
+    shape = CheckShape(rows, 8, 64, 64, 16, 64, 2048, 4, "bfloat16")
+    call = full_case(shape, 0, CUDA)
+    eager = select_attention(*call)
+    captured = CudaTimer(CUDA).capture(lambda: None, lambda: select_attention(*call), warmup=1)
+    for _ in range(50):
+        captured.output.fill_(torch.nan)
+        captured.graph.replay()
+        assert torch.equal(captured.output, eager)
+    call.seq_lens.fill_(1500)
+    call.k[:, :, 1500:] = torch.nan
+    call.v[:, :, 1500:] = torch.nan
+    captured.graph.replay()
+    assert worst_row_error(captured.output, oracle(call)) < TOLERANCE[torch.bfloat16]
+
+
+def test_a_call_waits_for_nothing() -> None:
+    """Breaks if a call reads a length, an index or a result back to the host."""
+    call = full_case(GRID, 0, CUDA)
+    select_attention(*call)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        select_attention(*call)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
