@@ -46,3 +46,7 @@ class ProfilerFailed(NsaError):
     def __init__(self, reason: str, mend: str) -> None:
         super().__init__(f"{reason}; {mend}")
         self.reason, self.mend = reason, mend
+
+
+class KernelFailed(NsaError):
+    """A backend that can run here failed while it ran: the status of its cell, with the reason, never another's time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from nsa.bench.probes import follows_its_inputs, reads_what_it_is_given, repeats
 from nsa.bench.race import race
 from nsa.bench.stage import Host
 from nsa.config import CheckSettings
-from nsa.errors import InputError
+from nsa.errors import InputError, KernelFailed
 from nsa.kernels import registry
 from nsa.kernels.contract import Backend, SelectAttention
 
@@ -83,6 +84,9 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job) -> Found:
                 print(f"check {name}: process {job.process + 1}: {shape}", flush=True)
     except torch.cuda.OutOfMemoryError as error:
         return Found([], left_out, sorted(others), str(error).splitlines()[0])
+    except RuntimeError as error:  # what torch, Triton and the extension raise for a kernel that fails on the device
+        traceback.print_exc()  # into the job's log
+        raise KernelFailed(str(error).splitlines()[0]) from error
     return Found([{**row, "process": job.process} for row in rows], left_out, sorted(others))
 
 

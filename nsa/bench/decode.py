@@ -11,8 +11,10 @@ from nsa import records
 from nsa.bench.gpu_lock import gpu_lock
 from nsa.bench.stage import Host, in_fresh_process, open_stage
 from nsa.config import DecodeSettings
-from nsa.errors import BackendUnavailable
+from nsa.errors import BackendUnavailable, KernelFailed
 from nsa.kernels import registry
+
+LOOK = "look at the log under results/logs, and run compute-sanitizer on the kernel"
 
 
 def run_cell(backend: str, S: int, stamp: Mapping[str, Any], environment: Path, build: Path | None, out: Path) -> None:
@@ -50,7 +52,11 @@ def measure(
     finite = True
     with gpu_lock(host.device_uuid, say):
         for process in range(settings.processes):
-            found = in_fresh_process(replicate, Job(backend, S, settings, host, process))
+            try:
+                found = in_fresh_process(replicate, Job(backend, S, settings, host, process))
+            except KernelFailed as error:
+                say(f"decode {backend} S={S}: failed: {error}")
+                return [], {**facts, "status": "failed", "reason": str(error), "mend": LOOK}
             if found.facts["status"] != "ok":
                 say(f"decode {backend} S={S}: {found.facts['status']}: {found.facts['reason']}")
                 return [], {**facts, **found.facts}

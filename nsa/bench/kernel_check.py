@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from nsa import records
+from nsa.bench.decode import LOOK
 from nsa.bench.gpu_lock import gpu_lock
 from nsa.bench.stage import Host, in_fresh_process, open_stage
 from nsa.config import CheckSettings
-from nsa.errors import BackendUnavailable
+from nsa.errors import BackendUnavailable, KernelFailed
 from nsa.kernels import registry
 
 
@@ -44,7 +45,11 @@ def check(
     others: set[int] = set()
     with gpu_lock(host.device_uuid, say):
         for process in range(settings.processes if host.device == "cuda" else 1):
-            found = in_fresh_process(contest, Job(backend, settings, host, process))
+            try:
+                found = in_fresh_process(contest, Job(backend, settings, host, process))
+            except KernelFailed as error:
+                say(f"check {backend}: failed: {error}")
+                return [], {**facts, "status": "failed", "reason": str(error), "mend": LOOK}
             if found.trouble is not None:
                 mend = "use a GPU with more memory, or lower check.rows or check.context"
                 return [], {**facts, "status": "oom", "reason": found.trouble, "mend": mend}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +18,7 @@ from nsa.bench.routing_check import routing_fault
 from nsa.bench.stage import Host
 from nsa.bench.timing import CudaTimer, copy_bandwidth, wall
 from nsa.config import DecodeSettings
-from nsa.errors import InputError
+from nsa.errors import InputError, KernelFailed
 from nsa.kernels import registry
 
 BLOCKS = 4  # randomised blocks that the repetitions of an arm are spread over
@@ -58,6 +59,7 @@ def replicate(job: Job) -> Replicate:
 
     Raises:
         BackendUnavailable: the backend cannot run here.
+        KernelFailed: it failed while it ran.
     """
     backend = registry.load(job.backend, job.host.machine, job.host.flags)
     device = torch.device(job.host.device)
@@ -71,6 +73,9 @@ def replicate(job: Job) -> Replicate:
     except InputError as error:
         mend = "change decode.dtype or decode.model to what the backend takes, or leave it out of candidates"
         return Replicate(facts={"status": "unavailable", "reason": f"it refuses this cell: {error}", "mend": mend})
+    except RuntimeError as error:  # what torch, Triton and the extension raise for a kernel that fails on the device
+        traceback.print_exc()  # into the job's log
+        raise KernelFailed(str(error).splitlines()[0]) from error
 
 
 def _measure(cell: Cell, job: Job, resolved: str) -> Replicate:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nsa import records
 from nsa.config import Flags
-from nsa.errors import ConfigError
+from nsa.errors import ConfigError, KernelFailed
 from nsa.kernels.machine import Machine
 from nsa.process import die_with_parent
 
@@ -67,7 +68,14 @@ def open_stage(stamp: Mapping[str, Any], environment: Path, build: Path | None) 
 
 
 def in_fresh_process(function: Callable[[Argument], Result], argument: Argument) -> Result:
-    """Call a function in a process of its own, which dies with this one: the process is the replicate."""
+    """Call a function in a process of its own, which dies with this one: the process is the replicate.
+
+    Raises:
+        KernelFailed: the process died under the backend: a crash, or somebody's kill.
+    """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=die_with_parent) as pool:
-        return pool.submit(function, argument).result()
+        try:
+            return pool.submit(function, argument).result()
+        except BrokenProcessPool as error:
+            raise KernelFailed("its process died while it ran (a crash, or killed)") from error

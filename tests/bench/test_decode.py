@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from nsa import records
 from nsa.bench import decode, replicate
 from nsa.bench.arms import ARMS
 from nsa.bench.environment import probe
-from nsa.bench.stage import Host
+from nsa.bench.stage import Host, in_fresh_process
 from nsa.config import DecodeSettings, Flags
-from nsa.errors import ConfigError, InputError
+from nsa.errors import ConfigError, InputError, KernelFailed
 from nsa.kernels.machine import Machine
 
 SETTINGS = DecodeSettings(iters=5, warmup=1, processes=2)
@@ -38,6 +39,31 @@ def test_a_cell_times_every_arm_in_every_process(tmp_path: Path) -> None:
     records.write(tmp_path / "cell.parquet", rows, records.REPETITIONS, facts)
     table, read = records.read(tmp_path / "cell.parquet", records.REPETITIONS)
     assert table.num_rows == len(rows) and read["reads"] == facts["reads"]
+
+
+def crash(_: object) -> None:
+    """A worker that dies as a segmentation fault would let it."""
+    os._exit(139)
+
+
+def test_a_kernel_that_fails_or_kills_its_process_is_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if one crashing kernel takes the report with it, or if its cell counts as measured."""
+
+    def illegal(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore lines")
+
+    monkeypatch.setattr(replicate, "Cell", illegal)
+    with pytest.raises(KernelFailed, match=r"^CUDA error: an illegal memory access was encountered$"):
+        replicate.replicate(replicate.Job("sdpa", 100, SETTINGS, ON_CPU, 0))
+    with pytest.raises(KernelFailed, match="its process died while it ran"):
+        in_fresh_process(crash, None)
+
+    def dies(*_: object) -> None:
+        raise KernelFailed("its process died while it ran")
+
+    monkeypatch.setattr(decode, "in_fresh_process", dies)
+    rows, facts = decode.measure("sdpa", 100, SETTINGS, ON_CPU, lambda line: None)
+    assert rows == [] and facts["status"] == "failed" and "compute-sanitizer" in facts["mend"]
 
 
 @pytest.mark.parametrize("backend", ["cuda", "triton", "fa2"])

@@ -61,8 +61,15 @@ def test_the_ada_guard_refuses_until_forced(name: str, requested: Flags, forced:
     guarded = refusal(name, ADA, requested)
     assert "compute capability 8.9" in guarded.reason
     assert f"set {flag}=1" in guarded.mend
-    for machine, flags in ((ADA, forced), (HOPPER, NO_FLAGS)):
-        registry.require(name, machine, flags)
+    for machine in (ADA, HOPPER):
+        registry.require(name, machine, forced)
+
+
+def test_a_kernel_that_has_not_passed_on_a_gpu_is_not_offered() -> None:
+    """Breaks if triton's figures appear before its kernel has passed there; goes when it has."""
+    found = refusal("triton", HOPPER, NO_FLAGS)
+    assert "has not passed on a GPU yet" in found.reason and "NSA_TRITON_SEL_FORCE=1" in found.mend
+    registry.require("fa2", HOPPER, NO_FLAGS)
 
 
 def test_an_unknown_backend_is_a_setting_error() -> None:

@@ -18,7 +18,8 @@ def require(machine: Machine, flags: Flags) -> None:
 def load(machine: Machine) -> Backend:
     """The backend, with every way of packing that competes for the fastest.
 
-    Its select_attention is no fallback: it names the variant for each kind of input, and all of them are packed SDPA.
+    Its own is `gather`: on one H200 (bf16, n = 16, l' = 64, cold) it took 53 µs at 2 rows of D = 32, where varlen took
+    41, and 96.5 µs at 128 rows of D = 128, where varlen took 115; and it takes every shape and stride.
     """
     from nsa.kernels.contract import Backend
     from nsa.kernels.sdpa.packed import CUDA_VARIANTS, VARIANTS

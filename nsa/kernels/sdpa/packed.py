@@ -16,29 +16,6 @@ from nsa.kernels.contract import SelectAttention, check_inputs
 WORDS = (torch.complex128, torch.int64, torch.int32)  # 16, 8 and 4 bytes
 
 
-def select_attention(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    block_indices: torch.Tensor,
-    seq_lens: torch.Tensor,
-    block_size: int,
-) -> torch.Tensor:
-    """Packed SDPA as a layer calls it, by the variant for this kind of input. See contract.SelectAttention."""
-    check_inputs(q, k, v, block_indices, seq_lens, block_size)
-    return variant_for(q, k, v, block_size)(q, k, v, block_indices, seq_lens, block_size)
-
-
-def variant_for(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, block_size: int) -> SelectAttention:
-    """The variant for a kind of input: known before anything runs, from device, dtype, sizes and strides alone.
-
-    FlashAttention where it takes the inputs, whole blocks for any other contiguous caches on CUDA, else token by token.
-    """
-    if not q.is_cuda or varlen.packing_refusal(k, v, block_size):
-        return gather
-    return blocks if varlen.flash_refusal(q, v) else varlen.flash
-
-
 def gather(
     q: torch.Tensor,
     k: torch.Tensor,

@@ -19,6 +19,12 @@ def require(machine: Machine, flags: Flags) -> None:
     """Raise BackendUnavailable without a CUDA device, when guarded, and where Triton is not installed."""
     require_cuda("triton", machine)
     guard_ada("triton", machine, flags.triton_force, FORCE_FLAG)
+    if not flags.triton_force:
+        raise BackendUnavailable(
+            "triton",
+            "its kernel passes in the interpreter but has not passed on a GPU yet",
+            f"set {FORCE_FLAG}=1 to run it all the same (experiments only)",
+        )
     if importlib.util.find_spec("triton") is None:
         raise BackendUnavailable("triton", "the package triton is not installed", "pip install 'triton>=3.6'")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -101,31 +99,6 @@ def test_launches_stay_few() -> None:
     assert len(launched(lambda: varlen.select(pack, *call), CPU)) <= 11  # and the attention
 
 
-def on_cuda(dtype: torch.dtype, D: int) -> SimpleNamespace:
-    """What the choice of a variant knows of a query tensor."""
-    return SimpleNamespace(is_cuda=True, device="cuda:0", dtype=dtype, shape=(2, 2, 4, D))
-
-
-@pytest.mark.parametrize(
-    ("q", "Dv", "strided", "expected"),
-    [
-        (on_cuda(torch.bfloat16, 64), 64, False, "varlen"),
-        (on_cuda(torch.bfloat16, 64), 128, False, "blocks"),
-        (on_cuda(torch.float32, 64), 64, False, "blocks"),
-        (on_cuda(torch.bfloat16, 64), 64, True, "gather"),
-        (torch.zeros(2, 2, 4, 64), 64, False, "gather"),
-    ],
-)
-def test_the_baseline_picks_by_kind_of_input(q, Dv, strided, expected, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks if the baseline of a decode cell is a slow way of packing, or one that cannot take the inputs."""
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    k, v = torch.zeros(2, 2, 64, q.shape[-1]), torch.zeros(2, 2, 64, Dv)
-    chosen = packed.variant_for(q, k[:1].expand(2, -1, -1, -1) if strided else k, v, 16)
-    assert chosen is ALL[expected]
-    call = full_case(DECODE, 0, CPU)
-    assert torch.equal(packed.select_attention(*call), packed.gather(*call))
-
-
 @pytest.mark.parametrize("variant", CUDA_VARIANTS)
 def test_what_needs_a_gpu_says_so(variant: str) -> None:
     """Breaks if a variant without a CPU kernel fails inside a library instead of being left out with a reason."""
@@ -146,7 +119,7 @@ def test_what_needs_a_gpu_says_so(variant: str) -> None:
         (lambda c: c.__setitem__(5, 0), "block_size: got 0"),
     ],
 )
-@pytest.mark.parametrize("kernel", [packed.select_attention, VARIANTS["gather"], VARIANTS["index_select"]])
+@pytest.mark.parametrize("kernel", [VARIANTS["gather"], VARIANTS["index_select"]])
 def test_bad_calls_name_the_argument(kernel, change, message: str) -> None:
     """Breaks if a wrong argument is computed with instead of being refused."""
     call = [

@@ -66,8 +66,8 @@ def test_tuning_freezes_the_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_it_loads_where_there_is_a_gpu_and_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a machine without Triton fails with a traceback, or one with it is refused."""
-    backend = registry.load("triton", HOPPER, Flags())
+    backend = registry.load("triton", HOPPER, Flags(triton_force=True))
     assert backend.name == "triton" and backend.select_attention is select_attention and not backend.packs
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BackendUnavailable, match=r"the package triton is not installed; pip install 'triton>=3\.6'"):
-        registry.require("triton", HOPPER, Flags())
+        registry.require("triton", HOPPER, Flags(triton_force=True))

@@ -66,7 +66,8 @@ Tensor select_attention(const Tensor &q, const Tensor &k, const Tensor &v, const
   for (int i = 0; i < 2; ++i) call.i_stride[i] = blocks.stride(i);
 
   void *stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+  STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(device, &stream) == AOTI_TORCH_SUCCESS,
+                  "nsa::select_attention: torch has no CUDA stream for device ", device);
   const char *fault = nsa::launch(call, device, static_cast<cudaStream_t>(stream));
   STD_TORCH_CHECK(fault == nullptr, "nsa::select_attention: ", fault == nullptr ? "" : fault);
   return o;
