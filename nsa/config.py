@@ -191,7 +191,7 @@ def validate(raw: Mapping[str, Any]) -> None:
     import jsonschema  # here: the commands that read no config.yaml start without it
     import yaml
 
-    schema = yaml.safe_load(SCHEMA_PATH.read_text())
+    schema = yaml.load(SCHEMA_PATH.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the C one: 50 ms less
     draft = jsonschema.Draft202012Validator
     whole = draft.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)  # JSON Schema lets 32.0 through
     validator = jsonschema.validators.extend(draft, type_checker=whole)(schema)

@@ -9,12 +9,10 @@ from typing import Any
 
 from nsa import records
 from nsa.bench.gpu_lock import gpu_lock
-from nsa.bench.stage import Host, in_fresh_process, open_stage
+from nsa.bench.stage import LOOK, Host, in_fresh_process, open_stage
 from nsa.config import DecodeSettings
 from nsa.errors import BackendUnavailable, KernelFailed
 from nsa.kernels import registry
-
-LOOK = "look at the log under results/logs, and run compute-sanitizer on the kernel"
 
 
 def run_cell(backend: str, S: int, stamp: Mapping[str, Any], environment: Path, build: Path | None, out: Path) -> None:

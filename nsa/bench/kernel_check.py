@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nsa import records
-from nsa.bench.decode import LOOK
 from nsa.bench.gpu_lock import gpu_lock
-from nsa.bench.stage import Host, in_fresh_process, open_stage
+from nsa.bench.stage import LOOK, Host, in_fresh_process, open_stage
 from nsa.config import CheckSettings
 from nsa.errors import BackendUnavailable, KernelFailed
 from nsa.kernels import registry

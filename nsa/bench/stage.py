@@ -19,6 +19,8 @@ from nsa.process import die_with_parent
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
+LOOK = "look at the log under results/logs, and run compute-sanitizer on the kernel"  # the mend of a KernelFailed
+
 
 @dataclass(frozen=True)
 class Host:

@@ -16,11 +16,6 @@ import torch
 from nsa.errors import InputError
 from nsa.kernels.contract import check_inputs
 
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # PyTorch before 2.10; flash says so
-    varlen_attn = None  # type: ignore[assignment]
-
 INT32_MAX = 2**31 - 1
 FLASH_CAPABILITY = (8, 0)  # compute capability that FlashAttention-2 needs
 MAX_ROWS = 2**15 - 1  # CUDA's grids have 65535 places in y and z; a row takes two, see boundaries
@@ -80,8 +75,6 @@ def flash(
     Raises:
         InputError: see flash_refusal and packing_refusal.
     """
-    if varlen_attn is None:
-        raise InputError(f"torch: {torch.__version__} has no torch.nn.attention.varlen, expected 2.11 or later")
     if reason := flash_refusal(q, v):
         raise InputError(reason)
     return select(flash_attend, q, k, v, block_indices, seq_lens, block_size)
@@ -93,6 +86,14 @@ def flash_attend(packed: Packed) -> torch.Tensor:
     o = varlen_attn(packed.q, packed.k, packed.v, cu_q, cu_k, packed.heads, packed.tokens)
     assert isinstance(o, torch.Tensor)  # it is a pair where the logsumexp is asked for
     return o
+
+
+def varlen_attn(*arguments: torch.Tensor | int) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    """PyTorch's, imported when it is first called: the import brings in dynamo, which takes seconds."""
+    from torch.nn.attention import varlen
+
+    found: torch.Tensor | tuple[torch.Tensor, ...] = varlen.varlen_attn(*arguments)  # type: ignore[arg-type]
+    return found
 
 
 def packing_refusal(k: torch.Tensor, v: torch.Tensor, block_size: int) -> str | None:

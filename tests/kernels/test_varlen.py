@@ -9,9 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernels.sdpa.calls import TOLERANCE, draw_call, require_oracle, unequal_attention
-from strategies import CPU
 
-from nsa.bench.cases import CheckShape, full_case
 from nsa.errors import InputError
 from nsa.kernels import varlen
 
@@ -68,13 +66,6 @@ def test_flash_refuses_before_it_runs(change: dict, reason: str | None, monkeypa
     else:
         with pytest.raises(InputError, match=reason):
             varlen.flash(q, None, v, None, None, 16)
-
-
-def test_a_torch_without_varlen_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks if an old torch fails with a TypeError on None."""
-    monkeypatch.setattr(varlen, "varlen_attn", None)
-    with pytest.raises(InputError, match=r"has no torch\.nn\.attention\.varlen, expected 2\.11 or later"):
-        varlen.flash(*full_case(CheckShape(2, 4, 32, 32, 4, 16, 64, 2, "float32"), 0, CPU))
 
 
 @pytest.mark.parametrize(
