@@ -156,7 +156,7 @@ class CachedByPointer:
 
 
 class SkipsWhenTimed:
-    """Works until it has seen the same shape on the same addresses ten times: then it must be a benchmark."""
+    """Works until it has seen the same addresses three times: then it must be a benchmark."""
 
     def __init__(self) -> None:
         self.calls: dict[tuple[int, ...], int] = {}
@@ -168,7 +168,7 @@ class SkipsWhenTimed:
         if key not in self.calls:
             self.alive.append(arguments)
         self.calls[key] = self.calls.get(key, 0) + 1
-        if self.calls[key] <= 10:
+        if self.calls[key] <= 3:
             self.kept[key] = right(*arguments)
         return self.kept[key]
 
