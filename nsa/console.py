@@ -10,12 +10,14 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from nsa import records
 from nsa.bench.decode import measure
 from nsa.bench.environment import probe
 from nsa.bench.stage import Host
 from nsa.config import DecodeSettings, Flags, GateSettings
 from nsa.errors import RecordError
 from nsa.kernels import registry
+from nsa.kernels.cuda import build
 from nsa.report.cells import Cell
 from nsa.report.export import write_csv
 from nsa.report.guide import DECODE_HEADER, decode_table_row
@@ -38,7 +40,7 @@ def bench(
         RecordError: the CSV cannot be written; said before anything is measured.
     """
     environment = probe()
-    host = Host.of(device, flags, environment, None)
+    host = Host.of(device, flags, environment, extension(flags) if backend == "cuda" else None)
     registry.require(backend, host.machine, flags)
     if csv is not None and not csv.parent.is_dir():
         raise RecordError(f"{csv}: cannot be written (no folder {csv.parent}); expected an existing folder")
@@ -59,6 +61,14 @@ def bench(
     if csv is not None:
         write_csv(csv, rows)
         console.print(f"wrote {csv}; `python -m nsa summarize {csv}` says what it means", highlight=False)
+
+
+def extension(flags: Flags) -> dict[str, Any] | None:
+    """The CUDA extension's manifest: built now where NSA_SEL_CUDA_BUILD=1 asks for it, else the pipeline's, if any."""
+    if flags.cuda_build:
+        return build.build("require", Path("results/.bench-build"))  # the pipeline's own output stays untouched
+    manifest = Path("results/build/cuda.json")
+    return records.read_json(manifest) if manifest.exists() else None
 
 
 def summary_row(backend: str, S: int, found: list[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]:
