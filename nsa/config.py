@@ -84,7 +84,7 @@ class CheckSettings:
     iters: int = 25
     processes: int = 3
     cpu_rows: int = 16
-    cpu_context: int = 1280
+    cpu_context: int = 1088
 
     @classmethod
     def from_dict(cls, section: Mapping[str, Any]) -> CheckSettings:
