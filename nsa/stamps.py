@@ -21,7 +21,8 @@ from nsa.config import BACKENDS, Config
 from nsa.errors import RecordError
 
 PACKAGE = Path(__file__).parent
-COMMAND_LINE = ("cli.py", "__main__.py")  # every stage starts here; cli imports the stages inside its commands
+# Every stage starts here; its command imports the stage. What users type (guide, verdict) changes no stage.
+COMMAND_LINE = ("__main__.py", "cli/__init__.py", "cli/app.py", "cli/stages.py")
 REPLICATION = ("seeds", "iters", "processes")  # of the check: how often, not what
 FLAGS_READ = {"triton": ("triton_force",), "fa2": ("fa2_force",)}  # the flags that change what a backend does
 

@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 
 from nsa import cli, console, process
 from nsa.bench import decode, dram, kernel_check
+from nsa.cli import app, guide
 from nsa.config import DecodeSettings, Flags
 from nsa.errors import ConfigError
 from nsa.kernels.cuda import build as extension
 from nsa.report import gates, render, summary
 from nsa.shapes import NsaShape
 
-ROOT = Path(cli.__file__).parents[1]
+ROOT = Path(cli.__file__).parents[2]
 FLAGS = ("NSA_SEL_CUDA_BUILD", "NSA_SEL_CUDA", "NSA_USE_TRITON_SEL", "NSA_TRITON_SEL_FORCE", "NSA_FA2_FORCE")
 
 
@@ -32,7 +33,7 @@ def no_flags(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def invoke(*arguments: object) -> str:
     """Run a command in this process; an error of ours reaches the test as it is."""
-    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], catch_exceptions=False)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -125,7 +126,7 @@ def test_check_ends_with_the_verdicts_status(
 ) -> None:
     """Without it, continuous integration would pass a rejected kernel, or `make report` fail on one."""
     recorded(monkeypatch, gates, "exit_status", (status, "invest: INCONCLUSIVE"))
-    result = CliRunner().invoke(cli.app, ["check", *arguments])
+    result = CliRunner().invoke(app, ["check", *arguments])
     assert (result.exit_code, result.output) == (expected, "invest: INCONCLUSIVE\n")
 
 
@@ -227,14 +228,14 @@ def test_bench_names_a_wrong_option(option: str, value: object, monkeypatch: pyt
 )
 def test_what_was_requested_is_what_runs(option: str | None, flags: Flags, chosen: str) -> None:
     """Without it, a request could be dropped silently."""
-    assert cli.choose_backend(option, flags) == chosen
+    assert guide.choose_backend(option, flags) == chosen
 
 
 @pytest.mark.parametrize(("option", "flags"), [("sdpa", Flags(cuda=True)), (None, Flags(cuda=True, triton=True))])
 def test_contradicting_requests_are_refused(option: str | None, flags: Flags) -> None:
     """Without it, one of two requests would win by accident."""
     with pytest.raises(ConfigError, match="ask for"):
-        cli.choose_backend(option, flags)
+        guide.choose_backend(option, flags)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ MACHINE = {"gpus": "none", "torch": "2.13.0"}
 KINDS = ("decode", "check", "dram")  # a stage for each backend
 UNCLAIMED = {
     "nsa/stamps.py": "makes the stamps; what it changes is their content",
+    "nsa/cli/guide.py": "the guide's commands; no rule runs them",
+    "nsa/cli/verdict.py": "reads what the report left; no rule runs it",
     "nsa/console.py": "the guide's benchmark on the console; no rule runs it",
     "nsa/report/guide.py": "the guide's summary on the console; no rule runs it",
 }

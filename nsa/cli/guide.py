@@ -1,0 +1,115 @@
+"""The guide's console commands: bench and summarize."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nsa.cli.app import app
+from nsa.config import BACKENDS, DecodeSettings, Flags
+from nsa.errors import ConfigError
+from nsa.shapes import NsaShape, require
+
+GUIDE = DecodeSettings()
+SHAPE = NsaShape()
+DEVICES = ("auto", "cuda", "cpu")
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@app.command()
+def summarize(
+    csv: Annotated[Path, typer.Argument(help="A decode.csv, or a decode_*.parquet.")],
+    config: Annotated[Path, typer.Option(help="Where the gate's thresholds are read from.")] = Path("config.yaml"),
+) -> None:
+    """Print each context's total, branch shares and reads (guide, "Summarize Results")."""
+    from rich.console import Console
+
+    from nsa.config import load
+    from nsa.report import guide
+
+    Console(highlight=False).print(guide.summarize(csv, load(config, os.environ).gates))
+
+
+@app.command()
+def bench(
+    S_list: Annotated[str, typer.Option("--S_list", help="Contexts, comma-separated.")] = "128,256,512,1024",
+    iters: Annotated[int, typer.Option(help="Timed repetitions of each arm.")] = GUIDE.iters,
+    warmup: Annotated[int, typer.Option(help="Repetitions before those, untimed.")] = GUIDE.warmup,
+    processes: Annotated[int, typer.Option(help="Replicates; a decision wants 10.")] = 1,
+    csv: Annotated[Path | None, typer.Option(help="Write the raw timings here.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Default: the one that a NSA_* flag requests, or sdpa.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
+    dtype: Annotated[str | None, typer.Option(help="Default: bfloat16 on cuda, float32 on cpu.")] = None,
+    batch: Annotated[int, typer.Option(help="B, sequences.")] = GUIDE.batch,
+    dim: Annotated[int, typer.Option(help="Hidden size.")] = SHAPE.dim,
+    heads: Annotated[int, typer.Option(help="H, query heads.")] = SHAPE.heads,
+    groups: Annotated[int, typer.Option(help="G, KV groups.")] = SHAPE.groups,
+    head_dim: Annotated[int, typer.Option("--head_dim", help="D, of q and k.")] = SHAPE.head_dim,
+    value_dim: Annotated[int, typer.Option("--value_dim", help="Dv, of v.")] = SHAPE.value_dim,
+    cmp_block: Annotated[int, typer.Option("--cmp_block", help="l, compression block.")] = SHAPE.cmp_block,
+    cmp_stride: Annotated[int, typer.Option("--cmp_stride", help="d, its stride.")] = SHAPE.cmp_stride,
+    sel_block: Annotated[int, typer.Option("--sel_block", help="l', selection block.")] = SHAPE.sel_block,
+    sel_count: Annotated[int, typer.Option("--sel_count", help="n, blocks selected.")] = SHAPE.sel_count,
+    window: Annotated[int, typer.Option(help="w, sliding window.")] = SHAPE.window,
+    phi: Annotated[str, typer.Option(help="mean or mlp.")] = SHAPE.phi,
+    seed: Annotated[int, typer.Option(help="Of the weights and inputs.")] = GUIDE.seed,
+) -> None:
+    """Measure decode steps and print the guide's table (guide, "Run the Decode Bench")."""
+    flags = Flags.from_env(os.environ)
+    require(device in DEVICES, "--device", device, "one of " + ", ".join(DEVICES))
+    require(dtype is None or dtype in DTYPES, "--dtype", dtype, "one of " + ", ".join(DTYPES))
+    counts = {"--iters": iters, "--processes": processes, "--batch": batch, "--warmup": warmup, "--seed": seed}
+    for option, value in counts.items():
+        least = 0 if option in ("--warmup", "--seed") else 1
+        require(value >= least, option, value, f"a whole number of at least {least}")
+    model = NsaShape(
+        dim=dim,
+        heads=heads,
+        groups=groups,
+        head_dim=head_dim,
+        value_dim=value_dim,
+        cmp_block=cmp_block,
+        cmp_stride=cmp_stride,
+        sel_block=sel_block,
+        sel_count=sel_count,
+        window=window,
+        phi=phi,
+    )
+    dtypes = GUIDE.dtype if dtype is None else {"cuda": dtype, "cpu": dtype}
+    settings = DecodeSettings(
+        model=model, batch=batch, dtype=dtypes, iters=iters, warmup=warmup, processes=processes, seed=seed
+    )
+
+    from nsa import console
+
+    console.bench(settings, parse_contexts(S_list), choose_backend(backend, flags), device, flags, csv)
+
+
+def parse_contexts(text: str) -> tuple[int, ...]:
+    """The contexts of --S_list, in the order given.
+
+    Raises:
+        ConfigError: not a list of distinct whole numbers of at least 1.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    valid = all(part.isdecimal() and int(part) >= 1 for part in parts) and len(set(parts)) == len(parts)
+    require(valid, "--S_list", text, "distinct whole numbers of at least 1, such as 128,256")
+    return tuple(int(part) for part in parts)
+
+
+def choose_backend(option: str | None, flags: Flags) -> str:
+    """The backend that was asked for, by --backend or by a flag; sdpa when neither asks.
+
+    Raises:
+        ConfigError: the name is unknown, or the requests contradict each other.
+    """
+    require(option is None or option in BACKENDS, "--backend", option, "one of " + ", ".join(BACKENDS))
+    asked = dict.fromkeys((*flags.requested, *([option] if option else [])))
+    if len(asked) > 1:
+        raise ConfigError(
+            f"backend: --backend and the NSA_* flags ask for {' and '.join(asked)}, expected one; drop all but one"
+        )
+    return next(iter(asked), "sdpa")
