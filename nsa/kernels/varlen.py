@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional as F
 
 from nsa.errors import InputError
 from nsa.kernels.contract import check_inputs
@@ -59,7 +60,7 @@ def select(
         h,
         block_indices.shape[-1] * block_size,
     )
-    return attend(packed).view(B, G, h, v.shape[-1])
+    return attend(packed).reshape(B, G, h, v.shape[-1])
 
 
 def flash(
@@ -81,18 +82,32 @@ def flash(
 
 
 def flash_attend(packed: Packed) -> torch.Tensor:
-    """Attention [N·h, 1, D] by PyTorch's FlashAttention-2; a row without a token gives zeros."""
+    """Attention [N·h, 1, Dv] by PyTorch's FlashAttention-2; a row without a token gives zeros."""
     cu_q, cu_k = boundaries(packed)
-    o = varlen_attn(packed.q, packed.k, packed.v, cu_q, cu_k, packed.heads, packed.tokens)
+    q, k, v = one_width(packed)
+    o = varlen_attn(q, k, v, cu_q, cu_k, packed.heads, packed.tokens, scale=packed.q.shape[-1] ** -0.5)
     assert isinstance(o, torch.Tensor)  # it is a pair where the logsumexp is asked for
-    return o
+    return o[..., : packed.v.shape[-1]]
 
 
-def varlen_attn(*arguments: torch.Tensor | int) -> torch.Tensor | tuple[torch.Tensor, ...]:
+def one_width(packed: Packed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """q, k and v with zeros up to the wider of D and Dv, the one width that FlashAttention-2 takes.
+
+    Zeros add nothing to a score, and an output column of zeros is cut off; what they cost is part of the time.
+    """
+    width = max(packed.q.shape[-1], packed.v.shape[-1])
+    q, k, v = (
+        tensor if tensor.shape[-1] == width else F.pad(tensor, (0, width - tensor.shape[-1]))
+        for tensor in (packed.q, packed.k, packed.v)
+    )
+    return q, k, v
+
+
+def varlen_attn(*arguments: torch.Tensor | int, scale: float) -> torch.Tensor | tuple[torch.Tensor, ...]:
     """PyTorch's, imported when it is first called: the import brings in dynamo, which takes seconds."""
     from torch.nn.attention import varlen
 
-    found: torch.Tensor | tuple[torch.Tensor, ...] = varlen.varlen_attn(*arguments)  # type: ignore[arg-type]
+    found: torch.Tensor | tuple[torch.Tensor, ...] = varlen.varlen_attn(*arguments, scale=scale)  # type: ignore[arg-type]
     return found
 
 
@@ -120,8 +135,8 @@ def flash_refusal(q: torch.Tensor, v: torch.Tensor) -> str | None:
         )
     if q.dtype not in (torch.float16, torch.bfloat16):
         return f"q, k, v: got {q.dtype}, expected float16 or bfloat16 for FlashAttention"
-    if D != Dv or D % 8 or D > 256:
-        return f"q, v: got D = {D} and Dv = {Dv}, expected D = Dv, a multiple of 8, at most 256, for FlashAttention"
+    if D % 8 or Dv % 8 or max(D, Dv) > 256:
+        return f"q, v: got D = {D} and Dv = {Dv}, expected multiples of 8, at most 256, for FlashAttention"
     return None
 
 

@@ -34,9 +34,12 @@ def select_attention(
 
 
 def attend(packed: varlen.Packed) -> torch.Tensor:
-    """Attention [N·h, 1, D] of one query with h heads a row, over one KV head; no token gives zeros."""
-    N, D = len(packed.lengths), packed.q.shape[-1]
-    q = packed.q.view(N, 1, packed.heads, D)
-    k, v = (tensor.view(N, packed.tokens, 1, D) for tensor in (packed.k, packed.v))
-    o: torch.Tensor = flash_attn.flash_attn_with_kvcache(q, k, v, cache_seqlens=packed.lengths)  # [N, 1, h, D]
-    return o.reshape(N * packed.heads, 1, D)
+    """Attention [N·h, 1, Dv] of one query with h heads a row, over one KV head; no token gives zeros."""
+    q, k, v = varlen.one_width(packed)
+    N, D, width = len(packed.lengths), packed.q.shape[-1], q.shape[-1]
+    q = q.view(N, 1, packed.heads, width)
+    k, v = (tensor.view(N, packed.tokens, 1, width) for tensor in (k, v))
+    o: torch.Tensor = flash_attn.flash_attn_with_kvcache(
+        q, k, v, cache_seqlens=packed.lengths, softmax_scale=D**-0.5
+    )  # [N, 1, h, width]
+    return o.reshape(N * packed.heads, 1, width)[..., : packed.v.shape[-1]]

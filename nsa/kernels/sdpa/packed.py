@@ -92,7 +92,7 @@ def blocks(
     """Copy whole blocks; SDPA's memory-efficient kernel, given lengths and no mask. See contract.SelectAttention.
 
     The kernel is called as PyTorch's own nested-tensor SDPA calls it: scaled_dot_product_attention takes no lengths.
-    It takes what FlashAttention refuses: float32, and D ≠ Dv.
+    It takes what FlashAttention refuses, float32, and D ≠ Dv without padding.
 
     Raises:
         InputError: not on CUDA, or see varlen.packing_refusal.

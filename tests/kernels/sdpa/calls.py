@@ -15,8 +15,8 @@ from nsa.kernels.contract import HEAD_DIMS, SelectAttention
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 
 
-def draw_call(data: st.DataObject, dtype: torch.dtype, whole: bool = False, same: bool = False) -> Call:
-    """A ragged, padded, poisoned call; `whole`: a capacity of whole blocks, `same`: D = Dv."""
+def draw_call(data: st.DataObject, dtype: torch.dtype, whole: bool = False) -> Call:
+    """A ragged, padded, poisoned call; `whole`: a capacity of whole blocks."""
     B, G, h = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 2)), data.draw(st.integers(1, 16))
     D, Dv = (data.draw(st.sampled_from(HEAD_DIMS)) for _ in range(2))
     block, n = data.draw(st.sampled_from([16, 32, 64])), data.draw(st.integers(1, 8))
@@ -26,7 +26,7 @@ def draw_call(data: st.DataObject, dtype: torch.dtype, whole: bool = False, same
     lengths = data.draw(st.lists(st.integers(0, capacity) | st.integers(0, block), min_size=B, max_size=B))
     q = torch.randn(B, G, h, D, generator=generator).to(dtype)
     k = torch.randn(B, G, capacity, D, generator=generator).to(dtype)
-    v = torch.randn(B, G, capacity, D if same else Dv, generator=generator).to(dtype)
+    v = torch.randn(B, G, capacity, Dv, generator=generator).to(dtype)
     indices = torch.full((B, G, n), -1, dtype=torch.int32)
     for b, length in enumerate(lengths):
         k[b, :, length:], v[b, :, length:] = torch.nan, torch.nan
@@ -37,16 +37,16 @@ def draw_call(data: st.DataObject, dtype: torch.dtype, whole: bool = False, same
     return Call(q, k, v, indices, torch.tensor(lengths, dtype=torch.int32), block)
 
 
-def random_call(seed: int, device: torch.device, half: bool = False, same: bool = False) -> Call:
+def random_call(seed: int, device: torch.device, half: bool = False) -> Call:
     """A ragged, padded, poisoned call of any shape of the contract, drawn from a seed alone."""
     draw = random.Random(seed)
-    groups, D = draw.choice([1, 2, 4]), draw.choice(HEAD_DIMS)
+    groups = draw.choice([1, 2, 4])
     dtypes = ["float16", "bfloat16", *([] if half else ["float32"])]
     shape = CheckShape(
         rows=groups * draw.randint(1, 24),
         heads_per_group=draw.randint(1, 16),
-        head_dim=D,
-        value_dim=D if same else draw.choice(HEAD_DIMS),
+        head_dim=draw.choice(HEAD_DIMS),
+        value_dim=draw.choice(HEAD_DIMS),
         sel_count=draw.randint(1, 64),
         sel_block=draw.choice([16, 32, 64, 128]),
         context=draw.choice([draw.randint(1, 64), draw.randint(65, 2000)]),
@@ -78,11 +78,12 @@ def unequal_attention(
     max_q: int,
     max_k: int,
     of_nothing: float = 0.0,
+    scale: float | None = None,
 ) -> torch.Tensor:
     """Attention within each sequence, q [T_q, 1, D], k [T_k, 1, D], v [T_k, 1, Dv] -> [T_q, 1, Dv], in float64.
 
     What lies in a sequence without a query is not touched; what no sequence writes stays NaN; where there is no key,
-    every value is `of_nothing`.
+    every value is `of_nothing`. Scores are divided by √D unless a scale is given.
     """
     assert cu_q.dtype == cu_k.dtype == torch.int32 and len(cu_q) == len(cu_k)
     assert cu_q.is_contiguous() and cu_k.is_contiguous() and q.shape[1] == k.shape[1] == v.shape[1] == 1
@@ -93,6 +94,6 @@ def unequal_attention(
     for i in range(len(cu_q) - 1):
         queries, keys = slice(*cu_q[i : i + 2].tolist()), slice(*cu_k[i : i + 2].tolist())
         if queries.start < queries.stop:
-            scores = q[queries, 0].double() @ k[keys, 0].double().T / q.shape[-1] ** 0.5
+            scores = q[queries, 0].double() @ k[keys, 0].double().T * (scale or q.shape[-1] ** -0.5)
             o[queries, 0] = (scores.softmax(-1) @ v[keys, 0].double()).to(q.dtype) if scores.numel() else of_nothing
     return o
