@@ -34,9 +34,9 @@ def find(environ: Mapping[str, str]) -> Nvcc | None:
 
 
 def knows(compiler: Nvcc, arch: str) -> bool:
-    """Whether the compiler can build for an architecture, such as "90a"."""
+    """Whether the compiler can build for an architecture, such as "90a" or "80+PTX"."""
     listed = subprocess.run([compiler.path, "--list-gpu-code"], capture_output=True, text=True, check=False).stdout
-    return f"sm_{arch.rstrip('a')}" in listed.split()
+    return f"sm_{arch.removesuffix('+PTX').rstrip('a')}" in listed.split()
 
 
 def _pip_folders() -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from nsa.kernels.contract import Backend
 
 MEND = "run `snakemake results/build/cuda.json` and read its manifest"
+REBUILD = "delete results/build/cuda.json, then run `snakemake`"
 
 
 def require(machine: Machine, flags: Flags) -> None:
@@ -29,13 +31,18 @@ def load(machine: Machine) -> Backend:
     try:
         operator.load(_library(machine))
     except OSError as error:
-        raise BackendUnavailable("cuda", f"its library does not load ({error})", f"delete it, then {MEND}") from error
+        raise BackendUnavailable("cuda", f"its library does not load ({error})", REBUILD) from error
     return Backend("cuda", operator.select_attention)
+
+
+def sha256(library: Path) -> str:
+    """The library's own digest: one that was cut short, or replaced, is known before it is loaded."""
+    return hashlib.sha256(library.read_bytes()).hexdigest()
 
 
 def _library(machine: Machine) -> Path:
     """The library, when it is there and has code for this device."""
-    manifest = machine.extension
+    manifest = machine.prepared.get("cuda")
     if manifest is None:
         raise BackendUnavailable("cuda", "its extension has not been built", MEND)
     if manifest["status"] != "built":
@@ -49,5 +56,7 @@ def _library(machine: Machine) -> Path:
         raise BackendUnavailable("cuda", f"its extension has no code for sm_{arch}, only for {built}", MEND)
     library = Path(manifest["library"])
     if not library.is_file():
-        raise BackendUnavailable("cuda", f"its library {library} is missing", MEND)
+        raise BackendUnavailable("cuda", f"its library {library} is missing", REBUILD)
+    if sha256(library) != manifest["library_sha256"]:  # loading one that was cut short can kill the process
+        raise BackendUnavailable("cuda", f"its library {library} is damaged: not the one that was built", REBUILD)
     return library

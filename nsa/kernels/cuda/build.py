@@ -13,7 +13,7 @@ import pynvml
 
 from nsa import nvcc, records
 from nsa.errors import ConfigError
-from nsa.kernels.cuda import toolchain
+from nsa.kernels.cuda import sha256, toolchain
 
 MODES = ("auto", "require", "skip")
 LIBRARY = "nsa_cuda.so"
@@ -21,7 +21,11 @@ PORTABLE = ("80", "89", "90a", "120")  # what a required build without a GPU com
 
 
 def build(
-    mode: str, out_dir: Path, environ: Mapping[str, str] = os.environ, archs: Sequence[str] | None = None
+    mode: str,
+    out_dir: Path,
+    environ: Mapping[str, str] = os.environ,
+    archs: Sequence[str] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the stage and write its manifest to `out_dir/cuda.json`; objects and the library lie beside it.
 
@@ -31,9 +35,10 @@ def build(
         out_dir: where the manifest and the extension go.
         environ: where CUDA_HOME, CUDA_PATH and PATH are read.
         archs: compile for these, such as "90a"; by default for this machine's GPUs, without one for PORTABLE.
+        facts: what the manifest carries beside its own.
 
     Returns:
-        The manifest: status ("built", "skipped" or "failed"), reason, mend, library (its path), archs, digest,
+        The manifest: status ("built", "skipped" or "failed"), reason, mend, library (its path), library_sha256, archs, digest,
         nvcc_path, nvcc_version, duration_s, objects (command, duration, whether it was reused), kernels (registers,
         shared memory, spills of each), warnings and, of a failure, the compiler's log.
 
@@ -49,6 +54,7 @@ def build(
         "reason": None,
         "mend": None,
         "library": None,
+        "library_sha256": None,
         "archs": [],
         "digest": None,
         "nvcc_path": str(compiler.path) if compiler else None,
@@ -67,6 +73,7 @@ def build(
         manifest |= _skipped("no CUDA device to build for")
     else:
         manifest |= _compile(compiler, [arch for arch in wanted or PORTABLE if nvcc.knows(compiler, arch)], out_dir)
+    manifest |= facts or {}
     manifest["duration_s"] = round(time.perf_counter() - start, 3)
     records.write_text(out_dir / "cuda.json", json.dumps(manifest, indent=2) + "\n")
     return manifest
@@ -123,4 +130,4 @@ def _compile(compiler: nvcc.Nvcc, archs: list[str], out_dir: Path) -> dict[str, 
             "mend": "read the compiler's log below, or set build.cuda to skip",
             "log": text,
         }
-    return {**found, "status": "built", "library": str(library)}
+    return {**found, "status": "built", "library": str(library), "library_sha256": sha256(library)}

@@ -59,8 +59,11 @@ def digest(archs: Sequence[str], compiler_version: str) -> str:
 
 
 def flags(archs: Sequence[str]) -> list[str]:
-    """The compiler's flags, paths excepted."""
-    codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
+    """The compiler's flags, paths excepted; an architecture such as "80+PTX" leaves the assembling to the driver."""
+    codes = []
+    for arch in archs:
+        version, ptx = arch.removesuffix("+PTX"), arch.endswith("+PTX")
+        codes.append(f"-gencode=arch=compute_{version},code={'compute' if ptx else 'sm'}_{version}")
     options = ["-std=c++20", "-O3", "-Xcompiler", "-fPIC", "-Xptxas", "-v", "-lineinfo", "--threads", "2"]
     return [*codes, *options, f"-DTORCH_TARGET_VERSION={TARGET_VERSION}", "-DUSE_CUDA"]
 

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 
 #include "plan.h"
@@ -27,13 +28,36 @@ int attribute(cudaDeviceAttr name, int device) {
   return value;
 }
 
+constexpr bool built_for_clusters() {
+  for (const int arch : {__CUDA_ARCH_LIST__})
+    if (arch >= 900) return true;
+  return false;
+}
+
+int capability_major(int device) { return attribute(cudaDevAttrComputeCapabilityMajor, device); }
+
+bool has_clusters(int device) { return built_for_clusters() && capability_major(device) >= 9; }
+
 // Clusters of more than 8 thread blocks are an extra of the data-centre parts.
-int max_cluster(int device) {
-  const int major = attribute(cudaDevAttrComputeCapabilityMajor, device);
-  return major < 9 ? 1 : major <= 10 ? kMaxCluster : 8;
+int max_split(int device) { return has_clusters(device) && capability_major(device) > 10 ? 8 : kMaxCluster; }
+
+int tile_shift(const Call &call) {
+  int shift = 0;
+  while ((kTileTokens << shift) < call.block_size) ++shift;
+  return shift;
+}
+
+Plan plan_of(const Call &call, int device) {
+  const int multiprocessors = attribute(cudaDevAttrMultiProcessorCount, device);
+  return plan(call.B * call.G, call.n << tile_shift(call), call.D, call.Dv, multiprocessors, max_split(device));
 }
 
 }  // namespace
+
+int64_t scratch_bytes(const Call &call, int device) {
+  const int splits = has_clusters(device) ? 1 : plan_of(call, device).ctas;
+  return splits > 1 ? call.B * call.G * splits * call.h * (call.Dv / 4) * kPartBytes : 0;
+}
 
 const char *launch(const Call &call, int device, cudaStream_t stream) {
   if (call.n > 64) return "more than 64 selected blocks";
@@ -49,11 +73,10 @@ const char *launch(const Call &call, int device, cudaStream_t stream) {
   p.i_b = call.i_stride[0], p.i_g = call.i_stride[1];
   p.heads = call.h, p.blocks = call.n, p.capacity = call.S_max, p.dim = call.D;
   p.scale_log2 = 1.4426950408889634f / std::sqrt(static_cast<float>(call.D));
-  while ((kTileTokens << p.tile_shift) < call.block_size) ++p.tile_shift;
-  const int multiprocessors = attribute(cudaDevAttrMultiProcessorCount, device);
-  const Plan split = plan(call.B * call.G, call.n << p.tile_shift, call.D, call.Dv, multiprocessors, max_cluster(device));
+  p.tile_shift = tile_shift(call);
+  p.scratch = call.scratch;
   const auto select = call.bf16 ? select_bfloat16 : select_half;
-  const cudaError_t error = select(p, call.Dv, call.B, call.G, split, stream);
+  const cudaError_t error = select(p, call.Dv, call.B, call.G, plan_of(call, device), stream);
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 

@@ -87,10 +87,40 @@ template <int Peers> NSA_DEVICE Part<2> sum_peers(const Inbox &in, int owned_shi
   return sum_parts<2, Peers>(ml, o);
 }
 
+// Without clusters the parts of a split row meet in global memory: outputs first, then their maxima and sums.
+struct Parts {
+  float4 *o;
+  float2 *ml;
+  NSA_DEVICE Parts(void *scratch, uint32_t count)
+      : o(static_cast<float4 *>(scratch)), ml(reinterpret_cast<float2 *>(o + count)) {}
+  NSA_DEVICE void store(uint32_t at, const Part<4> &x) const {
+    o[at] = make_float4(x.o[0], x.o[1], x.o[2], x.o[3]);
+    ml[at] = make_float2(x.m, x.l);
+  }
+};
+
 template <typename T, int N> NSA_DEVICE void store_output(uint32_t *o, const Part<N> &part) {
   const float inv = part.m == -INFINITY ? 0.f : __fdividef(1.f, part.l);  // no token: exactly zero
 #pragma unroll
   for (int e = 0; e < N / 2; ++e) o[e] = Element<T>::pack(part.o[2 * e] * inv, part.o[2 * e + 1] * inv);
+}
+
+// One unit of one row a thread: over the row's splits, in order. Grid [units / 128, G, B].
+template <typename T, int DV, int Splits> __global__ void __launch_bounds__(128) combine_splits(const __grid_constant__ Params p) {
+  const uint32_t units = p.heads * (DV / 4), u = blockIdx.x * 128 + threadIdx.x;
+  if (u >= units) return;
+  const Parts parts(p.scratch, gridDim.y * gridDim.z * Splits * units);
+  const uint32_t from = (blockIdx.z * gridDim.y + blockIdx.y) * Splits * units + u;
+  float2 ml[Splits];
+  float o[Splits][4];
+#pragma unroll
+  for (int i = 0; i < Splits; ++i) {
+    ml[i] = parts.ml[from + i * units];
+    *reinterpret_cast<float4 *>(o[i]) = parts.o[from + i * units];
+  }
+  const uint64_t row = static_cast<uint64_t>(blockIdx.z) * p.o_b + static_cast<uint64_t>(blockIdx.y) * p.o_g;
+  uint2 *out = static_cast<uint2 *>(p.o) + row + static_cast<uint64_t>(u / (DV / 4)) * p.o_h + u % (DV / 4);
+  store_output<T, 4>(reinterpret_cast<uint32_t *>(out), sum_parts<4, Splits>(ml, o));
 }
 
 } // namespace nsa

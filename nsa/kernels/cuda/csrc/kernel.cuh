@@ -50,6 +50,12 @@ struct Selection {
 // Thread blocks a multiprocessor must hold: 3 where the registers allow it (measured: 4 with spills is slower).
 __host__ __device__ constexpr int min_blocks(int d, int dv) { return d == 0 || d + dv > 256 ? 1 : d + dv > 128 ? 3 : 4; }
 
+#if __CUDA_ARCH__ >= 900
+constexpr bool kClusters = true;
+#else
+constexpr bool kClusters = false;
+#endif
+
 template <typename T, int D, int DV, int Stages, bool Upper>
 __global__ void __launch_bounds__(kWarps * 32, min_blocks(D, DV)) select_attention(const __grid_constant__ Params p) {
   extern __shared__ __align__(128) unsigned char shared[];
@@ -84,7 +90,7 @@ __global__ void __launch_bounds__(kWarps * 32, min_blocks(D, DV)) select_attenti
   }
 #endif
   const int ring_size = ring_bytes(Stages, p.heads, dim, DV);
-  unsigned char *rings = shared + sizeof(Control) + inbox_bytes(ctas, p.unit_shift);
+  unsigned char *rings = shared + sizeof(Control) + inbox_bytes(kClusters ? ctas : 1, p.unit_shift);
   const uint32_t ring = shared_address(rings) + warp * ring_size;
   const int stage_size = stage_bytes(dim, DV), v_offset = kTileTokens * dim * 2;
   const auto copy_k = [&](uint32_t stage, Span s) {
@@ -194,6 +200,11 @@ __global__ void __launch_bounds__(kWarps * 32, min_blocks(D, DV)) select_attenti
       else if (ctas == 4) over_peers(Count<4>{});
       else over_peers(Count<2>{});
     }
+#else
+    const Parts parts(p.scratch, gridDim.y * gridDim.z * ctas * units);
+    const uint32_t mine_from = ((batch * gridDim.y + group) * ctas + rank) * units;
+#pragma unroll 1
+    for (uint32_t u = threadIdx.x; u < units; u += kThreads) parts.store(mine_from + u, part(u));
 #endif
   }
 }

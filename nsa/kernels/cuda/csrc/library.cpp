@@ -7,6 +7,8 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <optional>
+
 #include "call.h"
 
 #pragma weak aoti_torch_get_current_cuda_stream  // a CPU build of torch has none, and still loads this for its schema
@@ -65,6 +67,11 @@ Tensor select_attention(const Tensor &q, const Tensor &k, const Tensor &v, const
   for (int i = 0; i < 3; ++i) call.o_stride[i] = o.stride(i);
   for (int i = 0; i < 2; ++i) call.i_stride[i] = blocks.stride(i);
 
+  std::optional<Tensor> scratch;
+  if (const int64_t bytes[] = {nsa::scratch_bytes(call, device)}; bytes[0] > 0) {
+    scratch = torch::stable::new_empty(q, {bytes, 1}, ScalarType::Byte);
+    call.scratch = scratch->mutable_data_ptr();
+  }
   void *stream = nullptr;
   STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(device, &stream) == AOTI_TORCH_SUCCESS,
                   "nsa::select_attention: torch has no CUDA stream for device ", device);

@@ -8,6 +8,7 @@ constexpr int kTileTokens = 16;  // one tensor-core step of P·V; divides every 
 constexpr int kWarps = 4;        // warps in a thread block
 constexpr int kMaxHeads = 16;    // rows of the tensor-core tile
 constexpr int kMaxCluster = 16;  // thread blocks that share a row (more than 8 needs the non-portable attribute)
+constexpr int kPartBytes = 24;   // of 4 output columns of one head: 4 floats, the maximum and the sum
 
 struct Params {
   const int32_t *block_indices, *seq_lens;
@@ -23,6 +24,7 @@ struct Params {
   void *o;
   uint32_t o_b, o_g, o_h;       // 8-byte units
   int32_t unit_shift;           // log2(output units that one thread block of a cluster owns)
+  void *scratch;                // without clusters: where the parts of split rows meet
 };
 
 } // namespace nsa
