@@ -5,9 +5,9 @@ Source: NSA (arXiv 2502.11089) section 3.3.2, decode with one query token per se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -48,12 +48,14 @@ class Backend:
         variants: other correct ways to compute the same, which compete in the kernel check.
         packs: whether it packs blocks for a library's attention, as packed SDPA does; any other backend that launches
             what packed SDPA launches is packed SDPA under another name.
+        notes: what a record must say of how the calls so far were made.
     """
 
     name: str
     select_attention: SelectAttention
     variants: Mapping[str, SelectAttention] = field(default_factory=dict)
     packs: bool = False
+    notes: Callable[[], dict[str, Any]] = dict
 
 
 def check_inputs(

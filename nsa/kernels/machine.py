@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nsa.errors import BackendUnavailable
@@ -16,13 +16,14 @@ class Machine:
     """The facts that availability depends on; no torch, so that an unavailable cell is recorded in milliseconds."""
 
     capability: tuple[int, int] | None  # None: no CUDA device
-    extension: Mapping[str, Any] | None = None  # manifest of the CUDA build stage; None: the stage has not run
+    # by backend, the record of the stage that is its own: cuda's build, triton's tuning; absent: it has not run
+    prepared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def from_records(cls, environment: Mapping[str, Any], build: Mapping[str, Any] | None) -> Machine:
-        """Build from results/environment.json and results/build/cuda.json."""
+    def from_records(cls, environment: Mapping[str, Any], prepared: Mapping[str, Mapping[str, Any]]) -> Machine:
+        """Build from results/environment.json and the records of the backends' own stages."""
         major_minor = environment.get("capability")
-        return cls(tuple(major_minor) if major_minor else None, build)
+        return cls(tuple(major_minor) if major_minor else None, prepared)
 
 
 def require_cuda(backend: str, machine: Machine) -> None:

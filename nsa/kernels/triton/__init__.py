@@ -13,25 +13,39 @@ if TYPE_CHECKING:
     from nsa.kernels.contract import Backend
 
 FORCE_FLAG = "NSA_TRITON_SEL_FORCE"
+MEND = "delete results/tune/triton.json, then run `snakemake results/tune/triton.json`"
 
 
 def require(machine: Machine, flags: Flags) -> None:
-    """Raise BackendUnavailable without a CUDA device, when guarded, and where Triton is not installed."""
+    """Raise BackendUnavailable without a CUDA device, when guarded, without Triton, and after a tuning that failed."""
     require_cuda("triton", machine)
     guard_ada("triton", machine, flags.triton_force, FORCE_FLAG)
-    if not flags.triton_force:
-        raise BackendUnavailable(
-            "triton",
-            "its kernel passes in the interpreter but has not passed on a GPU yet",
-            f"set {FORCE_FLAG}=1 to run it all the same (experiments only)",
-        )
     if importlib.util.find_spec("triton") is None:
         raise BackendUnavailable("triton", "the package triton is not installed", "pip install 'triton>=3.6'")
+    tuning = machine.prepared.get("triton")
+    if tuning is not None and tuning["status"] not in ("ok", "unavailable"):
+        reason = f"its tuning ended as {tuning['status']}: {tuning['reason']}"
+        raise BackendUnavailable("triton", reason, f"{tuning['mend']}; {MEND}")
 
 
 def load(machine: Machine) -> Backend:
-    """The backend; its kernels are compiled at the first call of each kind of input."""
-    from nsa.kernels.contract import Backend
-    from nsa.kernels.triton.select import select_attention
+    """The backend, cut as its tuning stage found best; its kernels are compiled at the first call of each kind of input.
 
-    return Backend("triton", select_attention)
+    Raises:
+        BackendUnavailable: the cuts were measured on another device or with other software.
+        RecordError: the stage's record is broken.
+    """
+    import torch
+
+    from nsa.kernels.contract import Backend
+    from nsa.kernels.triton.plan import frozen
+    from nsa.kernels.triton.select import SelectAttention, describe
+
+    tuning = machine.prepared.get("triton")
+    if tuning is None or tuning["status"] != "ok":
+        kernel = SelectAttention({})
+    elif tuning["tuned_for"] != (here := describe(torch.device("cuda"))):
+        raise BackendUnavailable("triton", f"its cuts were measured for {tuning['tuned_for']}, this is {here}", MEND)
+    else:
+        kernel = SelectAttention(frozen(tuning))
+    return Backend("triton", kernel, notes=kernel.cuts)

@@ -1,22 +1,19 @@
-"""How a call is cut into programs: by a rule, or as `tune` measured it once and froze it for a device."""
+"""How a call is cut into programs: as the tuning stage measured it for this size and device, or by a rule."""
 
 from __future__ import annotations
 
-import functools
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-from nsa import records
 from nsa.errors import RecordError
 
-CACHE = Path.home() / ".cache" / "nsa-bench" / "triton_plans.json"
-THREAD_BYTES = 256  # of K and V that one thread holds in registers
 MAX_SPLITS = 64  # a combination holds them all at once
 FLIGHT_BYTES = 60 << 10  # of K and V that one processor must have on their way to reach the memory's bandwidth
+WARP_BYTES = 4 << 10  # of a step's K and V that one warp works on
+MOST_WARPS = 8
+PREFETCH_STEPS = 4  # of a program: in fewer, what is loaded ahead comes too late to matter
 
 
 @dataclass(frozen=True)
@@ -59,65 +56,50 @@ def steps(size: Size, tokens: int) -> int:
 
 
 def rule(size: Size) -> Plan:
-    """The cut for any size: as few splits as keep enough bytes on their way on every processor.
-
-    A combination costs a launch and the partial results' traffic, so that many rows are not split. Programs that are
-    alone on their processor load ahead; where others fill the wait, that would only cost registers.
-    """
-    tokens, warps = 64, 4
-    while tokens * size.token_bytes > THREAD_BYTES * 32 * warps and tokens > 16:
-        tokens, warps = (tokens, 8) if warps < 8 else (tokens // 2, 8)
-    wanted = FLIGHT_BYTES * size.processors
-    program_bytes = tokens * size.token_bytes
-    most = min(MAX_SPLITS, steps(size, tokens))
-    splits = 1
-    while size.rows * splits * program_bytes < wanted and splits < most:
-        splits = min(2 * splits, most)
-    alone = size.rows * splits * program_bytes < 2 * wanted
-    return Plan(tokens, warps, splits, prefetch=alone and steps(size, tokens) > splits)
+    """The cut for any size. Many rows take short steps: more programs then fit on a processor."""
+    crowded = size.rows * 64 * size.token_bytes >= 2 * FLIGHT_BYTES * size.processors
+    return _cut(size, 32 if crowded else 64)
 
 
 def candidates(size: Size) -> Iterator[Plan]:
-    """The rule's cut first, then its neighbours: what `tune` tries."""
+    """The rule's cut first, then its neighbours: what the tuning stage tries."""
     best = rule(size)
-    yield best
-    shapes = [(best.tokens, best.warps), (best.tokens, 12 - best.warps), (best.tokens // 2, best.warps)]
-    for (tokens, warps), halves, prefetch in product(shapes, (1, 2, 4), (False, True)):
-        splits = best.splits * halves // 2
-        plan = Plan(tokens, warps, splits, prefetch)
-        possible = tokens >= 16 and 1 <= splits <= min(MAX_SPLITS, steps(size, tokens))
-        if plan != best and possible and not (prefetch and splits == steps(size, tokens)):
-            yield plan
+    tried = {best: None}
+    for tokens in (32, 64):
+        cut = _cut(size, tokens)
+        other = 2 * cut.warps if cut.warps < MOST_WARPS else cut.warps // 2
+        for warps, prefetch in product((cut.warps, other), (False, True)):
+            if not (prefetch and cut.splits == steps(size, cut.tokens)):  # there is a next step to load
+                tried[replace(cut, warps=warps, prefetch=prefetch)] = None
+    yield from tried
 
 
-def choose(size: Size, device: str) -> Plan:
-    """The frozen cut of this size on this device, else the rule's; `device` names it and its software."""
-    return frozen().get(_key(size, device)) or rule(size)
+def _cut(size: Size, tokens: int) -> Plan:
+    """Steps of at most `tokens` tokens, and as few splits as keep enough bytes on their way on every processor.
+
+    A combination costs a launch and the partial results' traffic, so that many rows are not split.
+    """
+    while tokens * size.token_bytes > 2 * WARP_BYTES * MOST_WARPS and tokens > 16:
+        tokens //= 2
+    step_bytes = tokens * size.token_bytes
+    most, splits = min(MAX_SPLITS, steps(size, tokens)), 1
+    while size.rows * splits * step_bytes < FLIGHT_BYTES * size.processors and splits < most:
+        splits = min(2 * splits, most)
+    warps = 2
+    while warps < MOST_WARPS and 2 * warps * WARP_BYTES <= step_bytes:
+        warps *= 2
+    return Plan(tokens, warps, splits, prefetch=steps(size, tokens) >= PREFETCH_STEPS * splits)
 
 
-def freeze(size: Size, device: str, plan: Plan) -> None:
-    """Keep a measured cut in CACHE: this process and later ones choose it."""
-    known = {**_read(), _key(size, device): asdict(plan)}
-    records.write_text(CACHE, json.dumps(known, indent=1, sort_keys=True) + "\n")
-    frozen.cache_clear()
-
-
-@functools.cache
-def frozen() -> dict[str, Plan]:
-    """Every frozen cut, read once a process: nothing changes it between a warm-up and what is timed.
+def frozen(record: Mapping[str, Any]) -> dict[Size, Plan]:
+    """The cuts that the tuning stage's record froze; none where it could not run.
 
     Raises:
-        RecordError: CACHE is not what `freeze` wrote.
+        RecordError: it is not what the stage writes.
     """
     try:
-        return {key: Plan(**fields) for key, fields in _read().items()}
-    except (TypeError, AttributeError) as error:
-        raise RecordError(f"{CACHE}: holds no plans ({error}); delete it") from error
-
-
-def _read() -> dict[str, Any]:
-    return records.read_json(CACHE) if CACHE.exists() else {}
-
-
-def _key(size: Size, device: str) -> str:
-    return f"{device}, {size}"
+        return {Size(**row["size"]): Plan(**row["plan"]) for row in record["sizes"] if row["plan"] is not None}
+    except (KeyError, TypeError) as error:
+        raise RecordError(
+            f"results/tune/triton.json: holds no cuts ({error!r}); delete it and run `snakemake results/tune/triton.json`"
+        ) from error

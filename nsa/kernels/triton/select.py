@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 import torch
 import triton
@@ -12,40 +15,58 @@ import triton
 from nsa.errors import InputError
 from nsa.kernels.contract import check_inputs
 from nsa.kernels.triton import kernel
-from nsa.kernels.triton.plan import Plan, Size, choose, padded
+from nsa.kernels.triton.plan import Plan, Size, padded, rule
 
 MAX_WIDTH = 256  # of D and Dv: wider tiles do not fit into a multiprocessor
 OVERLAP_CAPABILITY = (9, 0)  # compute capability from which a kernel's launch can overlap the one before it
 
 
-def select_attention(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    block_indices: torch.Tensor,
-    seq_lens: torch.Tensor,
-    block_size: int,
-) -> torch.Tensor:
-    """Selected attention, cut as frozen for this device or by the rule; see contract.SelectAttention.
+class SelectAttention:
+    """Selected attention, each call cut as was measured for its size, else by the rule; see contract.SelectAttention.
 
     Any strides between sequences, groups, heads and tokens; the numbers of one q, k or v vector must be contiguous.
     Bits are the same on each call. The first call of a kind compiles: make it before a capture.
-
-    Raises:
-        InputError: an argument is outside the contract, a vector is strided, or D or Dv is above 256.
     """
-    check_inputs(q, k, v, block_indices, seq_lens, block_size)
-    for name, tensor in (("q", q), ("k", k), ("v", v)):
-        if tensor.shape[-1] > MAX_WIDTH:
-            raise InputError(f"{name}: got a width of {tensor.shape[-1]}, expected at most {MAX_WIDTH}")
-        if tensor.stride(-1) != 1:
-            raise InputError(f"{name}: got strides {tensor.stride()}, expected 1 in the last dimension")
-    return run(plan_of(q, v, block_indices, block_size), q, k, v, block_indices, seq_lens, block_size)
 
+    def __init__(self, tuned: Mapping[Size, Plan]) -> None:
+        self._tuned = tuned
+        self._chosen: dict[Size, Plan] = {}
 
-def plan_of(q: torch.Tensor, v: torch.Tensor, block_indices: torch.Tensor, block_size: int) -> Plan:
-    """The cut of one call."""
-    return choose(size_of(q, v, block_indices, block_size), describe(q.device))
+    def __call__(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        block_indices: torch.Tensor,
+        seq_lens: torch.Tensor,
+        block_size: int,
+    ) -> torch.Tensor:
+        """Compute one call.
+
+        Raises:
+            InputError: an argument is outside the contract, a vector is strided, or D or Dv is above 256.
+        """
+        check_inputs(q, k, v, block_indices, seq_lens, block_size)
+        for name, tensor in (("q", q), ("k", k), ("v", v)):
+            if tensor.shape[-1] > MAX_WIDTH:
+                raise InputError(f"{name}: got a width of {tensor.shape[-1]}, expected at most {MAX_WIDTH}")
+            if tensor.stride(-1) != 1:
+                raise InputError(f"{name}: got strides {tensor.stride()}, expected 1 in the last dimension")
+        size = size_of(q, v, block_indices, block_size)
+        return run(self._chosen.get(size) or self._choose(size), q, k, v, block_indices, seq_lens, block_size)
+
+    def _choose(self, size: Size) -> Plan:
+        plan = self._chosen[size] = self._tuned.get(size) or rule(size)
+        return plan
+
+    def cuts(self) -> dict[str, Any]:
+        """For the record: how every size that was called so far was cut, and who chose."""
+        return {
+            "cuts": [
+                {**asdict(size), **asdict(plan), "by": "tuning" if size in self._tuned else "rule"}
+                for size, plan in self._chosen.items()
+            ]
+        }
 
 
 def size_of(q: torch.Tensor, v: torch.Tensor, block_indices: torch.Tensor, block_size: int) -> Size:
@@ -55,9 +76,8 @@ def size_of(q: torch.Tensor, v: torch.Tensor, block_indices: torch.Tensor, block
     return Size(B * G, h, block_indices.shape[2], block_size, D, v.shape[3], q.element_size(), processors)
 
 
-@functools.cache
 def describe(device: torch.device) -> str:
-    """The device and the software that a frozen cut holds for."""
+    """The device and the software that a measured cut holds for."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
     return f"{name}, torch {torch.__version__}, triton {triton.__version__}"
 
@@ -71,7 +91,7 @@ def run(
     seq_lens: torch.Tensor,
     block_size: int,
 ) -> torch.Tensor:
-    """Launch one cut on inputs that `select_attention` would take."""
+    """Launch one cut on inputs that `SelectAttention` would take."""
     (B, G, h, D), Dv, n = q.shape, v.shape[3], block_indices.shape[2]
     o = torch.empty(B, G, h, Dv, dtype=q.dtype, device=q.device)
     if o.numel() == 0:

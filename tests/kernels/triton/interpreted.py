@@ -5,6 +5,8 @@ The interpreter has no bf16 (numpy has none) and no overlapping launches; test_o
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -19,10 +21,10 @@ from nsa.bench.cases import Call
 from nsa.kernels.contract import HEAD_DIMS
 from nsa.kernels.triton import kernel
 from nsa.kernels.triton.plan import Plan
-from nsa.kernels.triton.select import run, select_attention
+from nsa.kernels.triton.select import SelectAttention, run
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3}
-PLANS = [Plan(tokens, 4, splits, prefetch) for tokens in (16, 64) for splits in (1, 3) for prefetch in (False, True)]
+PLANS = [Plan(tokens, 4, *cut) for tokens, *cut in product((16, 64), (1, 3), (False, True))]
 SMALL = Kind(torch.float32, 32, 64, 16, "plain")
 
 kinds = st.builds(
@@ -66,7 +68,7 @@ def test_every_cut_equals_the_oracle(seed: int, kind: Kind, plan: Plan) -> None:
 def test_the_public_door_cuts_by_the_rule(seed: int) -> None:
     """Breaks if the cut that the rule chooses does not fit the call."""
     call = random_call(seed, Kind(torch.float32, 64, 128, 32, "plain"), CPU, rows=4, blocks=5)
-    assert error(select_attention(*call), call) < TOLERANCE[torch.float32]
+    assert error(SelectAttention({})(*call), call) < TOLERANCE[torch.float32]
 
 
 def test_large_scores_of_either_sign_do_not_overflow() -> None:
@@ -81,6 +83,7 @@ def test_large_scores_of_either_sign_do_not_overflow() -> None:
 def test_no_row_and_no_block_give_an_answer() -> None:
     """Breaks if an empty batch is launched, or if n = 0 leaves the output unwritten."""
     call = random_call(3, SMALL, CPU, rows=4, blocks=3)
+    select_attention = SelectAttention({})
     none = [tensor[:0] for tensor in call[:5]]
     assert select_attention(*none, call.block_size).shape == (0, *call.q.shape[1:3], 64)
     assert (select_attention(*call._replace(block_indices=call.block_indices[..., :0])) == 0).all()

@@ -10,11 +10,12 @@ from nsa.bench.accuracy import oracle, run_poisoned, worst_row_error
 from nsa.bench.cases import CheckShape, full_case, ragged_case
 from nsa.bench.timing import CudaTimer
 from nsa.kernels.triton.plan import candidates
-from nsa.kernels.triton.select import run, select_attention, size_of
+from nsa.kernels.triton.select import SelectAttention, run, size_of
 
 pytestmark = pytest.mark.gpu
 
 CUDA = torch.device("cuda")
+select_attention = SelectAttention({})
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}  # of the worst row, relative
 WIDTHS = [(32, 256), (64, 64), (96, 192), (128, 128), (192, 96), (256, 32), (64, 128), (256, 256)]
 DTYPES = list(TOLERANCE)

@@ -1,9 +1,9 @@
-"""The public door without a device: what it refuses, what tuning freezes, and when the backend is there at all."""
+"""The public door without a device: what it refuses, how it cuts, and when the backend is there at all."""
 
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,13 +11,12 @@ from kernels.triton.calls import Kind, random_call
 from strategies import CPU
 
 from nsa.config import Flags
-from nsa.errors import BackendUnavailable, InputError
+from nsa.errors import BackendUnavailable, InputError, RecordError
 from nsa.kernels import registry
 from nsa.kernels.machine import Machine
-from nsa.kernels.triton import plan as plans
-from nsa.kernels.triton import tune
-from nsa.kernels.triton.plan import frozen
-from nsa.kernels.triton.select import plan_of, select_attention
+from nsa.kernels.triton import select
+from nsa.kernels.triton.plan import Plan, rule
+from nsa.kernels.triton.select import SelectAttention, size_of
 
 HOPPER = Machine(capability=(9, 0))
 
@@ -44,30 +43,48 @@ def test_what_it_cannot_do_is_refused(change: dict, message: str) -> None:
         "block_size": 16,
     }
     with pytest.raises(InputError, match=message):
-        select_attention(**{**call, **change})
+        SelectAttention({})(**{**call, **change})
 
 
-def test_tuning_freezes_the_fastest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks if tuning keeps another cut than the one it measured fastest, or calls do not use it."""
-    monkeypatch.setattr(plans, "CACHE", tmp_path / "plans.json")
-    frozen.cache_clear()
+def test_a_call_is_cut_as_tuned_for_its_size_else_by_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if calls do not use what was measured, use it for another size, or the record says so wrongly."""
     call = random_call(5, Kind(torch.float16, 64, 64, 64, "plain"), CPU, rows=4, blocks=20)
-    seen = []
+    more = call._replace(block_indices=call.block_indices.repeat(1, 1, 2))
+    size, other = (size_of(each.q, each.v, each.block_indices, each.block_size) for each in (call, more))
+    cut = Plan(16, 4, 2, True)
+    ran: list[Plan] = []
+    monkeypatch.setattr(select, "run", lambda plan, *_: ran.append(plan))
+    kernel = SelectAttention({size: cut})
+    for each in (call, more, call):
+        kernel(*each)
+    assert ran == [cut, rule(other), cut]
+    noted = [(row["count"], row["tokens"], row["by"]) for row in kernel.cuts()["cuts"]]
+    assert noted == [(size.count, 16, "tuning"), (other.count, rule(other).tokens, "rule")]
 
-    def time_us(run) -> float:
-        seen.append(run.args[0])
-        return 5.0 if len(seen) == 3 else 10.0
 
-    best = tune.tune(time_us, *call)
-    assert best == seen[2] and len(set(seen)) == len(seen) > 3
-    assert plan_of(call.q, call.v, call.block_indices, call.block_size) == best
-    frozen.cache_clear()
+def tuned(**changes: Any) -> Machine:
+    """A Hopper whose tuning stage has run."""
+    record = {"status": "ok", "reason": None, "mend": None, "tuned_for": "a GPU", "sizes": []}
+    return Machine((9, 0), {"triton": {**record, **changes}})
 
 
 def test_it_loads_where_there_is_a_gpu_and_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks if a machine without Triton fails with a traceback, or one with it is refused."""
-    backend = registry.load("triton", HOPPER, Flags(triton_force=True))
-    assert backend.name == "triton" and backend.select_attention is select_attention and not backend.packs
+    backend = registry.load("triton", HOPPER, Flags())
+    assert backend.name == "triton" and not backend.packs and backend.notes() == {"cuts": []}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BackendUnavailable, match=r"the package triton is not installed; pip install 'triton>=3\.6'"):
-        registry.require("triton", HOPPER, Flags(triton_force=True))
+        registry.require("triton", HOPPER, Flags())
+
+
+def test_cuts_are_taken_from_a_tuning_that_is_of_this_device_and_went_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if another device's cuts are timed as this one's, or a tuning that failed is passed over in silence."""
+    monkeypatch.setattr(select, "describe", lambda device: "a GPU")
+    registry.load("triton", tuned(), Flags())
+    registry.load("triton", tuned(status="unavailable", tuned_for=None), Flags())  # it had no GPU: the rule
+    with pytest.raises(BackendUnavailable, match="measured for another GPU, this is a GPU; delete results/tune"):
+        registry.load("triton", tuned(tuned_for="another GPU"), Flags())
+    with pytest.raises(BackendUnavailable, match="its tuning ended as failed: it crashed; look; delete results/tune"):
+        registry.require("triton", tuned(status="failed", reason="it crashed", mend="look"), Flags())
+    with pytest.raises(RecordError, match="delete it"):
+        registry.load("triton", tuned(sizes=[{}]), Flags())
