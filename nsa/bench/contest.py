@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
-from nsa.bench.accuracy import mean_absolute_error, oracle, run_poisoned, worst_row_error
+from nsa.bench.accuracy import run_poisoned
 from nsa.bench.cases import Call, CheckShape, grid, ragged_case
 from nsa.bench.nvml import Sampler
 from nsa.bench.probes import follows_its_inputs, reads_what_it_is_given, repeats, stands_in
-from nsa.bench.race import race
-from nsa.bench.stage import Host
+from nsa.bench.race import judge, race
+from nsa.bench.stage import Host, out_of_memory
 from nsa.config import CheckSettings
 from nsa.errors import InputError, KernelFailed
 from nsa.kernels import registry
@@ -41,12 +41,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Found:
-    """Rows of records.CHECK_REPETITIONS, variants left out with their reasons, and why memory was not enough."""
+    """Rows of records.CHECK_REPETITIONS, variants left out with their reasons, and why memory was not enough.
+
+    `notes` is what the backend says of how its calls were made.
+    """
 
     rows: list[dict[str, Any]]
     left_out: dict[str, str]
     other_processes: list[int]
     trouble: str | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def contest(job: Job) -> Found:
@@ -81,15 +85,16 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job) -> Found:
                     rows += judged
                 if device.type == "cuda" or job.process == 0:
                     timed, call, outputs = race(able, shape, iters, job.seed, job.process, device)
-                    rows += timed + _judge(outputs, shape, job.settings.seeds + job.process, call)
+                    rows += timed + judge(outputs, PACKED, asdict(shape), job.settings.seeds + job.process, call)
                 others.update(sampler.other_processes())
                 print(f"check {name}: process {job.process + 1}: {shape}", flush=True)
-    except torch.cuda.OutOfMemoryError as error:
-        return Found([], left_out, sorted(others), str(error).splitlines()[0])
     except RuntimeError as error:  # what torch, Triton and the extension raise for a kernel that fails on the device
+        if out_of_memory(error):
+            return Found([], left_out, sorted(others), str(error).splitlines()[0])
         traceback.print_exc()  # into the job's log
         raise KernelFailed(str(error).splitlines()[0]) from error
-    return Found([{**row, "process": job.process} for row in rows], left_out, sorted(others))
+    rows = [{**row, "process": job.process} for row in rows]
+    return Found(rows, left_out, sorted(others), notes=backend.notes())
 
 
 def _able(kernels: Kernels, shape: CheckShape, device: torch.device, left_out: dict[str, str]) -> Kernels:
@@ -108,7 +113,8 @@ def _able(kernels: Kernels, shape: CheckShape, device: torch.device, left_out: d
 def _correctness(kernels: Kernels, shape: CheckShape, seed: int, job: Job) -> list[dict[str, Any]]:
     """One row a kernel: its faults and errors on fresh ragged inputs, its output memory poisoned before."""
     call = ragged_case(shape, SEEDS * job.seed + seed, torch.device(job.host.device))
-    return _judge({name: run_poisoned(kernel, call) for name, kernel in kernels.items()}, shape, seed, call)
+    outputs = {name: run_poisoned(kernel, call) for name, kernel in kernels.items()}
+    return judge(outputs, PACKED, asdict(shape), seed, call)
 
 
 def _behaviour(backend: Backend, kernels: Kernels, call: Call, thorough: bool) -> str | None:
@@ -120,19 +126,3 @@ def _behaviour(backend: Backend, kernels: Kernels, call: Call, thorough: bool) -
     if found is None and thorough:
         found = reads_what_it_is_given(kernel, call)
     return found or follows_its_inputs(kernel, call)
-
-
-def _judge(
-    outputs: Mapping[str, tuple[torch.Tensor, str | None]], shape: CheckShape, seed: int, call: Call
-) -> list[dict[str, Any]]:
-    """Compare each output with packed SDPA in the same dtype and with the float64 oracle."""
-    exact = oracle(call)
-    packed = outputs[PACKED][0]
-    packed_error = worst_row_error(packed, exact)
-    rows = []
-    for name, (output, found) in outputs.items():
-        row = {**asdict(shape), "backend": name, "seed": seed, "fault": found, "sdpa_oracle_error": packed_error}
-        if output.shape == exact.shape:
-            row |= {"mae": mean_absolute_error(output, packed), "oracle_error": worst_row_error(output, exact)}
-        rows.append(row)
-    return rows

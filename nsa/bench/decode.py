@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nsa import records
-from nsa.bench.gpu_lock import gpu_lock
-from nsa.bench.stage import LOOK, Host, in_fresh_process, open_stage
+from nsa.bench.gpu_choice import one_gpu
+from nsa.bench.stage import Host, in_fresh_process, open_stage
 from nsa.config import DecodeSettings
 from nsa.errors import BackendUnavailable, KernelFailed
 from nsa.kernels import registry
 
 
-def run_cell(backend: str, S: int, stamp: Mapping[str, Any], environment: Path, build: Path | None, out: Path) -> None:
+def run_cell(
+    backend: str, S: int, stamp: Mapping[str, Any], environment: Path, prepared: Sequence[Path], out: Path
+) -> None:
     """Measure one cell as the stamp's settings say and write its record, whatever the cell's status."""
-    host, provenance = open_stage(stamp, environment, build)
+    host, provenance = open_stage(stamp, environment, prepared)
     settings = DecodeSettings.from_dict(stamp["settings"]["decode"])
     rows, facts = measure(backend, S, settings, host, lambda line: print(line, flush=True))
     records.write(out, rows, records.REPETITIONS, {**facts, **provenance})
@@ -36,6 +38,9 @@ def measure(
         settings: the layer, and how often it is measured.
         host: where to measure.
         say: receives a line of progress for each process.
+
+    Raises:
+        Killed: the process was killed from outside; such a cell has no record.
     """
     facts: dict[str, Any] = {"stage": "decode", "backend": backend, "S": S, "device": host.device, "reads": None}
     try:
@@ -48,13 +53,16 @@ def measure(
 
     rows: list[dict[str, Any]] = []
     finite = True
-    with gpu_lock(host.device_uuid, say):
+    with one_gpu(host, say) as card:
         for process in range(settings.processes):
             try:
-                found = in_fresh_process(replicate, Job(backend, S, settings, host, process))
+                found = in_fresh_process(replicate, Job(backend, S, settings, card, process), settings.timeout_s)
+            except BackendUnavailable as error:  # its extension does not load
+                say(f"decode {backend} S={S}: unavailable: {error.reason}")
+                return [], {**facts, "status": "unavailable", "reason": error.reason, "mend": error.mend}
             except KernelFailed as error:
                 say(f"decode {backend} S={S}: failed: {error}")
-                return [], {**facts, "status": "failed", "reason": str(error), "mend": LOOK}
+                return [], {**facts, "status": "failed", "reason": str(error), "mend": error.mend}
             if found.facts["status"] != "ok":
                 say(f"decode {backend} S={S}: {found.facts['status']}: {found.facts['reason']}")
                 return [], {**facts, **found.facts}
@@ -67,7 +75,7 @@ def measure(
         **asdict(settings.model),
         "device": host.device,
         "device_name": host.device_name,
-        "device_uuid": host.device_uuid,
+        "device_uuid": card.device_uuid,
         "batch": settings.batch,
         "S": S,
         "dtype": settings.dtype[host.device],

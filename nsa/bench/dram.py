@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsa import ncu, records
-from nsa.bench.gpu_lock import gpu_lock
+from nsa.bench.gpu_choice import one_gpu
 from nsa.bench.stage import Host, open_stage
 from nsa.config import CheckSettings
 from nsa.errors import BackendUnavailable, ProfilerFailed
@@ -35,9 +35,9 @@ class Job:
     host: Host
 
 
-def run(backend: str, stamp: Mapping[str, Any], environment: Path, build: Path | None, out: Path) -> None:
+def run(backend: str, stamp: Mapping[str, Any], environment: Path, prepared: Sequence[Path], out: Path) -> None:
     """Count one backend's bytes as the stamp's settings say and write its record, whatever its status."""
-    host, provenance = open_stage(stamp, environment, build)
+    host, provenance = open_stage(stamp, environment, prepared)
     settings = CheckSettings.from_dict(stamp["settings"]["check"])
     facts = measure(backend, settings, stamp["settings"]["ncu"], host, os.environ, lambda line: print(line, flush=True))
     if facts["status"] == "failed":
@@ -87,10 +87,11 @@ def measure(
     from nsa.bench.dram_counts import profile  # pandas and torch: imported only where something is counted
 
     counted = []
-    with gpu_lock(host.device_uuid, say):
+    with one_gpu(host, say) as card:
+        facts["device_uuid"] = card.device_uuid
         for shape in shapes(settings):
             try:
-                kernels = profile(program, Job(backend, shape, host), say)
+                kernels = profile(program, Job(backend, shape, card), say)
             except ProfilerFailed as error:
                 return ended("failed", error.reason, error.mend)
             counted.append(row(shape, kernels))

@@ -6,11 +6,13 @@ even what the one before it has just written, and what it leaves in L2 to be wri
 
 from __future__ import annotations
 
+import os
 import pickle
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from io import StringIO
 from itertools import dropwhile
 from pathlib import Path
@@ -59,7 +61,7 @@ def profile(program: Path, job: Job, say: Callable[[str], None]) -> list[dict[st
                 errors="replace",
                 timeout=TIMEOUT_S,
                 check=False,
-                preexec_fn=die_with_parent,
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )
         except OSError as error:
             raise ProfilerFailed(f"{program} cannot be run ({error.strerror})", INVESTIGATE) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +9,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from nsa import locks
 from nsa.errors import ConfigError
+from nsa.process import announce
 
 
 @contextmanager
@@ -19,7 +20,7 @@ def gpu_lock(uuid: str | None, notify: Callable[[str], None]) -> Iterator[None]:
 
     Args:
         uuid: of the GPU; None takes the lock for timing on the CPU.
-        notify: called once with one line when there is somebody to wait for.
+        notify: called once with one line when there is somebody to wait for; the run's console is told as well.
 
     Raises:
         ConfigError: the temporary folder cannot hold a lock file.
@@ -31,7 +32,9 @@ def gpu_lock(uuid: str | None, notify: Callable[[str], None]) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            notify(f"waiting for {device}: {_holder(path)} is timing on it (lock file {path})")
+            line = f"waiting for {device}: {locks.named(locks.holder(path))} is timing on it (lock file {path})"
+            notify(line)
+            announce(line)
             lock.acquire()
     except OSError as error:
         raise ConfigError(
@@ -41,11 +44,3 @@ def gpu_lock(uuid: str | None, notify: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _holder(path: Path) -> str:
-    """Who holds the lock, as the kernel's own table says (Linux), so that the answer is never stale."""
-    table = Path("/proc/locks")
-    text = table.read_text() if table.exists() else ""
-    match = re.search(rf"FLOCK +ADVISORY +WRITE +([1-9]\d*) +\S+:{path.stat().st_ino} ", text)
-    return f"process {match[1]}" if match else "another process"

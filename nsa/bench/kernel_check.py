@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nsa import records
-from nsa.bench.gpu_lock import gpu_lock
-from nsa.bench.stage import LOOK, Host, in_fresh_process, open_stage
+from nsa.bench.gpu_choice import one_gpu
+from nsa.bench.stage import Host, in_fresh_process, open_stage
 from nsa.config import CheckSettings
 from nsa.errors import BackendUnavailable, KernelFailed
 from nsa.kernels import registry
 
 
-def run(backend: str, stamp: Mapping[str, Any], environment: Path, build: Path | None, out: Path) -> None:
+def run(backend: str, stamp: Mapping[str, Any], environment: Path, prepared: Sequence[Path], out: Path) -> None:
     """Check one backend as the stamp's settings say and write its record, whatever its status."""
-    host, provenance = open_stage(stamp, environment, build)
+    host, provenance = open_stage(stamp, environment, prepared)
     settings = CheckSettings.from_dict(stamp["settings"]["check"])
     rows, facts = check(backend, settings, host, lambda line: print(line, flush=True))
     records.write(out, rows, records.CHECK_REPETITIONS, {**facts, **provenance})
@@ -28,6 +28,9 @@ def check(
     """Check one backend: rows of records.CHECK_REPETITIONS, and the facts with the status.
 
     On a CPU nothing is timed: a timing there says nothing about a GPU kernel.
+
+    Raises:
+        Killed: the process was killed from outside; such a check has no record.
     """
     facts: dict[str, Any] = {"stage": "check", "backend": backend, "device": host.device}
     facts |= {"device_name": host.device_name, "device_uuid": host.device_uuid}
@@ -42,19 +45,25 @@ def check(
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     others: set[int] = set()
-    with gpu_lock(host.device_uuid, say):
+    notes: Mapping[str, Any] = {}
+    with one_gpu(host, say) as card:
+        facts["device_uuid"] = card.device_uuid
         for process in range(settings.processes if host.device == "cuda" else 1):
             try:
-                found = in_fresh_process(contest, Job(backend, settings, host, process))
+                found = in_fresh_process(contest, Job(backend, settings, card, process), settings.timeout_s)
+            except BackendUnavailable as error:  # its extension does not load
+                say(f"check {backend}: unavailable: {error.reason}")
+                return [], {**facts, "status": "unavailable", "reason": error.reason, "mend": error.mend}
             except KernelFailed as error:
                 say(f"check {backend}: failed: {error}")
-                return [], {**facts, "status": "failed", "reason": str(error), "mend": LOOK}
+                return [], {**facts, "status": "failed", "reason": str(error), "mend": error.mend}
             if found.trouble is not None:
                 mend = "use a GPU with more memory, or lower check.rows or check.context"
                 return [], {**facts, "status": "oom", "reason": found.trouble, "mend": mend}
             rows += found.rows
             left_out |= found.left_out
             others.update(found.other_processes)
+            notes = found.notes
             say(f"check {backend}: process {process + 1} done, {len(found.rows)} rows")
-    facts |= {"left_out": left_out, "other_processes": sorted(others)}
+    facts |= {"left_out": left_out, "other_processes": sorted(others), "notes": notes}
     return rows, {**facts, "status": "ok", "reason": None, "mend": None}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch._C._autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd.profiler import profile  # torch.profiler's would import inductor, which takes seconds
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -34,8 +34,8 @@ def launched(run: Callable[[], object], device: torch.device) -> list[str]:
         with _Operators() as operators:
             run()
         return operators.names
-    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as recorded:
+    with profile(use_cpu=False, use_device="cuda", use_kineto=True, acc_events=True) as recorded:
         run()
         torch.cuda.synchronize(device)
-    events = sorted(recorded.events(), key=lambda event: event.time_range.start)
+    events = sorted(recorded.function_events, key=lambda event: event.time_range.start)
     return [event.name for event in events if event.device_type == DeviceType.CUDA]

@@ -1,21 +1,22 @@
-"""The timed part of the kernel check: kernels interleaved on the same inputs, and what their timed calls returned."""
+"""Kernels timed in turns on the same inputs, and what their timed calls returned: the kernel check, the roofline."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 
-from nsa.bench.accuracy import fault
+from nsa.bench.accuracy import fault, mean_absolute_error, oracle, worst_row_error
 from nsa.bench.cases import Call, CheckShape, full_case
 from nsa.bench.timing import CudaTimer, wall
 from nsa.kernels.contract import SelectAttention
 
-BLOCKS = 5  # randomised blocks that the repetitions are spread over
+BLOCKS = 5  # randomised blocks that the kernel check's repetitions are spread over
+WARMUP = 3  # calls before a capture
 TIMED_SEED = 1000  # the inputs that are timed, one draw a process, are none of those checked before
 
 Outputs = dict[str, tuple[torch.Tensor, str | None]]
@@ -27,6 +28,14 @@ class Entrant:
 
     time: Callable[[int], list[int]]
     output: Callable[[], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Kernels that take turns on the same inputs, and the columns that name these in every row."""
+
+    columns: Mapping[str, Any]
+    entrants: Mapping[str, Entrant]
 
 
 @dataclass
@@ -53,51 +62,98 @@ def race(
     """
     seed = TIMED_SEED * (seed + 1) + process
     call, order = full_case(shape, seed, device), random.Random(f"{seed}/{shape}")
+    timer = CudaTimer(device) if device.type == "cuda" else None
+    heat, queries = enter(kernels, asdict(shape), call, order, timer)
+    rows = interleave([heat], iters, BLOCKS, order)
+    last, outputs = last_calls(heat, queries)
+    return ([*rows, *last] if timer else []), call, outputs
+
+
+def enter(
+    kernels: Mapping[str, SelectAttention],
+    columns: Mapping[str, Any],
+    call: Call,
+    order: random.Random,
+    timer: CudaTimer | None,
+) -> tuple[Heat, Queries]:
+    """Make kernels ready to be timed on one call: captured graphs with a timer, the calls themselves without one.
+
+    They are captured in random order: where a graph's memory lies moves its time.
+    """
     queries = Queries(call, [torch.randn_like(call.q) for _ in range(3)])
-    names = order.sample(list(kernels), len(kernels))
-    enter = _on_cuda if device.type == "cuda" else _on_cpu
-    entrants = enter({name: kernels[name] for name in names}, call, queries, device)
+    shuffled = {name: kernels[name] for name in order.sample(list(kernels), len(kernels))}
+    return Heat(columns, _on_cuda(shuffled, queries, timer) if timer else _on_cpu(shuffled, queries)), queries
 
+
+def interleave(heats: Sequence[Heat], iters: int, blocks: int, order: random.Random) -> list[dict[str, Any]]:
+    """Time every entrant of every heat so often, in randomised blocks: a row for each repetition, as they were made.
+
+    In each block the heats follow each other in random order, and in each heat its entrants do.
+    """
     rows: list[dict[str, Any]] = []
-    for block in range(min(BLOCKS, iters)):
-        repetitions = iters // BLOCKS + (block < iters % BLOCKS)
-        for place, name in enumerate(order.sample(names, len(names))):
-            values = entrants[name].time(repetitions)
-            rows += [{**asdict(shape), "backend": name, "order": place, "value_ns": value} for value in values]
-    queries.drawn = [torch.randn_like(call.q)]
+    for block in range(min(blocks, iters)):
+        repetitions = iters // blocks + (block < iters % blocks)
+        for heat in order.sample(heats, len(heats)):
+            for place, name in enumerate(order.sample(list(heat.entrants), len(heat.entrants))):
+                values = heat.entrants[name].time(repetitions)
+                rows += [{**heat.columns, "backend": name, "order": place, "value_ns": value} for value in values]
+    return rows
+
+
+def last_calls(heat: Heat, queries: Queries) -> tuple[list[dict[str, Any]], Outputs]:
+    """Time each entrant once more, with a query that none has seen: the rows, and what these calls returned."""
+    queries.drawn = [torch.randn_like(queries.call.q)]
+    rows: list[dict[str, Any]] = []
     outputs: Outputs = {}
-    for place, (name, entrant) in enumerate(entrants.items()):
+    for place, (name, entrant) in enumerate(heat.entrants.items()):
         (value,) = entrant.time(1)
-        rows.append({**asdict(shape), "backend": name, "order": place, "value_ns": value})
+        rows.append({**heat.columns, "backend": name, "order": place, "value_ns": value})
         output = entrant.output()
-        outputs[name] = output, fault(output, call)
-    return (rows if device.type == "cuda" else []), call, outputs
+        outputs[name] = output, fault(output, queries.call)
+    return rows, outputs
 
 
-def _on_cuda(
-    kernels: Mapping[str, SelectAttention], call: Call, queries: Queries, device: torch.device
-) -> dict[str, Entrant]:
-    """Captured graphs, in random order: where a graph's memory lies moves its time."""
-    timer, entrants = CudaTimer(device), {}
+def judge(outputs: Outputs, packed: str, columns: Mapping[str, Any], seed: int, call: Call) -> list[dict[str, Any]]:
+    """Compare each output with packed SDPA's in the same dtype and with the float64 oracle: one row each.
+
+    Args:
+        outputs: what kernels returned, and what is wrong with it whatever its accuracy.
+        packed: the name of packed SDPA among them.
+        columns: what names the inputs in every row.
+        seed: of the inputs.
+        call: the inputs.
+    """
+    exact = oracle(call)
+    reference = outputs[packed][0]
+    packed_error = worst_row_error(reference, exact)
+    rows = []
+    for name, (output, found) in outputs.items():
+        row = {**columns, "backend": name, "seed": seed, "fault": found, "sdpa_oracle_error": packed_error}
+        if output.shape == exact.shape:
+            row |= {"mae": mean_absolute_error(output, reference), "oracle_error": worst_row_error(output, exact)}
+        rows.append(row)
+    return rows
+
+
+def _on_cuda(kernels: Mapping[str, SelectAttention], queries: Queries, timer: CudaTimer) -> dict[str, Entrant]:
+    entrants = {}
     for name, kernel in kernels.items():
-        captured = timer.capture(lambda: None, partial(kernel, *call), warmup=3)
+        captured = timer.capture(lambda: None, partial(kernel, *queries.call), WARMUP)
         captured.output.fill_(torch.nan)
         time = partial(timer.time, queries.refresh, captured.graph.replay, True)
         entrants[name] = Entrant(time, captured.output.clone)
     return entrants
 
 
-def _on_cpu(
-    kernels: Mapping[str, SelectAttention], call: Call, queries: Queries, device: torch.device
-) -> dict[str, Entrant]:
-    entrants = {}
+def _on_cpu(kernels: Mapping[str, SelectAttention], queries: Queries) -> dict[str, Entrant]:
+    call, entrants = queries.call, {}
     for name, kernel in kernels.items():
         last: list[torch.Tensor] = []
 
         def run(kernel: SelectAttention = kernel, last: list[torch.Tensor] = last) -> None:
             last[:] = [kernel(*call).clone()]  # at once: what is not there yet when the call returns is not its output
 
-        time = partial(_wall, run, device, queries.refresh)
+        time = partial(_wall, run, call.q.device, queries.refresh)
         entrants[name] = Entrant(time, partial(last.__getitem__, 0))
     return entrants
 

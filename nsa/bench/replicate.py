@@ -15,7 +15,7 @@ from nsa.bench.arms import ARMS, EMPTY
 from nsa.bench.cell import Cell
 from nsa.bench.nvml import Sampler
 from nsa.bench.routing_check import routing_fault
-from nsa.bench.stage import Host
+from nsa.bench.stage import Host, out_of_memory
 from nsa.bench.timing import CudaTimer, copy_bandwidth, wall
 from nsa.config import DecodeSettings
 from nsa.errors import InputError, KernelFailed
@@ -66,14 +66,16 @@ def replicate(job: Job) -> Replicate:
     torch.set_num_threads(job.settings.cpu_threads)
     try:
         cell = Cell(job.settings, job.S, backend.select_attention, device)
-        return _measure(cell, job, backend.name)
-    except torch.cuda.OutOfMemoryError as error:
-        mend = "lower decode.batch, the model's sizes or S"
-        return Replicate(facts={"status": "oom", "reason": str(error).splitlines()[0], "mend": mend})
+        found = _measure(cell, job, backend.name)
+        found.facts["notes"] = backend.notes()
+        return found
     except InputError as error:
         mend = "change decode.dtype or decode.model to what the backend takes, or leave it out of candidates"
         return Replicate(facts={"status": "unavailable", "reason": f"it refuses this cell: {error}", "mend": mend})
     except RuntimeError as error:  # what torch, Triton and the extension raise for a kernel that fails on the device
+        if out_of_memory(error):
+            mend = "lower decode.batch, the model's sizes or S"
+            return Replicate(facts={"status": "oom", "reason": str(error).splitlines()[0], "mend": mend})
         traceback.print_exc()  # into the job's log
         raise KernelFailed(str(error).splitlines()[0]) from error
 
@@ -166,8 +168,7 @@ def _on_cuda(cell: Cell, order: random.Random) -> tuple[list[Timed], list[torch.
         restore, run = partial(cell.restore, emits), partial(_output, cell, "all", emits)
         wall(run, cell.device, cell.settings.warmup, restore)
         timed.append(Timed("all", emits, "eager", "warm", partial(_wall, cell, run, restore)))
-    trivial = torch.zeros(1, device=cell.device)
-    empty = timer.capture(lambda: None, lambda: trivial.add_(0), cell.settings.warmup)
+    empty = timer.capture_empty(cell.settings.warmup)
     timed += _cold_and_warm(EMPTY, next(iter(cell.steps)), partial(timer.time, lambda: None, empty.graph.replay))
     return timed, outputs
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +14,15 @@ from typing import Any, TypeVar
 
 from nsa import records
 from nsa.config import Flags
-from nsa.errors import ConfigError, KernelFailed
+from nsa.errors import ConfigError, KernelFailed, KernelHung, Killed
 from nsa.kernels.machine import Machine
 from nsa.process import die_with_parent
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
-LOOK = "look at the log under results/logs, and run compute-sanitizer on the kernel"  # the mend of a KernelFailed
+NO_MEMORY = ("out of memory", "can't allocate memory")
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # no kernel ends its process by these
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class Host:
     flags: Flags
 
     @classmethod
-    def of(cls, device: str, flags: Flags, environment: Mapping[str, Any], build: Mapping[str, Any] | None) -> Host:
+    def of(
+        cls, device: str, flags: Flags, environment: Mapping[str, Any], prepared: Mapping[str, Mapping[str, Any]]
+    ) -> Host:
         """Resolve "auto", "cuda" or "cpu" against the environment record; on "cpu" a GPU counts as absent.
 
         Raises:
@@ -42,13 +47,18 @@ class Host:
         if device == "cuda" and not environment["cuda"]:
             raise ConfigError("device: got 'cuda', expected 'cpu' or 'auto': torch sees no CUDA device here")
         if device == "cpu" or not environment["cuda"]:
-            return cls("cpu", environment["cpu"], None, Machine(None, build), flags)
-        machine = Machine.from_records(environment, build)
+            return cls("cpu", environment["cpu"], None, Machine(None, prepared), flags)
+        machine = Machine.from_records(environment, prepared)
         return cls("cuda", environment["device"], environment["gpu_uuid"], machine, flags)
 
 
-def open_stage(stamp: Mapping[str, Any], environment: Path, build: Path | None) -> tuple[Host, dict[str, Any]]:
+def open_stage(stamp: Mapping[str, Any], environment: Path, prepared: Sequence[Path]) -> tuple[Host, dict[str, Any]]:
     """The host that a stamp's settings ask for, and the facts for the record: provenance and the stamp's digests.
+
+    Args:
+        stamp: of the stage.
+        environment: the environment stage's record.
+        prepared: what backends' own stages made before, each record named by its backend.
 
     Raises:
         RecordError: an input record is missing or is not JSON.
@@ -58,9 +68,8 @@ def open_stage(stamp: Mapping[str, Any], environment: Path, build: Path | None) 
 
     seen = records.read_json(environment)
     settings = stamp["settings"]
-    host = Host.of(
-        settings["device"], Flags(**settings["flags"]), seen, None if build is None else records.read_json(build)
-    )
+    own = {path.stem: records.read_json(path) for path in prepared}
+    host = Host.of(settings["device"], Flags(**settings["flags"]), seen, own)
     digests = {
         "sources": stamp["sources"]["digest"],
         "settings": stamp["settings_digest"],
@@ -69,15 +78,40 @@ def open_stage(stamp: Mapping[str, Any], environment: Path, build: Path | None) 
     return host, {"provenance": provenance(seen), "stamp": digests}
 
 
-def in_fresh_process(function: Callable[[Argument], Result], argument: Argument) -> Result:
+def in_fresh_process(function: Callable[[Argument], Result], argument: Argument, timeout_s: float) -> Result:
     """Call a function in a process of its own, which dies with this one: the process is the replicate.
 
     Raises:
-        KernelFailed: the process died under the backend: a crash, or somebody's kill.
+        KernelHung: it did not end in time; its process is killed.
+        KernelFailed: its process died under the backend: a crash.
+        Killed: its process was killed from outside.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=die_with_parent) as pool:
-        try:
-            return pool.submit(function, argument).result()
-        except BrokenProcessPool as error:
-            raise KernelFailed("its process died while it ran (a crash, or killed)") from error
+    context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
+    with ProcessPoolExecutor(1, mp_context=context, initializer=die_with_parent, initargs=(os.getpid(),)) as pool:
+        future = pool.submit(function, argument)
+        (worker,) = set(multiprocessing.active_children()) - others
+        in_time = bool(wait([future], timeout_s).done)
+        if not in_time:
+            worker.kill()
+    if not in_time:
+        raise KernelHung(f"it did not end within {timeout_s:g} s and was killed")
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise _death(worker.exitcode) from error
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an allocator gave up: CUDA's or the CPU's of torch, or the driver's own under an extension."""
+    return any(words in str(error) for words in NO_MEMORY)
+
+
+def _death(exitcode: int | None) -> KernelFailed | Killed:
+    """What a dead process says of who killed it."""
+    if exitcode is not None and -exitcode in FROM_OUTSIDE:
+        name = signal.Signals(-exitcode).name
+        return Killed(
+            f"its process was killed from outside ({name}: a user, a scheduler, or no memory left); run again"
+        )
+    how = signal.Signals(-exitcode).name if exitcode is not None and exitcode < 0 else f"exit status {exitcode}"
+    return KernelFailed(f"its process died while it ran ({how})")

@@ -26,6 +26,7 @@ class CudaTimer:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=device)
+        self._trivial = torch.zeros(1, device=device)  # here: it must outlive the graph that writes it
 
     def capture(self, prepare: Callable[[], None], run: Callable[[], torch.Tensor], warmup: int) -> Captured:
         """Warm up on a side stream, then capture `run`; `prepare` restores the state and is not captured.
@@ -44,6 +45,10 @@ class CudaTimer:
         with torch.cuda.graph(graph):
             output = run()
         return Captured(graph, output)
+
+    def capture_empty(self, warmup: int) -> Captured:
+        """A graph of one kernel that does nothing: what the method itself reads, its floor."""
+        return self.capture(lambda: None, lambda: self._trivial.add_(0), warmup)
 
     def time(self, restore: Callable[[], None], replay: Callable[[], None], cold: bool, repetitions: int) -> list[int]:
         """Nanoseconds of each replay; cold flushes the L2 before each, warm replays once untimed just before."""

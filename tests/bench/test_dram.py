@@ -217,7 +217,7 @@ def test_the_record_is_on_disk_with_its_stamp(tmp_path: Path, monkeypatch: pytes
     environment.write_text(json.dumps(seen))
     settings = {"check": {"rows": [256], "groups": 4}, "device": "auto", "flags": {}, "ncu": "auto"}
     digests = {"sources": {"digest": "s"}, "settings_digest": "c", "machine_digest": "m"}
-    dram.run("sdpa", {"settings": settings, **digests}, environment, None, out)
+    dram.run("sdpa", {"settings": settings, **digests}, environment, (), out)
     record = records.read_json(out)
     assert (record["schema_version"], record["stage"], record["backend"]) == (records.SCHEMA_VERSION, "dram", "sdpa")
     assert record["stamp"] == {"sources": "s", "settings": "c", "machine": "m"}
