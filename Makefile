@@ -19,7 +19,7 @@ report: $(INSTALLED) ## measure what is missing or out of date, and write the ga
 	@echo "report: results/gate_report.md"
 
 test: lint ## lint, then run every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: $(INSTALLED) ## check style, types and import directions
 	@$(BIN)/ruff check

@@ -59,6 +59,7 @@ class DecodeSettings:
     warmup: int = 8
     processes: int = 3
     cpu_threads: int = 1
+    timeout_s: float = 600  # of one process
     seed: int = 0
 
     @classmethod
@@ -83,6 +84,7 @@ class CheckSettings:
     seeds: int = 5
     iters: int = 25
     processes: int = 3
+    timeout_s: float = 1800  # of one process
     cpu_rows: int = 16
     cpu_context: int = 1088
 
@@ -106,12 +108,53 @@ class CheckSettings:
 
 
 @dataclass(frozen=True)
+class Target:
+    """The time that a backend's kernel shall not exceed: ratio times the memory floor, plus so many µs."""
+
+    ratio: float
+    plus_us: float
+
+
+@dataclass(frozen=True)
+class RooflineSettings:
+    """The shapes on which every kernel is compared with the memory floor, and how often each is timed; Dv = D."""
+
+    rows: tuple[int, ...] = (4, 64, 256, 1024)
+    heads_per_group: tuple[int, ...] = (4, 8, 16)
+    head_dim: tuple[int, ...] = (64, 128)
+    sel_count: tuple[int, ...] = (8, 16)
+    sel_block: int = 64
+    groups: int = 4
+    context: int = 4096
+    dtype: str = "bfloat16"
+    iters: int = 25
+    processes: int = 3
+    timeout_s: float = 1800  # of one process
+
+    @classmethod
+    def from_dict(cls, section: Mapping[str, Any]) -> RooflineSettings:
+        """Build from the `roofline` section of a validated configuration; its targets decide nothing that is measured.
+
+        Raises:
+            ConfigError: a number of rows is not a multiple of the groups.
+        """
+        measured = {key: value for key, value in section.items() if key != "targets"}
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in measured.items()}
+        settings = cls(**values)
+        for rows in settings.rows:
+            expected = f"a multiple of roofline.groups = {settings.groups}"
+            require(rows % settings.groups == 0, "roofline.rows", rows, expected)
+        return settings
+
+
+@dataclass(frozen=True)
 class GateSettings:
-    """The thresholds of the two gates (guide, "Acceptance Gate for M4 Kernel Work")."""
+    """The thresholds of the two gates (guide, "Acceptance Gate for M4 Kernel Work") and of a regression."""
 
     confidence: float = 0.95
     invest: Mapping[str, float] = field(default_factory=lambda: {"go": 0.30, "no_go": 0.25, "max_disagreement": 0.03})
     accept: Mapping[str, float] = field(default_factory=lambda: {"mae": 1e-3, "speedup": 1.2, "error_ratio": 2.0})
+    regression: Mapping[str, float] = field(default_factory=lambda: {"margin": 0.05})  # since the accepted run
 
 
 @dataclass(frozen=True)
@@ -127,6 +170,8 @@ class Config:
     dram_ncu: str
     decode: DecodeSettings
     check: CheckSettings
+    roofline: RooflineSettings
+    targets: Mapping[str, Target]  # of the roofline, by backend
     gates: GateSettings
     flags: Flags
     raw: Mapping[str, Any]
@@ -176,6 +221,8 @@ class Config:
             dram_ncu=raw["dram"]["ncu"],
             decode=DecodeSettings.from_dict(raw["decode"]),
             check=CheckSettings.from_dict(raw["check"]),
+            roofline=RooflineSettings.from_dict(raw["roofline"]),
+            targets={name: Target(**target) for name, target in raw["roofline"]["targets"].items()},
             gates=gates,
             flags=flags,
             raw=raw,

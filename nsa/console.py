@@ -23,6 +23,8 @@ from nsa.report.export import write_csv
 from nsa.report.guide import DECODE_HEADER, decode_table_row
 from nsa.report.summary import summarise_cells
 
+PREPARED = {"cuda": "build", "triton": "tune"}  # the folder of results that holds what a backend's own stage made
+
 
 def bench(
     settings: DecodeSettings,
@@ -40,7 +42,7 @@ def bench(
         RecordError: the CSV cannot be written; said before anything is measured.
     """
     environment = probe()
-    host = Host.of(device, flags, environment, extension(flags) if backend == "cuda" else None)
+    host = Host.of(device, flags, environment, prepared(backend, flags))
     registry.require(backend, host.machine, flags)
     if csv is not None and not csv.parent.is_dir():
         raise RecordError(f"{csv}: cannot be written (no folder {csv.parent}); expected an existing folder")
@@ -63,12 +65,12 @@ def bench(
         console.print(f"wrote {csv}; `python -m nsa summarize {csv}` says what it means", highlight=False)
 
 
-def extension(flags: Flags) -> dict[str, Any] | None:
-    """The CUDA extension's manifest: built now where NSA_SEL_CUDA_BUILD=1 asks for it, else the pipeline's, if any."""
-    if flags.cuda_build:
-        return build.build("require", Path("results/.bench-build"))  # the pipeline's own output stays untouched
-    manifest = Path("results/build/cuda.json")
-    return records.read_json(manifest) if manifest.exists() else None
+def prepared(backend: str, flags: Flags) -> dict[str, dict[str, Any]]:
+    """What the backend's own stage left, if it has run; with NSA_SEL_CUDA_BUILD=1 the CUDA extension is built now."""
+    if backend == "cuda" and flags.cuda_build:
+        return {"cuda": build.build("require", Path("results/.bench-build"))}  # the pipeline's own stays untouched
+    record = Path("results", PREPARED[backend], f"{backend}.json") if backend in PREPARED else None
+    return {backend: records.read_json(record)} if record is not None and record.exists() else {}
 
 
 def summary_row(backend: str, S: int, found: list[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]:

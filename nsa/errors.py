@@ -31,8 +31,11 @@ class BackendUnavailable(NsaError):
     """
 
     def __init__(self, backend: str, reason: str, mend: str) -> None:
-        super().__init__(f"backend {backend!r} is unavailable: {reason}; {mend}")
+        super().__init__(backend, reason, mend)  # as they are, so that it survives the way out of a process
         self.backend, self.reason, self.mend = backend, reason, mend
+
+    def __str__(self) -> str:
+        return f"backend {self.backend!r} is unavailable: {self.reason}; {self.mend}"
 
 
 class ProfilerFailed(NsaError):
@@ -50,3 +53,15 @@ class ProfilerFailed(NsaError):
 
 class KernelFailed(NsaError):
     """A backend that can run here failed while it ran: the status of its cell, with the reason, never another's time."""
+
+    mend = "look at the log under results/logs, and run compute-sanitizer on the kernel"
+
+
+class KernelHung(KernelFailed):
+    """It did not end in the time it was given, and was killed."""
+
+    mend = "raise timeout_s in that section of config.yaml if it is only slow, else look for the loop in the kernel"
+
+
+class Killed(NsaError):
+    """A process of ours was killed from outside while it measured: nothing is recorded, and the next run does it."""

@@ -17,14 +17,40 @@ import pynvml
 
 from nsa import ncu, nvcc
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One card; those of one name (model) are alike."""
+
+    name: str
+    uuid: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.uuid}"
+
 
 @dataclass(frozen=True)
 class Gpus:
     """The NVIDIA driver and every GPU it shows, whether torch can use them or not."""
 
     driver: str | None
-    devices: tuple[str, ...]  # name and uuid of each
+    devices: tuple[Gpu, ...]  # in NVML's order, that of the PCI bus
     reason: str | None  # why the driver could not be asked; None when it answered
+
+    def visible(self, environ: Mapping[str, str]) -> tuple[Gpu, ...]:
+        """Those that CUDA_VISIBLE_DEVICES shows, by number or uuid; it hides what follows an entry that it misses."""
+        if VISIBLE not in environ:
+            return self.devices
+        found: list[Gpu] = []
+        for entry in map(str.strip, environ[VISIBLE].split(",")):
+            by_number = self.devices[int(entry) :][:1] if entry.isdecimal() else ()
+            match = by_number or [gpu for gpu in self.devices if entry and gpu.uuid.startswith(entry)]
+            if len(match) != 1:
+                break
+            found.append(match[0])
+        return tuple(found)
 
 
 def fingerprint(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -36,8 +62,8 @@ def fingerprint(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_model(),
         "driver": gpus.driver or f"none ({gpus.reason})",
-        "gpus": "; ".join(gpus.devices),
-        "cuda_visible_devices": environ.get("CUDA_VISIBLE_DEVICES", "all"),
+        "gpus": "; ".join(map(str, gpus.devices)),
+        "visible_gpus": ", ".join(sorted({gpu.name for gpu in gpus.visible(environ)})) or "none",  # which card: alike
         "nvcc": compiler.version if compiler else "none",
         "ncu": str(profiler.resolve()) if profiler else "none",  # its real folder has the version in its name
         "torch": torch_version(),
@@ -54,7 +80,7 @@ def read_gpus() -> Gpus:
         return Gpus(None, (), str(error))
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        devices = tuple(f"{pynvml.nvmlDeviceGetName(gpu)} {pynvml.nvmlDeviceGetUUID(gpu)}" for gpu in handles)
+        devices = tuple(Gpu(pynvml.nvmlDeviceGetName(gpu), pynvml.nvmlDeviceGetUUID(gpu)) for gpu in handles)
         return Gpus(pynvml.nvmlSystemGetDriverVersion(), devices, None)
     except pynvml.NVMLError as error:  # such as a GPU that has fallen off the bus
         return Gpus(None, (), str(error))

@@ -1,4 +1,7 @@
-"""A timing process must not outlive whoever asked for its figures."""
+"""A job belongs to the run that started it: it dies with it, and can speak at its console.
+
+The Snakefile tells every job of the run through two variables, which no setting depends on.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,27 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 
+PARENT = "NSA_PARENT"  # pid of the Snakemake that started the job
+CONSOLE = "NSA_CONSOLE"  # file descriptor of that Snakemake's console; the job's own output goes to its log
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def die_with_parent() -> None:
+def die_with_run(environ: Mapping[str, str] = os.environ) -> None:
+    """Die with the Snakemake that started this command; one that was typed by hand belongs to no run."""
+    if PARENT in environ:
+        die_with_parent(int(environ[PARENT]))
+
+
+def die_with_parent(parent: int) -> None:
     """Ask the kernel to kill this process when its parent dies: a killed Snakemake leaves nothing on the GPU.
 
     Linux only; elsewhere it does nothing, and a killed parent's child runs to its end.
+
+    Args:
+        parent: its pid; a parent that died before this call ends the process here.
 
     Raises:
         OSError: the kernel refused.
@@ -23,3 +39,12 @@ def die_with_parent() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)  # what the kernel would have done
+
+
+def announce(line: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Say a line at the run's console, where this process is a job of one."""
+    if CONSOLE in environ:
+        with suppress(OSError):  # a console that was closed is no reason to stop
+            os.write(int(environ[CONSOLE]), f"{line}\n".encode())

@@ -5,6 +5,7 @@ The ground floor of bench (which writes them) and report (which reads them); it 
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import tempfile
@@ -20,6 +21,7 @@ from nsa.errors import RecordError
 
 SCHEMA_VERSION = 1
 KEY = b"nsa"
+TEMPORARY = ".tmp"  # ends the name of what is being written, or was when its writer was killed
 
 CELL = [  # what was measured: one decode cell
     ("device", pa.string()),  # cpu or cuda
@@ -86,6 +88,9 @@ CHECK_REPETITIONS = pa.schema(
     ]
 )
 
+# A backend's name, or empty for the empty graph, which has no shape; the bytes are those of K and V.
+ROOFLINE = CHECK_REPETITIONS.append(pa.field("selected_bytes", pa.int64()))
+
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, facts: Mapping[str, Any]) -> None:
     """Write one Parquet record atomically: a temporary file in the same folder, then a rename.
@@ -146,23 +151,28 @@ def read(path: Path, schema: pa.Schema | None = None) -> tuple[pa.Table, dict[st
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside the target, renamed onto it only when nothing failed.
 
+    A target has one writer at a time, so what a killed one has left of it is cleared away.
+
     Raises:
-        RecordError: the target's folder cannot be written.
+        RecordError: the target cannot be written: a read-only folder, a full disk.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"):
+            left.unlink(missing_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
+        os.close(handle)
+        temporary = Path(name)
+        temporary.chmod(0o644)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise RecordError(f"{path}: cannot be written ({error.strerror}); expected a writable folder") from error
-    os.close(handle)
-    temporary = Path(name)
-    temporary.chmod(0o644)
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        why = os.strerror(error.errno) if error.errno else str(error)  # Arrow's own text is longer
+        raise RecordError(f"{path}: cannot be written ({why}); expected a writable folder with space left") from error
 
 
 def write_text(path: Path, text: str) -> None:

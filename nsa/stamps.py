@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import grimp
@@ -21,9 +21,11 @@ from nsa.config import BACKENDS, Config
 from nsa.errors import RecordError
 
 PACKAGE = Path(__file__).parent
+BASELINES = Path("baselines")  # in the folder that Snakemake runs in, the repository's root
 # Every stage starts here; its command imports the stage. What users type (guide, verdict) changes no stage.
 COMMAND_LINE = ("__main__.py", "cli/__init__.py", "cli/app.py", "cli/stages.py")
-REPLICATION = ("seeds", "iters", "processes")  # of the check: how often, not what
+REPLICATION = ("seeds", "iters", "processes", "timeout_s")  # of the check and the roofline: how often, not what
+TUNED = ("groups", "heads_per_group", "head_dim", "value_dim", "sel_block", "sel_count")  # what a kernel sees
 FLAGS_READ = {"triton": ("triton_force",), "fa2": ("fa2_force",)}  # the flags that change what a backend does
 
 
@@ -49,11 +51,16 @@ class Stage:
     uses_ncu: bool = False
 
 
-def stages(config: Config) -> Iterator[Stage]:
-    """Every stage that a rule runs; S is a wildcard of decode and no setting, so that a new context runs alone."""
+def stages(config: Config, baselines: Path = BASELINES) -> Iterator[Stage]:
+    """Every stage that a rule runs; S is a wildcard of decode and no setting, so that a new context runs alone.
+
+    Args:
+        baselines: the folder of accepted runs, which the report compares with; it need not exist.
+    """
     yield Stage("environment", "nsa.bench.environment", (), (), {}, True)
     build = {"cuda": config.build_cuda}
     yield Stage("build", "nsa.kernels.cuda.build", (), ("nsa.kernels.cuda",), build, True)
+    yield _tuning(config)
     for backend in BACKENDS:
         flags = {name: getattr(config.flags, name) for name in FLAGS_READ.get(backend, ())}
         own = f"nsa.kernels.{backend}"
@@ -62,8 +69,7 @@ def stages(config: Config) -> Iterator[Stage]:
         rivals = (own, "nsa.kernels.sdpa")  # every candidate competes with packed SDPA
         check = {"check": config.raw["check"], "device": config.device, "flags": flags}
         yield Stage(f"check-{backend}", "nsa.bench.kernel_check", rivals, rivals, check, True)
-        sizes = {key: value for key, value in config.raw["check"].items() if key not in REPLICATION}
-        dram = {"check": sizes, "device": config.device, "flags": flags, "ncu": config.dram_ncu}
+        dram = {"check": _sizes(config.raw["check"]), "device": config.device, "flags": flags, "ncu": config.dram_ncu}
         profiled = (own, "nsa.bench.dram_target")  # ncu starts the target
         yield Stage(f"dram-{backend}", "nsa.bench.dram", profiled, (own,), dram, True, uses_ncu=True)
     collect = {"confidence": config.gates.confidence, "contexts": list(config.contexts)}
@@ -75,21 +81,55 @@ def stages(config: Config) -> Iterator[Stage]:
         "check": config.raw["check"],
         "gates": config.raw["gates"],
         "config": config.raw,  # the report shows it
+        "accepted": {path.name: _sha256(path) for path in sorted(baselines.glob("*.parquet"))},
     }
-    yield Stage("report", "nsa.report.render", (), ("nsa.report",), report, False)
+    yield Stage("report", "nsa.report.render", (), ("nsa.report.templates",), report, False)
+    raced = tuple(dict.fromkeys(("sdpa", *config.backends)))  # in one run; packed SDPA is what they are compared with
+    kernels = tuple(f"nsa.kernels.{backend}" for backend in raced)
+    flags = {name: getattr(config.flags, name) for backend in raced for name in FLAGS_READ.get(backend, ())}
+    measured = {key: value for key, value in config.raw["roofline"].items() if key != "targets"}
+    roofline = {"roofline": measured, "backends": list(raced), "device": config.device, "flags": flags}
+    yield Stage("roofline", "nsa.bench.roofline", kernels, kernels, roofline, True)
+    table = {
+        "targets": config.raw["roofline"]["targets"],
+        "correct": {key: config.gates.accept[key] for key in ("mae", "error_ratio")},
+        "confidence": config.gates.confidence,
+    }
+    yield Stage("roofline-report", "nsa.report.roofline", (), ("nsa.report.public_kernels",), table, False)
 
 
-def write(config: Config, fingerprint: Mapping[str, str], folder: Path) -> None:
+def _tuning(config: Config) -> Stage:
+    """The stage that tunes the Triton kernel for every size that is measured, however often each is."""
+    model = config.decode.model
+    step = {name: getattr(model, name) for name in TUNED}
+    settings = {
+        "step": {**step, "rows": config.decode.batch * model.groups, "dtype": config.raw["decode"]["dtype"]},
+        "check": _sizes(config.raw["check"]),
+        "roofline": _sizes(config.raw["roofline"]),
+        "device": config.device,
+        "flags": {name: getattr(config.flags, name) for name in FLAGS_READ["triton"]},
+    }
+    return Stage("tune", "nsa.bench.tune", (), (), settings, True)
+
+
+def _sizes(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key not in (*REPLICATION, "targets")}
+
+
+def write(config: Config, fingerprint: Mapping[str, str], folder: Path, baselines: Path = BASELINES) -> None:
     """Write `{folder}/{stage}.json` for every stage whose stamp is new or has changed.
 
     Args:
         config: the validated configuration, flags included.
         fingerprint: the facts of this machine, see nsa.fingerprint.
         folder: where the stamps lie; made when it is missing.
+        baselines: the folder of accepted runs.
+
+    Raises:
+        RecordError: the folder cannot be written: read-only, a full disk.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     graph = grimp.build_graph("nsa", exclude_type_checking_imports=True, cache_dir=None)
-    for stage in stages(config):
+    for stage in stages(config, baselines):
         files = sources(stage, graph)
         machine = _machine(stage, fingerprint)
         stamp = {
@@ -110,7 +150,7 @@ def read(path: Path) -> dict[str, Any]:
         RecordError: the file is missing or is no stamp.
     """
     try:
-        stamp = json.loads(path.read_text())
+        stamp = json.loads(path.read_bytes())
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror}); expected a stamp, run `snakemake -n`") from error
     except ValueError as error:
@@ -123,14 +163,23 @@ def read(path: Path) -> dict[str, Any]:
 def digests(folder: Path) -> dict[str, dict[str, str]]:
     """The digests of every stamp in a folder, by stage: what a record must carry to be of today."""
     found = [read(path) for path in sorted(folder.glob("*.json"))]
+    return {stamp["stage"]: carried(stamp) for stamp in found}
+
+
+def carried(stamp: Mapping[str, Any]) -> dict[str, str]:
+    """What a record carries of the stamp that it was made under."""
     return {
-        stamp["stage"]: {
-            "sources": stamp["sources"]["digest"],
-            "settings": stamp["settings_digest"],
-            "machine": stamp["machine_digest"],
-        }
-        for stamp in found
+        "sources": stamp["sources"]["digest"],
+        "settings": stamp["settings_digest"],
+        "machine": stamp["machine_digest"],
     }
+
+
+def today(config: Config, fingerprint: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The digests of the stamps as they would be written now, whatever an earlier parse left in results/."""
+    with TemporaryDirectory() as folder:
+        write(config, fingerprint, Path(folder))
+        return digests(Path(folder))
 
 
 def sources(stage: Stage, graph: grimp.ImportGraph) -> list[Path]:
@@ -181,8 +230,12 @@ def _machine(stage: Stage, fingerprint: Mapping[str, str]) -> dict[str, str] | N
 
 
 def _digest_files(files: Iterable[Path]) -> str:
-    lines = [f"{_relative(file)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n" for file in files]
+    lines = [f"{_relative(file)} {_sha256(file)}\n" for file in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _digest_json(value: Any) -> str:
@@ -190,8 +243,14 @@ def _digest_json(value: Any) -> str:
 
 
 def _write_if_changed(path: Path, text: str) -> None:
-    if path.exists() and path.read_text() == text:
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.tmp")  # one run at a time writes stamps, see nsa.locks
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.read_bytes() == text.encode():
+            return
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        raise RecordError(
+            f"{path}: cannot be written ({error.strerror}); expected a writable folder with space left"
+        ) from error

@@ -1,4 +1,8 @@
-"""GPU tests are skipped, with the reason, where torch sees no CUDA device; tables of the tests close the run."""
+"""GPU tests are skipped, with the reason, where torch sees no CUDA device; tables of the tests close the run.
+
+With pytest-xdist, tests of one module stay in one process, and all of tests/workflow in another: they share what took
+long to make.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,16 @@ import pytest
 import torch
 
 ShowRow = Callable[[str, Sequence[str], Sequence[str]], None]
-TABLES = pytest.StashKey[dict[str, list[Sequence[str]]]]()
+TABLES: dict[str, list[Sequence[str]]] = {}  # what the tests showed, here or in a process of xdist's
+ROW = "row of a table"  # the name of a test's property
 WIDTH = 150
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+    """Skip what needs a GPU where there is none; say what stays together."""
+    for item in items:
+        together = "tests/workflow" if "tests/workflow/" in item.nodeid else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(together))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
@@ -25,14 +33,23 @@ def show_row(request: pytest.FixtureRequest) -> ShowRow:
     """Add a row to a table that is printed after the run: title, header, row."""
 
     def show(title: str, header: Sequence[str], row: Sequence[str]) -> None:
-        request.config.stash.setdefault(TABLES, {}).setdefault(title, [header]).append(row)
+        request.node.user_properties.append((ROW, (title, header, row)))
 
     return show
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collect the rows of a test that has ended."""
+    if report.when == "teardown":
+        for name, value in report.user_properties:
+            if name == ROW:
+                title, header, row = value
+                TABLES.setdefault(title, [header]).append(row)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the tables."""
-    for title, rows in terminalreporter.config.stash.get(TABLES, {}).items():
+    for title, rows in TABLES.items():
         terminalreporter.section(title)
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         for row in rows:

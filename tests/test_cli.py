@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from nsa import cli, console, process
+from nsa import cli, console
 from nsa.bench import decode, dram, kernel_check
 from nsa.cli import app, guide
 from nsa.config import DecodeSettings, Flags
@@ -21,6 +21,7 @@ from nsa.kernels.cuda import build as extension
 from nsa.report import gates, render, summary
 from nsa.shapes import NsaShape
 
+CARRIED = {"sources": "s", "settings": "c", "machine": None}  # by the records of the stamps below
 ROOT = Path(cli.__file__).parents[2]
 FLAGS = ("NSA_SEL_CUDA_BUILD", "NSA_SEL_CUDA", "NSA_USE_TRITON_SEL", "NSA_TRITON_SEL_FORCE", "NSA_FA2_FORCE")
 
@@ -102,7 +103,7 @@ def test_an_unavailable_cell_needs_no_torch(tmp_path: Path) -> None:
     settings = stamp(tmp_path, "decode-cuda", decode={}, device="cpu", flags={})
     out = tmp_path / "S128.parquet"
     line = ["decode", "--backend", "cuda", "--S", 128, "--stamp", settings, "--environment", environment]
-    result = command(*line, "--build", build, "--out", out, python=("-X", "importtime"))
+    result = command(*line, "--prepared", build, "--out", out, python=("-X", "importtime"))
     assert result.returncode == 0, result.stderr
     assert out.exists()
     assert heavy(result) == set()
@@ -137,7 +138,7 @@ def test_build_runs_the_stamped_mode(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert invoke("build", "--stamp", stamp(tmp_path, "build", cuda="skip"), "--out-dir", tmp_path) == (
         "skipped: as asked\n"
     )
-    assert calls == [("skip", tmp_path)]
+    assert calls == [(("skip", tmp_path), {"facts": {"stamp": CARRIED}})]
 
 
 def test_collect_uses_the_stamped_confidence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_collect_uses_the_stamped_confidence(monkeypatch: pytest.MonkeyPatch, tm
     calls = recorded(monkeypatch, summary, "collect")
     cells = [Path("S128.parquet"), Path("S256.parquet")]
     invoke("collect", *cells, "--stamp", stamp(tmp_path, "collect", confidence=0.9), "--out", tmp_path / "d.parquet")
-    assert calls == [(cells, tmp_path / "d.parquet", 0.9)]
+    assert calls == [(cells, tmp_path / "d.parquet", 0.9, {"stamp": CARRIED})]
 
 
 def test_report_sorts_its_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -242,14 +243,12 @@ def test_contradicting_requests_are_refused(option: str | None, flags: Flags) ->
     ("arguments", "module", "function"),
     [(["decode", "--S", "128"], decode, "run_cell"), (["kernel-check"], kernel_check, "run"), (["dram"], dram, "run")],
 )
-def test_a_timing_command_dies_with_its_parent(
+def test_a_timing_command_hands_on_what_it_is_given(
     arguments: list[str], module: object, function: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without it, a killed Snakemake would leave its benchmark running."""
-    asked = recorded(monkeypatch, process, "die_with_parent")
+    """Without it, a stage could read another stage's settings, or write where Snakemake does not look."""
     ran = recorded(monkeypatch, module, function)
     stamped, out = stamp(tmp_path, "any", device="cpu"), tmp_path / "out.parquet"
     invoke(*arguments, "--backend", "sdpa", "--stamp", stamped, "--environment", "environment.json", "--out", out)
-    assert asked == [()]
-    ((backend, *_, environment, build, written),) = ran
-    assert (backend, environment, build, written) == ("sdpa", Path("environment.json"), None, out)
+    ((backend, *_, environment, prepared, written),) = ran
+    assert (backend, environment, prepared, written) == ("sdpa", Path("environment.json"), (), out)

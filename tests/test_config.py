@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 import yaml
 
-from nsa.config import BACKENDS, CheckSettings, Config, DecodeSettings, Flags, GateSettings, load
+from nsa.config import (
+    BACKENDS,
+    CheckSettings,
+    Config,
+    DecodeSettings,
+    Flags,
+    GateSettings,
+    RooflineSettings,
+    Target,
+    load,
+)
 from nsa.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +55,7 @@ def test_config_file_holds_the_guides_defaults() -> None:
     config = Config.from_dict(GOOD, {})
     assert config.decode == DecodeSettings()
     assert config.check == CheckSettings()
+    assert config.roofline == RooflineSettings()
     assert config.gates == GateSettings()
 
 
@@ -76,6 +87,10 @@ def test_config_file_holds_the_guides_defaults() -> None:
         ("check.rows", [256, 6], "check.rows, check.cpu_rows: got 6, expected a multiple of check.groups = 4"),
         ("check.cpu_rows", 7, "check.rows, check.cpu_rows: got 7, expected a multiple of check.groups = 4"),
         ("check.heads_per_group", [17], "check.heads_per_group.0: got 17, expected a whole number from 1 to 16"),
+        ("roofline.rows", [4, 6], "roofline.rows: got 6, expected a multiple of roofline.groups = 4"),
+        ("roofline.sel_count", [65], "roofline.sel_count.0: got 65, expected a whole number from 1 to 64"),
+        ("roofline.targets.cuda.plus_us", -1, "roofline.targets.cuda.plus_us: got -1, expected a number of at least 0"),
+        ("roofline.targets.tilelang", {}, "unknown key 'tilelang' in roofline.targets; known keys: sdpa, triton"),
         ("gates.confidence", 95, "gates.confidence: got 95, expected a number between 0.5 and 1"),
         ("gates.invest.go", 30, "gates.invest.go: got 30, expected a number from 0 to 1"),
         ("gates.invest.no_go", 0.5, "gates.invest.no_go: got 0.5, expected at most gates.invest.go = 0.3"),
@@ -117,6 +132,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """A mistyped --configfile must be told apart from an empty one."""
     with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read \(No such file"):
         load(tmp_path / "absent.yaml", {})
+
+
+def test_the_targets_are_typed() -> None:
+    """A target read from another place, or under another unit, would move the line that kernels are judged by."""
+    assert Config.from_dict(GOOD, {}).targets == {"cuda": Target(1.10, 7.0), "triton": Target(1.25, 9.0)}
 
 
 def test_contexts_are_sorted_and_targets_can_be_a_part() -> None:

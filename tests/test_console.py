@@ -38,9 +38,19 @@ def test_the_build_flag_builds_and_nothing_else_does(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     asked: list[Any] = []
     monkeypatch.setattr(console.build, "build", lambda *arguments: asked.append(arguments) or {"status": "built"})
-    assert console.extension(Flags()) is None and asked == []
-    assert console.extension(Flags(cuda_build=True)) == {"status": "built"}
+    assert console.prepared("cuda", Flags()) == {} and asked == []
+    assert console.prepared("cuda", Flags(cuda_build=True)) == {"cuda": {"status": "built"}}
     assert asked == [("require", Path("results/.bench-build"))]
     (tmp_path / "results" / "build").mkdir(parents=True)
     (tmp_path / "results" / "build" / "cuda.json").write_text('{"status": "skipped"}')
-    assert console.extension(Flags()) == {"status": "skipped"} and len(asked) == 1
+    assert console.prepared("cuda", Flags()) == {"cuda": {"status": "skipped"}} and len(asked) == 1
+
+
+def test_a_backend_is_given_what_its_own_stage_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks if the benchmark on the console ignores the tuned cuts that the pipeline uses."""
+    monkeypatch.chdir(tmp_path)
+    assert console.prepared("triton", Flags()) == console.prepared("sdpa", Flags()) == {}
+    (tmp_path / "results" / "tune").mkdir(parents=True)
+    (tmp_path / "results" / "tune" / "triton.json").write_text('{"status": "ok"}')
+    assert console.prepared("triton", Flags(cuda_build=True)) == {"triton": {"status": "ok"}}
+    assert console.prepared("sdpa", Flags()) == {}

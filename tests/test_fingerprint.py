@@ -12,7 +12,7 @@ import pynvml
 import pytest
 
 from nsa import fingerprint as module
-from nsa.fingerprint import fingerprint, package_version, read_gpus, torch_version
+from nsa.fingerprint import Gpu, fingerprint, package_version, read_gpus, torch_version
 
 
 def fake_nvml(**changes: Any) -> SimpleNamespace:
@@ -71,7 +71,39 @@ def test_another_gpu_driver_or_visible_device_is_another_fingerprint(monkeypatch
 def test_gpus_are_listed_by_name_and_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two cards of one model are two machines."""
     monkeypatch.setattr(module, "pynvml", fake_nvml())
-    assert read_gpus() == module.Gpus("580.1", ("NVIDIA GeForce RTX 4090 GPU-4090",), None)
+    assert read_gpus() == module.Gpus("580.1", (Gpu("NVIDIA GeForce RTX 4090", "GPU-4090"),), None)
+    assert fingerprint({})["gpus"] == "NVIDIA GeForce RTX 4090 GPU-4090"
+
+
+H200, OTHER_H200, A100 = Gpu("NVIDIA H200", "GPU-aa1"), Gpu("NVIDIA H200", "GPU-ab2"), Gpu("NVIDIA A100", "GPU-c")
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        (None, (H200, OTHER_H200, A100)),
+        ("1", (OTHER_H200,)),
+        ("2, 0", (A100, H200)),
+        ("GPU-ab2,GPU-c", (OTHER_H200, A100)),
+        ("GPU-ab", (OTHER_H200,)),
+        ("GPU-a", ()),  # two cards begin like that
+        ("0,7,1", (H200,)),
+        ("", ()),
+        ("-1", ()),
+    ],
+)
+def test_visible_gpus_are_those_that_cuda_shows(listed: str | None, expected: tuple[Gpu, ...]) -> None:
+    """A job would be timed on a card that its user was not given."""
+    environ = {} if listed is None else {"CUDA_VISIBLE_DEVICES": listed}
+    assert module.Gpus("580.1", (H200, OTHER_H200, A100), None).visible(environ) == expected
+
+
+def test_two_visible_cards_of_one_model_are_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells of two like cards must be of one run; of two models never."""
+    monkeypatch.setattr(module, "read_gpus", lambda: module.Gpus("580.1", (H200, OTHER_H200, A100), None))
+    first, second, other = (fingerprint({"CUDA_VISIBLE_DEVICES": number}) for number in "012")
+    assert first == second
+    assert first != other
 
 
 def test_no_driver_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,33 @@ def test_a_failed_write_keeps_the_old_file(record: Path) -> None:
     with pytest.raises(KeyboardInterrupt), records.atomic(record) as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
+    assert record.read_bytes() == before
+    assert [path.name for path in record.parent.iterdir()] == [record.name]
+
+
+def test_what_a_killed_writer_left_is_cleared_by_the_next(record: Path) -> None:
+    """Without it, every kill would leave one more half-written file behind, for ever."""
+    left = record.with_name(f".{record.name}.x7{records.TEMPORARY}")
+    of_another = record.with_name(f".S256.parquet.x7{records.TEMPORARY}")
+    for path in (left, of_another):
+        path.write_text("half")
+    records.write(record, ROWS, SCHEMA, {})
+    assert not left.exists() and of_another.exists()
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_old_file(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, a disk that fills up while Arrow writes would end in a traceback."""
+    before = record.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    expected = (
+        r"S128\.parquet: cannot be written \(No space left on device\); expected a writable folder with space left$"
+    )
+    with pytest.raises(RecordError, match=expected):
+        records.write(record, ROWS, SCHEMA, {})
     assert record.read_bytes() == before
     assert [path.name for path in record.parent.iterdir()] == [record.name]
 

@@ -27,6 +27,9 @@ MACHINE = {"gpus": "none", "torch": "2.13.0"}
 KINDS = ("decode", "check", "dram")  # a stage for each backend
 UNCLAIMED = {
     "nsa/stamps.py": "makes the stamps; what it changes is their content",
+    "nsa/deleted.py": "tells the report rule of deleted records; what it says is an input of that rule",
+    "nsa/doctor.py": "examines a results folder; no rule runs it",
+    "nsa/cli/folder.py": "the doctor's command; no rule runs it",
     "nsa/cli/guide.py": "the guide's commands; no rule runs them",
     "nsa/cli/verdict.py": "reads what the report left; no rule runs it",
     "nsa/console.py": "the guide's benchmark on the console; no rule runs it",
@@ -64,8 +67,12 @@ def test_a_stage_claims_what_it_loads_by_name(graph: grimp.ImportGraph, raw: dic
         assert f"nsa/kernels/{backend}/__init__.py" in claimed(f"decode-{backend}", graph, raw)
         assert "nsa/kernels/sdpa/packed.py" in claimed(f"check-{backend}", graph, raw)
         assert "nsa/bench/dram_target.py" in claimed(f"dram-{backend}", graph, raw)  # a program of its own
+    assert "nsa/kernels/triton/kernel.py" in claimed("tune", graph, raw)
     assert "nsa/bench/replicate.py" in claimed("decode-cuda", graph, raw)  # imported inside a function
     assert "nsa/report/templates/gate_report.md.j2" in claimed("report", graph, raw)
+    roofline = claimed("roofline", graph, raw)
+    assert {"nsa/bench/roofline_race.py", *(f"nsa/kernels/{backend}/__init__.py" for backend in BACKENDS)} <= roofline
+    assert "nsa/report/public_kernels/h200.csv" in claimed("roofline-report", graph, raw)
 
 
 def test_a_backend_does_not_claim_another(graph: grimp.ImportGraph, raw: dict[str, Any]) -> None:
@@ -78,7 +85,7 @@ def test_a_backend_does_not_claim_another(graph: grimp.ImportGraph, raw: dict[st
 def test_measuring_does_not_claim_the_report(graph: grimp.ImportGraph, raw: dict[str, Any]) -> None:
     """Without it, a new column in the report would measure everything again."""
     stages = [f"{stage}-{backend}" for stage in KINDS for backend in BACKENDS]
-    for stage in (*stages, "environment", "build"):
+    for stage in (*stages, "environment", "build", "roofline"):
         assert not any(file.startswith("nsa/report/") for file in claimed(stage, graph, raw)), stage
 
 
@@ -93,13 +100,25 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], set[str]]] = {
     "more iterations": (lambda raw: raw["decode"].update(iters=64), of("decode", "report")),
     "another model": (lambda raw: raw["decode"]["model"].update(window=256), of("decode", "report")),
     "more check seeds": (lambda raw: raw["check"].update(seeds=9), of("check", "report")),
-    "another check context": (lambda raw: raw["check"].update(context=8192), of("check", "dram", "report")),
+    "another check context": (lambda raw: raw["check"].update(context=8192), of("tune", "check", "dram", "report")),
+    "another width": (lambda raw: raw["decode"]["model"].update(head_dim=64), of("tune", "decode", "report")),
     "no counters": (lambda raw: raw["dram"].update(ncu="skip"), of("dram", "report")),
-    "another device": (lambda raw: raw.update(device="cpu"), of("decode", "check", "dram", "report")),
+    "another device": (
+        lambda raw: raw.update(device="cpu"),
+        of("tune", "decode", "check", "dram", "roofline", "report"),
+    ),
     "no build": (lambda raw: raw["build"].update(cuda="skip"), of("build", "report")),
-    "a higher confidence": (lambda raw: raw["gates"].update(confidence=0.99), of("collect", "report")),
+    "a higher confidence": (
+        lambda raw: raw["gates"].update(confidence=0.99),
+        of("collect", "roofline-report", "report"),
+    ),
     "another threshold": (lambda raw: raw["gates"]["accept"].update(speedup=1.5), of("report")),
-    "fewer candidates": (lambda raw: raw.update(candidates=["cuda"]), of("report")),
+    "fewer candidates": (lambda raw: raw.update(candidates=["cuda"]), of("roofline", "report")),
+    "more rounds of the roofline": (lambda raw: raw["roofline"].update(iters=50), of("roofline", "report")),
+    "another target of the roofline": (
+        lambda raw: raw["roofline"]["targets"]["cuda"].update(plus_us=6.0),
+        of("roofline-report", "report"),
+    ),
 }
 
 
@@ -118,8 +137,8 @@ def test_a_setting_reaches_only_its_stages(change: str, raw: dict[str, Any], tmp
         ("NSA_SEL_CUDA_BUILD", of("build")),
         ("NSA_SEL_CUDA", set()),  # already a candidate
         ("NSA_USE_TRITON_SEL", set()),
-        ("NSA_TRITON_SEL_FORCE", {"decode-triton", "check-triton", "dram-triton"}),
-        ("NSA_FA2_FORCE", {"decode-fa2", "check-fa2", "dram-fa2"}),
+        ("NSA_TRITON_SEL_FORCE", {"tune", "decode-triton", "check-triton", "dram-triton", "roofline"}),
+        ("NSA_FA2_FORCE", {"decode-fa2", "check-fa2", "dram-fa2", "roofline"}),
     ],
 )
 def test_a_flag_reaches_only_its_stages(flag: str, expected: set[str], raw: dict[str, Any], tmp_path: Path) -> None:
@@ -130,7 +149,7 @@ def test_a_flag_reaches_only_its_stages(flag: str, expected: set[str], raw: dict
 def test_another_machine_reaches_every_measurement(raw: dict[str, Any], tmp_path: Path) -> None:
     """Without it, a new driver or GPU would be credited with the old one's times."""
     config = Config.from_dict(raw, {})
-    expected = of("environment", "build", "decode", "check", "dram")
+    expected = of("environment", "build", "tune", "decode", "check", "dram", "roofline")
     assert rewritten(tmp_path, config, config, {**MACHINE, "gpus": "another"}) == expected
 
 

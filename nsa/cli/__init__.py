@@ -5,19 +5,34 @@ Each command imports its stage when it runs, so that a command that needs no tor
 
 from __future__ import annotations
 
+import errno
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
-from nsa.cli import guide, stages, verdict
+from nsa.cli import folder, guide, stages, verdict
 from nsa.cli.app import app
 from nsa.errors import NsaError
+from nsa.process import announce, die_with_run
 
-__all__ = ["app", "guide", "main", "stages", "verdict"]
+__all__ = ["app", "folder", "guide", "main", "stages", "verdict"]
 
 
 def main() -> None:
-    """Run a command; an error of ours is one line on stderr and exit status 2."""
+    """Run a command; an error of ours, or a full disk, is one line on stderr and exit status 2."""
+    die_with_run()  # first: what it writes after its run was killed would lie among the next run's results
     try:
         app()
     except NsaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"error: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _fail(f"error: {error.filename or 'a file'}: {error.strerror}, expected room for results and logs; free some")
+
+
+def _fail(line: str) -> NoReturn:
+    announce(line)
+    with suppress(OSError):  # stderr may be a log on the full disk that this line is about
+        print(line, file=sys.stderr, flush=True)
+    sys.exit(2)

@@ -13,7 +13,11 @@ from nsa.cli.app import app
 Backend = Annotated[str, typer.Option(help="The backend that runs; no other takes its place.")]
 Stamp = Annotated[Path, typer.Option(help="The stage's stamp: its settings are read from here.")]
 Environment = Annotated[Path, typer.Option(help="The environment stage's record.")]
-Build = Annotated[Path | None, typer.Option(help="The build stage's manifest; only the cuda backend needs it.")]
+Build = Annotated[Path | None, typer.Option(help="The build stage's manifest, to be shown.")]
+Prepared = Annotated[
+    list[Path] | None,
+    typer.Option(help="What a backend's own stage made before; its name is the backend's: cuda.json, triton.json."),
+]
 Out = Annotated[Path, typer.Option(help="The record to write.")]
 OutDir = Annotated[Path, typer.Option(help="The folder to write to.")]
 
@@ -41,8 +45,18 @@ def build(stamp: Stamp, out_dir: OutDir) -> None:
     from nsa import stamps
     from nsa.kernels.cuda import build as extension
 
-    manifest = extension.build(stamps.read(stamp)["settings"]["cuda"], out_dir)
+    stamped = stamps.read(stamp)
+    manifest = extension.build(stamped["settings"]["cuda"], out_dir, facts={"stamp": stamps.carried(stamped)})
     print(": ".join(str(manifest[key]) for key in ("status", "reason", "log") if manifest[key] is not None))
+
+
+@app.command()
+def tune(stamp: Stamp, environment: Environment, out: Out) -> None:
+    """Measure which cut of the Triton kernel is fastest for every size to be measured, or record why none was."""
+    from nsa import stamps
+    from nsa.bench import tune as stage
+
+    stage.run(stamps.read(stamp), environment, out)
 
 
 @app.command()
@@ -52,14 +66,13 @@ def decode(
     stamp: Stamp,
     environment: Environment,
     out: Out,
-    build: Build = None,
+    prepared: Prepared = None,
 ) -> None:
     """Measure one decode cell: a backend at S tokens."""
-    from nsa import process, stamps
+    from nsa import stamps
     from nsa.bench.decode import run_cell
 
-    process.die_with_parent()
-    run_cell(backend, S, stamps.read(stamp), environment, build, out)
+    run_cell(backend, S, stamps.read(stamp), environment, prepared or (), out)
 
 
 @app.command()
@@ -68,7 +81,8 @@ def collect(cells: list[Path], stamp: Stamp, out: Out) -> None:
     from nsa import stamps
     from nsa.report import summary
 
-    summary.collect(cells, out, stamps.read(stamp)["settings"]["confidence"])
+    stamped = stamps.read(stamp)
+    summary.collect(cells, out, stamped["settings"]["confidence"], {"stamp": stamps.carried(stamped)})
 
 
 @app.command()
@@ -77,14 +91,13 @@ def kernel_check(
     stamp: Stamp,
     environment: Environment,
     out: Out,
-    build: Build = None,
+    prepared: Prepared = None,
 ) -> None:
     """Check a backend on the acceptance grid: correctness, and its speedup over packed SDPA."""
-    from nsa import process, stamps
+    from nsa import stamps
     from nsa.bench import kernel_check
 
-    process.die_with_parent()
-    kernel_check.run(backend, stamps.read(stamp), environment, build, out)
+    kernel_check.run(backend, stamps.read(stamp), environment, prepared or (), out)
 
 
 @app.command()
@@ -93,14 +106,33 @@ def dram(
     stamp: Stamp,
     environment: Environment,
     out: Out,
-    build: Build = None,
+    prepared: Prepared = None,
 ) -> None:
     """Count the DRAM bytes of a backend's kernel with ncu, or record why nothing was counted."""
-    from nsa import process, stamps
+    from nsa import stamps
     from nsa.bench import dram as counters
 
-    process.die_with_parent()
-    counters.run(backend, stamps.read(stamp), environment, build, out)
+    counters.run(backend, stamps.read(stamp), environment, prepared or (), out)
+
+
+@app.command()
+def roofline(stamp: Stamp, environment: Environment, out: Out, prepared: Prepared = None) -> None:
+    """Time every backend on the shapes of the roofline in one run, or record why nothing was timed."""
+    from nsa import stamps
+    from nsa.bench import roofline as stage
+
+    stage.run(stamps.read(stamp), environment, prepared or (), out)
+
+
+@app.command()
+def roofline_report(record: Path, stamp: Stamp, out: Out) -> None:
+    """Write the table of how far each backend's kernel is from the memory floor."""
+    from nsa import stamps
+    from nsa.report import roofline as page
+    from nsa.report.roofline_figures import RooflineReport
+
+    settings = RooflineReport.from_dict(stamps.read(stamp)["settings"])
+    page.report(record, stamps.digests(stamp.parent), settings, out)
 
 
 @app.command()
@@ -110,10 +142,11 @@ def report(
     environment: Environment,
     out_dir: OutDir,
     build: Build = None,
+    baselines: Annotated[Path, typer.Option(help="The folder of accepted runs.")] = Path("baselines"),
 ) -> None:
     """Decide both gates from the records, and write the report; the verdict is no exit status, see `check`."""
     from nsa import stamps
-    from nsa.report import render
+    from nsa.report import render, run
 
     def named(prefix: str) -> list[Path]:
         return [path for path in records if path.name.startswith(prefix)]
@@ -127,8 +160,9 @@ def report(
         checks=named("check_"),
         dram=named("dram_"),
         stamps=stamps.digests(stamp.parent),
-        settings=render.ReportSettings.from_dict(stamped),
+        settings=run.ReportSettings.from_dict(stamped),
         echo=stamped["config"],
         out_dir=out_dir,
+        baselines=baselines,
     )
     (out_dir / "figures").mkdir(exist_ok=True)  # the rule's output, drawn or not

@@ -1,7 +1,8 @@
-"""What a finished run says: its verdicts as an exit status."""
+"""What a finished run says: its verdicts as an exit status, and whether it is what later runs are compared with."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -22,3 +23,32 @@ def check(
     print(line)
     if exit_status:
         raise typer.Exit(status)
+
+
+@app.command()
+def accept(
+    results: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("results"),
+    baselines: Annotated[Path, typer.Option(help="The folder of accepted runs, one file for each GPU model.")] = Path(
+        "baselines"
+    ),
+    cpu: Annotated[bool, typer.Option("--cpu", help="Keep a run without a GPU too, as a model of its own.")] = False,
+) -> None:
+    """Keep today's records as the accepted run of their GPU model; later reports say what changed since."""
+    from nsa import records, stamps
+    from nsa.config import Config
+    from nsa.fingerprint import fingerprint
+    from nsa.report.baseline import keep
+    from nsa.report.run import ReportSettings, read_run
+
+    stamped = stamps.read(results / ".stamps" / "report.json")["settings"]
+    config = Config.from_dict(stamped["config"], os.environ)
+    today = stamps.today(config, fingerprint())
+    run = read_run(
+        records.read_json(results / "environment.json"),
+        [results / f"decode_{backend}.parquet" for backend in config.backends],
+        [results / "decode" / backend / f"S{S}.parquet" for backend in config.backends for S in config.contexts],
+        [results / f"check_{backend}.parquet" for backend in config.backends],
+        today,
+        ReportSettings.from_dict(stamped),
+    )
+    print(keep(run, today, config.raw, baselines, cpu=cpu))

@@ -14,6 +14,7 @@ import pandas as pd
 from nsa import records
 from nsa.config import GateSettings
 from nsa.report.checks import Check
+from nsa.report.comparison import Comparison
 from nsa.report.gates import Accept, Invest
 from nsa.report.summary import GUIDE, SUMMARY, Row
 
@@ -25,10 +26,11 @@ def gate(
     accepts: Sequence[Accept],
     rows: Sequence[Row],
     checks: Sequence[Check],
+    comparison: Comparison,
     settings: GateSettings,
     origin: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of gate.json: both verdicts with their figures, per S and per shape, anomalies and provenance."""
+    """The content of gate.json: both verdicts with figures, what changed, anomalies and provenance."""
     document: dict[str, Any] = {
         "schema_version": records.SCHEMA_VERSION,
         "invest": asdict(invest),
@@ -40,6 +42,7 @@ def gate(
             for accept in accepts
         },
         "decode": [dict(row) for row in rows],
+        "comparison": asdict(comparison),
         "anomalies": [asdict(check) for check in checks if check.fired],
         "thresholds": asdict(settings),
         **origin,

@@ -225,7 +225,8 @@ def exit_status(gate_json: Path) -> tuple[int, str]:
     """The exit status of `nsa check` and the line that explains it.
 
     0: the invest gate says GO or NO-GO, no kernel is rejected or wrong, no blocking check fired.
-    1: a kernel is rejected or gives wrong results, a blocking check fired, or the invest gate is INCONCLUSIVE.
+    1: a kernel is rejected or gives wrong results, a blocking check fired, the invest gate is INCONCLUSIVE, something
+       is slower than in the accepted run beyond the margin, or that run's file is broken.
     3: nothing is wrong, but the invest gate is NOT MEASURED.
 
     Raises:
@@ -242,10 +243,14 @@ def exit_status(gate_json: Path) -> tuple[int, str]:
         rejected = [name for name, found in gate["accept"].items() if found["verdict"] == REJECT]
         wrong = [name for name, found in gate["accept"].items() if found["wrong_shapes"] and name not in rejected]
         blocking = [check for check in gate["anomalies"] if check["severity"] == BLOCKING]
+        change = gate["comparison"]
+        slower = list(change["regressions"]) if change["decides"] else []
+        broken = [change["reason"]] if change["status"] == "invalid" else []
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{gate_json}: not a gate.json of this project ({error!r}); delete it and rerun") from error
     faults = [f"{name} is rejected" for name in rejected] + [f"{name} gives wrong results" for name in wrong]
     faults += [f"{check['name']} on {check['cell']}: {check['message']}" for check in blocking]
+    faults += [*slower, *broken]
     if verdict == INCONCLUSIVE:
         faults.append(f"invest is {INCONCLUSIVE}: {gate['invest']['reason']}")
     if faults:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,16 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nsa import records
-from nsa.config import CheckSettings, GateSettings
 from nsa.report import checks as checking
 from nsa.report import export, tables
-from nsa.report.cells import Cell, Record, Stamps, cell_name, read_cell, read_check
-from nsa.report.checks import Check, blocking_checks, record_checks
+from nsa.report.cells import Stamps
+from nsa.report.comparison import compare
 from nsa.report.competition import competition
 from nsa.report.dram import dram_table, not_counted, read_dram
 from nsa.report.figures import decode_breakdown
-from nsa.report.gates import accept, invest, percent
-from nsa.report.noise import other_processes, warning_checks
-from nsa.report.summary import Row, current_rows
+from nsa.report.gates import percent
+from nsa.report.run import ReportSettings, read_run
+from nsa.report.summary import Row
 
 FIGURE = "figures/decode_breakdown.png"
 LOG_LINES = 20
@@ -32,28 +30,6 @@ STYLE = """body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin
 table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto }
 td, th { border: 1px solid #ccc; padding: 2px 8px; text-align: left; white-space: nowrap }
 pre { background: #f5f5f5; padding: 8px; overflow-x: auto } img { max-width: 100% }"""
-
-
-@dataclass(frozen=True)
-class ReportSettings:
-    """What decides: the baseline, the candidates (every other backend), the target contexts, the grid, the gates."""
-
-    baseline: str
-    backends: tuple[str, ...]
-    target_contexts: tuple[int, ...]
-    check: CheckSettings
-    gates: GateSettings
-
-    @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> ReportSettings:
-        """Build from the settings of the report stage's stamp; `check` and `gates` are sections of config.yaml."""
-        return cls(
-            baseline=settings["baseline"],
-            backends=tuple(settings["backends"]),
-            target_contexts=tuple(settings["target_contexts"]),
-            check=CheckSettings.from_dict(settings["check"]),
-            gates=GateSettings(**settings["gates"]),
-        )
 
 
 def report(
@@ -67,6 +43,7 @@ def report(
     echo: Mapping[str, Any],
     out_dir: Path,
     dram: Sequence[Path] = (),
+    baselines: Path = Path("baselines"),
 ) -> dict[str, Any]:
     """Write gate_report.md and .html, gate.json, decode.csv, checks.parquet and the figure; keep the last good report.
 
@@ -78,6 +55,7 @@ def report(
         echo: the configuration as the report shows it.
         out_dir: where to, results/ in the pipeline.
         dram: results/dram_*.json.
+        baselines: the folder of accepted runs; it need not exist.
 
     Returns:
         The content of gate.json.
@@ -88,33 +66,34 @@ def report(
     """
     about, built = records.read_json(environment), NO_BUILD if build is None else records.read_json(build)
     set_previous_aside(out_dir)
-    order = {backend: place for place, backend in enumerate(settings.backends)}
-    read = [read_cell(path, stamps) for path in cells]
-    kernel = {record.backend: record for record in (read_check(path, stamps) for path in checks)}
+    run = read_run(about, summaries, cells, checks, stamps, settings)
+    rows, found, verdict = run.rows, run.checks, run.invest
     counted = [read_dram(path, stamps) for path in dram]
-    rows = current_rows(read, summaries, settings.gates.confidence)
-    rows.sort(key=lambda row: (order.get(row["backend"], len(order)), row["S"]))
-    found = run_checks(read, list(kernel.values()), rows)
+    change = compare(run, baselines, echo, settings.gates)
 
-    verdict = invest(settings.baseline, settings.target_contexts, rows, found, settings.gates)
-    candidates = [backend for backend in settings.backends if backend != settings.baseline]
-    accepts = [accept(backend, kernel.get(backend), settings.check, settings.gates) for backend in candidates]
-
-    packed = kernel.get(settings.baseline)
-    used = [record.facts for record in [*read, *kernel.values(), *counted] if record.status not in ("stale", "invalid")]
+    packed = run.kernel.get(settings.baseline)
+    used = [record.facts for record in [*run.records.values(), *counted] if record.status not in ("stale", "invalid")]
     origin = tables.provenance(facts.get("provenance") or {} for facts in used)
     document = export.gate(
         verdict,
-        accepts,
+        run.accepts,
         rows,
         found,
+        change,
         settings.gates,
-        {"environment": about, "build": built, "provenance": {key: sorted(seen) for key, seen in origin.items()}},
+        {
+            "environment": about,
+            "build": built,
+            "provenance": {key: sorted(seen) for key, seen in origin.items()},
+            "stamp": stamps.get("report"),
+        },
     )
     drawn = decode_breakdown(rows, out_dir / FIGURE)
     text = markdown_text(
         invest=verdict,
-        accepts=accepts,
+        accepts=run.accepts,
+        change=change,
+        changes=tables.change_table(change),
         conditions=conditions(rows),
         contexts=tables.context_table(rows, verdict),
         not_run=tables.not_run(rows),
@@ -125,7 +104,7 @@ def report(
         checks=len(found),
         thresholds={name: f"{value:g}" for name, value in settings.gates.accept.items()},
         confidence=percent(settings.gates.confidence),
-        kernels=[(found_accept, tables.kernel_table(found_accept)) for found_accept in accepts],
+        kernels=[(found_accept, tables.kernel_table(found_accept)) for found_accept in run.accepts],
         packed=competition(packed, settings.check, settings.gates) if packed else None,
         dram=dram_table(counted),
         not_counted=not_counted(counted),
@@ -157,23 +136,6 @@ def set_previous_aside(out_dir: Path) -> None:
         kept.replace(out_dir / "gate_report.previous.md")
 
 
-def run_checks(cells: Sequence[Cell], kernel: Sequence[Record], rows: Sequence[Row]) -> list[Check]:
-    """Every automatic check: on each record, and on each cell whose figures may be used."""
-    by_key = {(row["backend"], row["S"]): row for row in rows}
-    found: list[Check] = []
-    for row in rows:
-        found += record_checks(cell_name(row["backend"], row["S"]), row["status"], row["reason"])
-    for record in kernel:
-        found += record_checks(record.name, record.status, record.reason)
-        if record.status == "ok":
-            found.append(other_processes(record))
-    for cell in cells:
-        row = by_key[cell.backend, cell.S]
-        if row["status"] == "ok":
-            found += [*blocking_checks(cell, row), *warning_checks(cell, row)]
-    return found
-
-
 def conditions(rows: Sequence[Row]) -> list[str]:
     """What the figures were measured on and how, one line per device and layer."""
     alike: dict[str, list[Row]] = {}
@@ -188,8 +150,22 @@ def conditions(rows: Sequence[Row]) -> list[str]:
     for line, group in alike.items():
         processes, repetitions = (sorted({row[key] for row in group}) for key in ("processes", "repetitions"))
         counts = f"{span(processes)} processes, {span(repetitions)} repetitions of the whole step in each cell"
-        lines.append(f"{line}; {counts}.")
+        lines.append(f"{line}; {counts}.{cards(group)}")
     return lines
+
+
+def cards(rows: Sequence[Row]) -> str:
+    """Which card measured what, where there were several of a model."""
+    by_card: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        by_card.setdefault(str(row["device_uuid"]), {}).setdefault(row["backend"], []).append(str(row["S"]))
+    if len(by_card) == 1:
+        return ""
+    each = (
+        f"{card}: " + ", ".join(f"{backend} at S = {', '.join(contexts)}" for backend, contexts in cells.items())
+        for card, cells in sorted(by_card.items())
+    )
+    return f" {len(by_card)} cards of the model: {'; '.join(each)}."
 
 
 def span(values: Sequence[int]) -> str:

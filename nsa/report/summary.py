@@ -58,10 +58,11 @@ SUMMARY = pa.schema(
 )
 
 
-def collect(cells: Sequence[Path], out: Path, confidence: float) -> None:
-    """Write the summary of some cells as one record; its facts hold each cell's facts and the confidence."""
+def collect(cells: Sequence[Path], out: Path, confidence: float, about: Mapping[str, Any] | None = None) -> None:
+    """Write the summary of some cells as one record; its facts hold each cell's facts, the confidence and `about`."""
     read = [read_cell(path) for path in cells]
     facts = {"stage": "summary", "confidence": confidence, "cells": {cell.name: dict(cell.facts) for cell in read}}
+    facts |= about or {}
     records.write_table(out, summarise_cells(read, confidence), facts)
 
 
@@ -179,8 +180,8 @@ def current_rows(cells: Sequence[Cell], summaries: Sequence[Path], confidence: f
 def with_run_aa(rows: Sequence[Row], confidence: float) -> list[dict[str, Any]]:
     """The rows of a run with the A/A interval that blocks a cell, beside the plain one that the tables show.
 
-    Of m sound cells, plain 95 % intervals would block one in 1 - 0.95**m of the runs; so all intervals of one device
-    hold at once with the given confidence.
+    Of m sound cells, plain 95 % intervals would block one in 1 - 0.95**m of the runs; so all intervals of one model
+    hold at once with the given confidence, whichever of its cards measured a cell.
 
     Args:
         rows: summary rows; those with an A/A interval get aa_cells (m), aa_confidence, aa_run_lo and aa_run_hi.
@@ -188,7 +189,7 @@ def with_run_aa(rows: Sequence[Row], confidence: float) -> list[dict[str, Any]]:
     """
 
     def device(row: Row) -> tuple[str | None, str | None]:
-        return row["device"], row["device_uuid"]
+        return row["device"], row["device_name"]  # cards of one model share a run
 
     cells = Counter(device(row) for row in rows if row["aa_ratio_lo"] is not None)
     made = []

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from nsa.report.checks import BLOCKING, Check
+from nsa.report.comparison import Comparison
 from nsa.report.gates import Accept, Invest, status_words
 from nsa.report.stats import Estimate
 from nsa.report.summary import Row
@@ -190,6 +191,34 @@ def kernel_table(accept: Accept) -> Table:
             )
         )
     return Table(header, tuple(lines))
+
+
+def change_table(comparison: Comparison) -> Table:
+    """One line per comparison with the accepted run: both times, the change with its interval, and what it says."""
+    lines = []
+    for line in comparison.lines:
+        scale = 1.0 if line.kind == "decode" else 1e3  # a kernel's time is in µs
+        times = (None if time is None else scale * time for time in (line.before_ms, line.now_ms))
+        words = f"**{line.verdict}**" if line.regression else line.verdict
+        lines.append(
+            (
+                "decode ms" if line.kind == "decode" else "kernel µs",
+                line.backend,
+                line.where,
+                *(significant(time) for time in times),
+                as_change(line.ratio),
+                f"{words}: {line.reason}" if line.reason else words,
+            )
+        )
+    return Table(("what", "backend", "where", "accepted", "now", "change %", "verdict"), tuple(lines))
+
+
+def as_change(ratio: Estimate | None) -> str:
+    """A ratio of times as a change in per cent with its interval."""
+    if ratio is None:
+        return MISSING
+    low, high = (100 * (bound - 1) if math.isfinite(bound) else bound for bound in (ratio.low, ratio.high))
+    return bracketed(Estimate(100 * (ratio.value - 1), low, high, ratio.processes))
 
 
 def provenance_table(origin: Mapping[str, set[str]]) -> Table:

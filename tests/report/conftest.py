@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from nsa import records
-from nsa.config import CheckSettings, GateSettings
+from nsa.config import CheckSettings, DecodeSettings, GateSettings
 from nsa.report import summary
-from nsa.report.render import ReportSettings, report
+from nsa.report.render import report
+from nsa.report.run import ReportSettings
 from nsa.shapes import NsaShape
 
 STAMP = {"sources": "s0", "settings": "c0", "machine": "m0"}
@@ -35,6 +36,7 @@ ARM_PARTS = {
 GRID = CheckSettings(
     rows=(256,), heads_per_group=(4,), head_dim=(64,), value_dim=(64, 128), sel_count=(8, 16), seeds=2, cpu_rows=8
 )
+CONFIG = {"contexts": [128, 2048], "decode": asdict(DecodeSettings()), "check": asdict(GRID)}
 SETTINGS = ReportSettings("sdpa", ("sdpa", "cuda", "triton", "fa2"), (128, 2048), GRID, GateSettings())
 
 
@@ -48,7 +50,13 @@ class Lab:
 
     root: Path
     settings: ReportSettings = SETTINGS
+    config: Mapping[str, Any] = field(default_factory=lambda: CONFIG)
     stamp: Mapping[str, str] = field(default_factory=lambda: dict(STAMP))
+
+    @property
+    def baselines(self) -> Path:
+        """Where accepted runs lie."""
+        return self.root / "baselines"
 
     @property
     def stamps(self) -> dict[str, Mapping[str, str]]:
@@ -135,11 +143,26 @@ class Lab:
     def render(self, cells: Sequence[Path], checks: Sequence[Path] = (), build: str = "skipped") -> dict[str, Any]:
         """Collect the cells and write the whole report; returns gate.json's content."""
         environment, manifest = self.root / "environment.json", self.root / "cuda.json"
-        environment.write_text(json.dumps({"cuda": True, "device": "NVIDIA Synthetic", "torch": "2.13", "nvcc": None}))
+        environment.write_text(
+            json.dumps(
+                {"cuda": True, "device": "NVIDIA Synthetic", "cpu": "Synthetic CPU", "torch": "2.13", "nvcc": None}
+            )
+        )
         log = "\n".join(f"line {n}" for n in range(50)) if build == "failed" else None
         manifest.write_text(json.dumps({"status": build, "reason": "no nvcc", "mend": "install CUDA", "log": log}))
-        summaries, echo = self.collect(cells), {"contexts": [128, 2048]}
-        return report(environment, manifest, summaries, cells, checks, self.stamps, self.settings, echo, self.root)
+        summaries = self.collect(cells)
+        return report(
+            environment,
+            manifest,
+            summaries,
+            cells,
+            checks,
+            self.stamps,
+            self.settings,
+            self.config,
+            self.root,
+            baselines=self.baselines,
+        )
 
 
 def changed(rows: Rows, drop: Where | None, alter: tuple[Where, Mapping[str, Any]] | None) -> Rows:

@@ -68,7 +68,7 @@ def test_aa_control_fires_when_the_same_arm_differs(lab: Lab) -> None:
 def test_aa_control_blocks_at_the_confidence_of_the_whole_run(lab: Lab) -> None:
     """A plain interval beside 1 is what one sound cell of twenty has; the message must say which one blocked."""
     plain = {"aa_ratio": 1.01, "aa_ratio_lo": 1.001, "aa_ratio_hi": 1.019, "processes": 10}
-    rows = [plain | {"device": "cuda", "device_uuid": "GPU-0"}] * 8
+    rows = [plain | {"device": "cuda", "device_name": "NVIDIA H200"}] * 8
     alone, among = (aa_control("sdpa/S128", with_run_aa(run, 0.95)[0], BLOCKING) for run in (rows[:1], rows))
     assert (alone.fired, among.fired) == (True, False)
     assert "at 99.38 % confidence as the run's A/A controls are 8" in among.message

@@ -1,19 +1,14 @@
-"""The statistics keep their promises on simulated runs, in which the truth is known.
-
-A run is simulated as nsa.bench.replicate makes it: processes, in each 4 blocks, in each every arm once at a random
-place. A process has an effect that all its arms share and one on each arm; times drift within it; the repetitions have
-heavy tails. The sizes are those of a GPU and worse (an H200's IQR over median was 0.24 %, its processes 0.1 % apart).
-"""
+"""The statistics keep their promises on simulated runs, in which the truth is known."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.stats import bootstrap
+from simulation import BLOCKS, Machine, each_run, simulate
 
 from nsa.report.cells import Cell
 from nsa.report.checks import BLOCKING, aa_control
@@ -21,11 +16,7 @@ from nsa.report.noise import warning_checks
 from nsa.report.stats import changed, each_of, log_interval, process_times
 from nsa.report.summary import arm_estimates, with_run_aa
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
 CONFIDENCE = 0.95
-BLOCKS = 4
 DECISION = 10  # processes of the decision setting
 CONTEXTS = 4  # cells of a run
 ARMS_MS = {
@@ -41,62 +32,7 @@ ARMS_MS = {
 TRUTH = {"ms_total": 0.098, "ms_sel": 0.040, "sel_pct": 100 * 0.040 / 0.098, "sel_loo_pct": 100 * 0.040 / 0.098}
 
 
-@dataclass(frozen=True)
-class Machine:
-    """How a machine disturbs times; all of it relative."""
-
-    shared: float = 0.01  # standard deviation between processes, of all arms of one alike
-    own: float = 0.01  # standard deviation between processes, of each arm by itself
-    slope: float = 0.01  # standard deviation of the linear drift over a process
-    walk: float = 0.001  # standard deviation of a random walk's step from one turn to the next
-    iqr: float = 0.003  # of the repetitions, whose noise is Student's t with 3 degrees of freedom
-    outliers: float = 0.005  # of the repetitions, which take up to twice as long
-    trend: float = 0.0  # what the last place of a block takes more than the first
-    second_mode: float = 0.0  # what every other block takes more
-
-
 CLEAN = Machine(shared=0.003, own=0.002, slope=0.002, walk=0.0003)
-
-
-def simulate(
-    seed: int,
-    runs: int,
-    processes: int,
-    arms_ms: Mapping[str, float],
-    machine: Machine,
-    iters: int = 16,
-    kinds: tuple[bool, ...] = (False,),
-) -> pd.DataFrame:
-    """Repetitions of many runs; process p of run r has the number r * processes + p, and kinds are steps that emit."""
-    rng = np.random.default_rng(seed)
-    items = [(arm, emits, ms * (1.02 if emits else 1)) for arm, ms in arms_ms.items() for emits in kinds]
-    count, width = runs * processes, len(items)
-    order = rng.random((count, BLOCKS, width)).argsort(axis=2)  # [process, block, item], the item's place
-    turn = order + width * np.arange(BLOCKS)[:, None]  # when, in the process
-    walk = machine.walk * rng.standard_normal((count, BLOCKS * width)).cumsum(axis=1)
-    drift = machine.slope * rng.standard_normal((count, 1, 1)) * (turn / (BLOCKS * width) - 0.5)
-    drift += np.take_along_axis(walk, turn.reshape(count, -1), axis=1).reshape(turn.shape)
-    drift += machine.trend * order / (width - 1) + machine.second_mode * (np.arange(BLOCKS)[:, None] % 2)
-    effect = machine.shared * rng.standard_normal((count, 1)) + machine.own * rng.standard_normal((count, width))
-    level = np.array([ms for *_, ms in items]) * np.exp(effect[:, None, :] + drift)  # [process, block, item]
-    noise = machine.iqr / 1.53 * rng.standard_t(3, (*turn.shape, iters // BLOCKS))  # 1.53 is the IQR of this t
-    noise += (rng.random(noise.shape) < machine.outliers) * rng.random(noise.shape)
-    process, block, item, _ = np.indices(noise.shape, sparse=True)
-    columns = {
-        "process": process,
-        "block": block,
-        "order": order[..., None],
-        "arm": np.array([arm for arm, *_ in items], dtype=object)[item],
-        "emits": np.array([emits for _, emits, _ in items])[item],
-        "value_ns": np.rint(1e6 * level[..., None] * (1 + noise)).astype(np.int64),
-    }
-    return pd.DataFrame({name: np.broadcast_to(values, noise.shape).ravel() for name, values in columns.items()})
-
-
-def each_run(frame: pd.DataFrame, runs: int) -> Iterator[pd.DataFrame]:
-    """The rows of each run, which lie one after the other."""
-    length = len(frame) // runs
-    return (frame.iloc[start : start + length] for start in range(0, len(frame), length))
 
 
 @pytest.mark.parametrize("processes", [3, DECISION])
@@ -168,7 +104,7 @@ def blocked(runs: int, bias: float = 0.0, corrected: bool = True) -> float:
         rows = []
         for estimate in (log_interval(cell, CONFIDENCE) for cell in run):
             bounds = {"aa_ratio": estimate.value, "aa_ratio_lo": estimate.low, "aa_ratio_hi": estimate.high}
-            rows.append({"device": "cuda", "device_uuid": "GPU-0", "processes": estimate.processes, **bounds})
+            rows.append({"device": "cuda", "device_name": "GPU", "processes": estimate.processes, **bounds})
         families = [rows] if corrected else [[row] for row in rows]
         judged = [row for family in families for row in with_run_aa(family, CONFIDENCE)]
         found += any(aa_control("sdpa/S128", row, BLOCKING).fired for row in judged)

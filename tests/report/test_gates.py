@@ -242,11 +242,17 @@ def test_no_record_is_not_measured(lab: Lab) -> None:
         ({"accept": {"cuda": {"verdict": "NOT MEASURED", "wrong_shapes": []}}}, 0, "invest: GO"),
         ({"anomalies": [{"severity": "blocking", "name": "n", "cell": "c", "message": "m"}]}, 1, "n on c: m"),
         ({"anomalies": [{"severity": "warning", "name": "n", "cell": "c", "message": "m"}]}, 0, "invest: GO"),
+        ({"comparison": {"regressions": ["cuda decode, S = 128: slower by"]}}, 1, "cuda decode, S = 128: slower by"),
+        ({"comparison": {"regressions": ["slower on a CPU"], "decides": False}}, 0, "invest: GO"),
+        ({"comparison": {"status": "none"}}, 0, "invest: GO"),
+        ({"comparison": {"status": "invalid", "reason": "the accepted run is INVALID"}}, 1, "run is INVALID"),
     ],
 )
 def test_exit_status(tmp_path: Path, change: dict[str, Any], status: int, said: str) -> None:
     """CI acts on the status alone: a rejected or wrong kernel must not look like success."""
-    gate = {"invest": {"verdict": "GO", "reason": "r"}, "accept": {}, "anomalies": [], **change}
+    sound = {"invest": {"verdict": "GO", "reason": "r"}, "accept": {}, "anomalies": []}
+    comparison = {"status": "compared", "reason": "c", "decides": True, "regressions": []}
+    gate = {**sound, **change, "comparison": {**comparison, **change.get("comparison", {})}}
     path = tmp_path / "gate.json"
     path.write_text(json.dumps(gate))
     found, line = exit_status(path)

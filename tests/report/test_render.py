@@ -17,7 +17,8 @@ from nsa.errors import RecordError
 from nsa.report.cells import read_cell
 from nsa.report.checks import CHECKS
 from nsa.report.gates import exit_status
-from nsa.report.render import ReportSettings, plain, report
+from nsa.report.render import plain, report
+from nsa.report.run import ReportSettings
 
 if TYPE_CHECKING:
     from tests.report.conftest import Lab

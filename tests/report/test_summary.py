@@ -107,7 +107,7 @@ def test_collect_writes_the_table_and_each_cells_facts(lab: Lab) -> None:
 def test_the_aa_interval_that_blocks_holds_for_all_cells_of_the_device() -> None:
     """Plain intervals block a third of the sound runs of 8 cells; another device or a cell without one does not count."""
     plain = {"processes": 10, "aa_ratio": 1.01, "aa_ratio_lo": 1.001, "aa_ratio_hi": 1.019, "device": "cuda"}
-    here, there = plain | {"device_uuid": "GPU-0"}, plain | {"device_uuid": "GPU-1"}
+    here, there = plain | {"device_name": "GPU-0"}, plain | {"device_name": "GPU-1"}
     one_process = here | {"processes": 1, "aa_ratio_lo": None, "aa_ratio_hi": None}
     rows = with_run_aa([here, here, there, one_process, here | {"aa_ratio": None, "aa_ratio_lo": None}], 0.95)
     assert [row["aa_cells"] for row in rows] == [2, 2, 1, None, None]

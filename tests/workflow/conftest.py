@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "nsa", "profiles", "pyproject.toml", "workflow")
 TINY = {
     "contexts": [128],
-    "candidates": ["cuda", "triton"],
+    "candidates": ["cuda", "triton", "fa2"],
     "device": "cpu",
     "build": {"cuda": "skip"},
     "decode": {"iters": 3, "warmup": 1, "processes": 1},
@@ -30,14 +30,22 @@ TINY = {
 }
 
 
+def checkout(root: Path) -> Project:
+    """The project's sources in a folder, as a clone brings them: every date is of now."""
+    (root / "tmp").mkdir(parents=True)
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / part, root / part, copy_function=shutil.copy, ignore=ignored)
+        else:
+            shutil.copy(ROOT / part, root / part)
+    return Project(root)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project after one run of the whole pipeline; read it, and change only a copy."""
-    root = tmp_path_factory.mktemp("finished")
-    for part in PARTS:
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
-        copy(ROOT / part, root / part)
-    project = Project(root)
+    project = checkout(tmp_path_factory.mktemp("finished"))
     project.configure(**TINY)
     for target in (["results/decode_cuda.parquet"], []):  # as the guide's users ask for them: without --cores
         result = project.snakemake(*target)
@@ -48,6 +56,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
     """A copy of the finished project, dates included, that a test may change."""
-    root = tmp_path / "project"
-    shutil.copytree(finished.root, root)
-    return Project(root)
+    return finished.copy(tmp_path / "project")
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Project:
+    """The sources alone, in a folder of their own, as a clone brings them."""
+    return checkout(tmp_path / "clone")

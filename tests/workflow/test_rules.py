@@ -22,7 +22,7 @@ def test_a_rule_is_replaced_by_its_command(finished: Project) -> None:
             assert command == "exec", rules.name
 
 
-@pytest.mark.parametrize("rule", ["decode", "check", "dram"])
+@pytest.mark.parametrize("rule", ["tune", "decode", "check", "dram", "roofline"])
 def test_a_timed_job_runs_alone(rule: str, finished: Project) -> None:
     """Without it, `--cores 4` would time four cells against each other."""
     assert "    resources:\n        gpu=1,\n" in (finished.root / "workflow" / "rules" / f"{rule}.smk").read_text()

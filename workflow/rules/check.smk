@@ -2,7 +2,7 @@ rule kernel_check:
     input:
         stamp=f"{STAMPS}/check-{{backend}}.json",
         environment="results/environment.json",
-        build=manifest,
+        prepared=prepared,
     output:
         "results/check_{backend}.parquet",
     log:
@@ -12,9 +12,9 @@ rule kernel_check:
     resources:
         gpu=1,
     params:
-        build=build_option,
+        prepared=prepared_option,
     message:
         "kernel check: {wildcards.backend}"
     shell:
         "exec python -m nsa kernel-check --backend {wildcards.backend} --stamp {input.stamp}"
-        " --environment {input.environment} {params.build} --out {output} > {log} 2>&1"
+        " --environment {input.environment} {params.prepared} --out {output} > {log} 2>&1"

@@ -13,9 +13,16 @@ def typed(value):
         return value  # the schema says what is wrong with it
 
 
-def manifest(wildcards):
-    """Only the cuda backend runs what the build stage made: a new build leaves the others' results alone."""
-    return "results/build/cuda.json" if wildcards.backend == "cuda" else []
+PREPARED = {"cuda": "results/build/cuda.json", "triton": "results/tune/triton.json"}
+
+
+def prepared(wildcards):
+    """What the backend's own stage makes before it runs: a new build leaves the other backends' results alone."""
+    return [PREPARED[wildcards.backend]] if wildcards.backend in PREPARED else []
+
+
+def prepared_option(wildcards, input):
+    return " ".join(f"--prepared {path}" for path in input.prepared)
 
 
 def build_option(wildcards, input):

@@ -2,7 +2,7 @@ rule decode:
     input:
         stamp=f"{STAMPS}/decode-{{backend}}.json",
         environment="results/environment.json",
-        build=manifest,
+        prepared=prepared,
     output:
         "results/decode/{backend}/S{S}.parquet",
     log:
@@ -12,9 +12,9 @@ rule decode:
     resources:
         gpu=1,
     params:
-        build=build_option,
+        prepared=prepared_option,
     message:
         "decode: {wildcards.backend} at S = {wildcards.S}"
     shell:
         "exec python -m nsa decode --backend {wildcards.backend} --S {wildcards.S} --stamp {input.stamp}"
-        " --environment {input.environment} {params.build} --out {output} > {log} 2>&1"
+        " --environment {input.environment} {params.prepared} --out {output} > {log} 2>&1"

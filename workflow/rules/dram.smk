@@ -2,7 +2,7 @@ rule dram:
     input:
         stamp=f"{STAMPS}/dram-{{backend}}.json",
         environment="results/environment.json",
-        build=manifest,
+        prepared=prepared,
     output:
         "results/dram_{backend}.json",
     log:
@@ -12,9 +12,9 @@ rule dram:
     resources:
         gpu=1,
     params:
-        build=build_option,
+        prepared=prepared_option,
     message:
         "DRAM bytes: {wildcards.backend}"
     shell:
         "exec python -m nsa dram --backend {wildcards.backend} --stamp {input.stamp}"
-        " --environment {input.environment} {params.build} --out {output} > {log} 2>&1"
+        " --environment {input.environment} {params.prepared} --out {output} > {log} 2>&1"

@@ -2,6 +2,7 @@ rule report:
     input:
         stamp=f"{STAMPS}/report.json",
         environment="results/environment.json",
+        deleted=f"results/{deleted.NOTE}",
         build="results/build/cuda.json" if "cuda" in cfg.backends else [],
         cells=expand("results/decode/{backend}/S{S}.parquet", backend=cfg.backends, S=cfg.contexts),
         decode=expand("results/decode_{backend}.parquet", backend=cfg.backends),
@@ -20,8 +21,10 @@ rule report:
         "../envs/nsa.yaml"
     params:
         build=build_option,
+        baselines=lambda wildcards, input: BASELINES,  # to digest what is no such function, Snakemake imports pandas
     message:
         "report: both gates"
     shell:
         "exec python -m nsa report {input.cells} {input.decode} {input.checks} {input.dram}"
-        " --stamp {input.stamp} --environment {input.environment} {params.build} --out-dir results > {log} 2>&1"
+        " --stamp {input.stamp} --environment {input.environment} {params.build} --baselines {params.baselines}"
+        " --out-dir results > {log} 2>&1"

@@ -1,0 +1,41 @@
+"""From a run to an accepted run, and from there to the next report."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pipeline import Project
+
+
+def test_a_run_is_accepted_and_the_next_report_compares_with_it(project: Project) -> None:
+    """The whole way: what is accepted must be found, noticed by the report's rule, and said."""
+    project.configure(candidates=[], decode={"processes": 2})
+    assert project.snakemake().returncode == 0
+    refused = project.nsa("accept")
+    assert (refused.returncode, "--cpu to keep it" in refused.stderr, refused.stderr.count("\n")) == (2, True, 1)
+
+    assert project.nsa("accept", "--cpu").returncode == 0
+    (kept,) = (project.root / "baselines").iterdir()
+    assert project.planned() == {"report"}
+    result = project.snakemake()
+    assert result.returncode == 0, result.stdout + result.stderr
+    comparison = json.loads((project.root / "results/gate.json").read_text())["comparison"]
+    assert (comparison["status"], comparison["baseline"]) == ("compared", f"baselines/{kept.name}")
+    assert [line["reason"] for line in comparison["lines"]] == ["it is the accepted record"]
+    assert project.planned() == set()
+    kept.unlink()
+    assert project.planned() == {"report"}
+
+    project.append("nsa/bench/arms.py")  # and no `snakemake` since
+    stale = project.nsa("accept", "--cpu")
+    assert (stale.returncode, "sdpa/S128 is STALE" in stale.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("missing", ["results/.stamps/report.json", "results/environment.json"])
+def test_without_a_run_there_is_nothing_to_accept(missing: str, project: Project) -> None:
+    """One line, not a traceback."""
+    (project.root / missing).unlink()
+    refused = project.nsa("accept")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert missing in refused.stderr

@@ -1,0 +1,143 @@
+"""What goes wrong around a run: one line says what happened and what to do, and the rest goes on (docs/faults.md)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from pipeline import CLAIM, Project
+
+from nsa import records
+
+TIME = "from nsa.bench.gpu_lock import gpu_lock\nwith gpu_lock(None, print): print('held', flush=True); input()"
+IN_A_SMALL_DISK = """
+cp -a results kept && mount -t tmpfs -o size=4m tmpfs results && cp -a kept/. results/ && rm results/decode_sdpa.parquet
+{prepare}
+shift
+"$@"; echo "ended with $?"
+{mend}
+"$@"; echo "then with $?"
+"""
+TOO_LONG = 2_000_000_000  # tokens: no machine's memory holds their cache
+HANG = """
+import time
+
+
+def _hang(*_: object) -> None:
+    time.sleep(600)
+
+
+VARIANTS["gather"] = _hang
+"""
+
+
+@pytest.fixture
+def mounting() -> tuple[str, ...]:
+    """The program that runs another where it may mount a disk of its own."""
+    if shutil.which("unshare") is None:
+        pytest.skip("there is no unshare(1), which lets a test mount a disk")
+    for program in (("unshare", "--mount"), ("unshare", "--map-root-user", "--mount")):
+        tried = subprocess.run([*program, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False)
+        if tried.returncode == 0:
+            return program
+    pytest.skip(f"this system lets no test mount a disk ({tried.stderr.decode().strip()})")
+
+
+def errors(output: str) -> list[str]:
+    """The lines that tell of an error of ours."""
+    assert "Traceback" not in output
+    return [line for line in output.splitlines() if line.startswith("error: ")]
+
+
+def test_a_second_run_in_the_same_folder_is_refused(project: Project) -> None:
+    """Without it, two runs would write each other's stamps and results, or a killed run would need `--unlock`."""
+    with project.holding(CLAIM) as other:
+        refused = [project.snakemake(), project.snakemake("--dry-run")]
+        other.kill()  # its lock goes with it, without a word to anybody
+    for result in refused:
+        assert result.returncode != 0
+        (line,) = errors(result.stderr)
+        assert line.startswith(f"error: results: process {other.pid} is running the pipeline here")
+        assert line.endswith("run again")
+    assert project.planned() == set()
+
+
+def test_a_run_elsewhere_on_the_same_device_is_waited_for(project: Project) -> None:
+    """Without it, two runs would time each other, or one would wait without a word and look as if it hung."""
+    cell = project.root / "results/decode/sdpa/S128.parquet"
+    cell.unlink()
+    with project.holding(TIME) as other, project.start(str(cell.relative_to(project.root))) as run:
+        assert run.stdout is not None
+        told = next(line for line in run.stdout if line.startswith("waiting for "))  # at the console, not in the log
+        assert told.startswith(f"waiting for cpu-timing: process {other.pid} is timing on it")
+        assert not cell.exists()
+        other.communicate("\n")
+        run.communicate(timeout=120)
+    assert run.returncode == 0 and cell.exists()
+
+
+def test_out_of_memory_at_one_context_leaves_the_others(project: Project) -> None:
+    """Without it, one context too many would cost the whole table."""
+    project.configure(contexts=[128, TOO_LONG], max_context=TOO_LONG)
+    result = project.snakemake("results/decode_sdpa.parquet")
+    assert result.returncode == 0, result.stdout + result.stderr
+    table, _ = records.read(project.root / "results/decode_sdpa.parquet")
+    fits, too_long = table.to_pylist()
+    assert (fits["S"], fits["status"]) == (128, "ok") and fits["ms_total"] > 0
+    assert (too_long["S"], too_long["status"], too_long["ms_total"]) == (TOO_LONG, "oom", None)
+    assert "can't allocate memory" in too_long["reason"] and "decode.batch" in too_long["mend"]
+
+
+def test_a_hanging_kernel_is_killed_in_time(project: Project) -> None:
+    """Without it, a kernel that never ends would hold the GPU until somebody looks."""
+    project.append("nsa/kernels/sdpa/packed.py", HANG)
+    project.configure(decode={"timeout_s": 4})
+    cell = "results/decode/sdpa/S128.parquet"
+    result = project.snakemake(cell)
+    assert result.returncode == 0, result.stdout + result.stderr
+    table, facts = records.read(project.root / cell)
+    assert table.num_rows == 0
+    assert (facts["status"], facts["reason"]) == ("failed", "it did not end within 4 s and was killed")
+    assert "raise timeout_s" in facts["mend"]
+
+
+def test_a_corrupt_record_is_named_and_made_again(project: Project) -> None:
+    """Without it, a damaged file would end the report in a traceback, or count, or stay for ever."""
+    cell, gate = (project.root / "results" / name for name in ("decode/sdpa/S128.parquet", "gate.json"))
+    cell.write_bytes(cell.read_bytes()[:1000])
+    assert project.planned() == {"collect sdpa", "report"}
+    assert project.snakemake().returncode == 0
+    row = next(row for row in json.loads(gate.read_text())["decode"] if row["backend"] == "sdpa")
+    assert row["status"] == "invalid" and "S128.parquet" in row["reason"] and row["mend"].startswith("delete ")
+    cell.unlink()
+    assert project.planned() == {"decode sdpa 128", "collect sdpa", "report"}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "mend", "said"),
+    [
+        (
+            "dd if=/dev/zero of=results/fill bs=1k 2> /dev/null",
+            "rm results/fill",
+            "results/decode_sdpa.parquet: cannot be written (No space left on device)",
+        ),
+        (
+            "mount -o remount,ro results",
+            "mount -o remount,rw results",
+            "results: cannot be written (Read-only file system)",
+        ),
+    ],
+    ids=["full disk", "read-only results"],
+)
+def test_a_disk_that_takes_nothing_is_one_line(
+    prepare: str, mend: str, said: str, project: Project, mounting: tuple[str, ...]
+) -> None:
+    """Without it, a full or read-only disk would end in tracebacks of whatever wrote first, or in half a record."""
+    script = IN_A_SMALL_DISK.format(prepare=prepare, mend=mend)
+    result = project.snakemake(prefix=(*mounting, "bash", "-c", script, "bash", "--"))
+    output = result.stdout + result.stderr
+    (line,) = errors(output)
+    assert said in line and "expected a writable folder" in line
+    assert "ended with 1\n" in output and "then with 0\n" in output

@@ -1,0 +1,146 @@
+"""Snakemake or a child of it is killed at random moments: nothing half-made counts, nothing survives, all is made up."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pipeline import Project
+
+from nsa import records
+
+RUNS = 2  # at a time, each in a folder of its own
+KILLS = int(os.environ.get("NSA_TEST_KILLS", "30"))  # more on demand
+SEED = int(os.environ.get("NSA_TEST_SEED", time.time_ns() % 10_000))
+LATEST_S = 2.0  # after Snakemake was started, or after its first job was
+GONE_S = 5  # until a killed run's children are gone
+HANGS = """
+import pathlib, time
+
+
+def _hang(*_: object) -> None:
+    pathlib.Path("hangs").touch()
+    time.sleep(600)
+
+
+VARIANTS["gather"] = _hang
+"""
+UNDONE = 2  # records that are to be made in each run
+
+
+def test_a_run_survives_any_kill(finished: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without it, a kill could leave half a record that counts, a benchmark on the GPU, or a lock nobody holds."""
+    projects = [finished.copy(tmp_path / str(place)) for place in range(RUNS)]
+    with ThreadPoolExecutor(RUNS) as pool:
+        killed = sum(pool.map(survive, projects, range(SEED, SEED + RUNS), [-(-KILLS // RUNS)] * RUNS), Counter())
+    with capsys.disabled():
+        print(f"\nNSA_TEST_SEED={SEED}: killed {dict(killed)}", end=" ")
+    assert killed.total() >= KILLS
+    for project in projects:
+        assert project.planned() == set()
+        assert outcome(project) == outcome(finished)
+        assert list((project.root / "results").rglob(f".*{records.TEMPORARY}")) == []
+
+
+def test_a_hanging_kernel_does_not_survive_its_run(project: Project) -> None:
+    """Without it, the kernel of a killed run could hold the GPU for as long as it hangs."""
+    project.append("nsa/kernels/sdpa/packed.py", HANGS)
+    with project.start("results/decode/sdpa/S128.parquet") as run:
+        while not (project.root / "hangs").exists():
+            assert run.poll() is None
+            time.sleep(0.05)
+        run.kill()
+        left = survivors(project)
+        for process in left:
+            process.kill()
+    assert left == []
+
+
+def survive(project: Project, seed: int, kills: int) -> Counter[str]:
+    """Run and kill so often, then run once more to the end; how often who was killed."""
+    draw, killed = random.Random(seed), Counter[str]()
+    while killed.total() < kills:
+        undo(project, draw)
+        run = project.start()
+        if draw.random() < 0.5:
+            wait_for_a_job(run.pid)
+        time.sleep(draw.uniform(0, LATEST_S))
+        killed.update(kill(run.pid, draw))
+        output, _ = run.communicate(timeout=60)  # ends with the last process that has the run's console
+        assert "Traceback" not in output
+        assert survivors(project) == []
+        readable(project.root / "results")
+    result = project.snakemake()  # plain: nothing to unlock, nothing to clean
+    assert result.returncode == 0, result.stdout + result.stderr
+    return killed
+
+
+def undo(project: Project, draw: random.Random) -> None:
+    """Take away a few records, so that the next run has something to do."""
+    results = project.root / "results"
+    found = [*results.glob("decode/*/*.parquet"), *results.glob("*_*.parquet"), *results.glob("dram_*.json")]
+    found += [path for path in (results / "build/cuda.json", results / "gate.json") if path.exists()]
+    for path in draw.sample(sorted(found), min(UNDONE, len(found))):
+        path.unlink()
+
+
+def wait_for_a_job(pid: int) -> None:
+    """Return when this Snakemake has a child, or has ended."""
+    snakemake = psutil.Process(pid)
+    while snakemake.status() != psutil.STATUS_ZOMBIE and not snakemake.children():
+        time.sleep(0.02)
+
+
+def kill(pid: int, draw: random.Random) -> list[str]:
+    """Kill this process or one of its descendants; who it was, nobody when it had ended before."""
+    snakemake = psutil.Process(pid)
+    try:
+        if snakemake.status() == psutil.STATUS_ZOMBIE:
+            return []
+        victim = draw.choice([snakemake, *snakemake.children(recursive=True)[-1:]])
+        victim.kill()
+    except psutil.NoSuchProcess:  # a child that ended just now
+        return []
+    return ["snakemake" if victim == snakemake else "a child"]
+
+
+def survivors(project: Project) -> list[psutil.Process]:
+    """The processes that still work in the project, after they had time to go."""
+    deadline = time.monotonic() + GONE_S
+    while (found := [each for each in psutil.process_iter(["cwd"]) if each.info["cwd"] == str(project.root)]) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.05)
+    return found
+
+
+def readable(results: Path) -> None:
+    """Every file that has a record's name is a whole record."""
+    for path in results.rglob("[!.]*.parquet"):
+        if path.name != "checks.parquet":
+            records.read(path)
+    for path in results.rglob("[!.]*.json"):
+        records.read_json(path)
+
+
+def outcome(project: Project) -> dict[str, Any]:
+    """What the run says that no timing decides: verdicts, statuses, and what was found of each shape."""
+    gate = json.loads((project.root / "results/gate.json").read_text())
+    check, _ = records.read(project.root / "results/check_sdpa.parquet")
+    return {
+        "invest": gate["invest"]["verdict"],
+        "accept": {name: (found["verdict"], found["wrong_shapes"]) for name, found in gate["accept"].items()},
+        "cells": [(row["backend"], row["S"], row["status"], row["reads_actual"]) for row in gate["decode"]],
+        "check": [
+            (row["backend"], row["head_dim"], row["seed"], row["fault"], round(row["oracle_error"], 4))
+            for row in check.to_pylist()
+        ],
+    }
