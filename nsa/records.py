@@ -102,7 +102,7 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, fact
         facts: what holds for the whole file (status, reads, provenance), stored as JSON in the file's metadata.
     """
     columns = {name: [row.get(name) for row in rows] for name in schema.names}
-    table = pa.table(columns, schema=schema)
+    table = pa.table(columns, schema=schema) if rows else schema.empty_table()  # the former imports pandas
     write_table(path, table, facts)
 
 

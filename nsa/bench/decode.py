@@ -56,7 +56,8 @@ def measure(
     with one_gpu(host, say) as card:
         for process in range(settings.processes):
             try:
-                found = in_fresh_process(replicate, Job(backend, S, settings, card, process), settings.timeout_s)
+                job = Job(backend, S, settings, card, process)
+                found = in_fresh_process(replicate, job, settings.timeout_s, fork=card.device == "cpu")
             except BackendUnavailable as error:  # its extension does not load
                 say(f"decode {backend} S={S}: unavailable: {error.reason}")
                 return [], {**facts, "status": "unavailable", "reason": error.reason, "mend": error.mend}

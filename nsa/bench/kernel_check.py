@@ -50,7 +50,8 @@ def check(
         facts["device_uuid"] = card.device_uuid
         for process in range(settings.processes if host.device == "cuda" else 1):
             try:
-                found = in_fresh_process(contest, Job(backend, settings, card, process), settings.timeout_s)
+                job = Job(backend, settings, card, process)
+                found = in_fresh_process(contest, job, settings.timeout_s, fork=card.device == "cpu")
             except BackendUnavailable as error:  # its extension does not load
                 say(f"check {backend}: unavailable: {error.reason}")
                 return [], {**facts, "status": "unavailable", "reason": error.reason, "mend": error.mend}

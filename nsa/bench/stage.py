@@ -78,15 +78,24 @@ def open_stage(stamp: Mapping[str, Any], environment: Path, prepared: Sequence[P
     return host, {"provenance": provenance(seen), "stamp": digests}
 
 
-def in_fresh_process(function: Callable[[Argument], Result], argument: Argument, timeout_s: float) -> Result:
+def in_fresh_process(
+    function: Callable[[Argument], Result], argument: Argument, timeout_s: float, fork: bool = False
+) -> Result:
     """Call a function in a process of its own, which dies with this one: the process is the replicate.
+
+    Args:
+        function: what to call, with the argument.
+        argument: its argument.
+        timeout_s: how long it may take.
+        fork: share what is imported instead of starting a new interpreter; for a CPU only, whose times decide nothing.
 
     Raises:
         KernelHung: it did not end in time; its process is killed.
         KernelFailed: its process died under the backend: a crash.
         Killed: its process was killed from outside.
     """
-    context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
+    context = multiprocessing.get_context("fork" if fork else "spawn")
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(1, mp_context=context, initializer=die_with_parent, initargs=(os.getpid(),)) as pool:
         future = pool.submit(function, argument)
         (worker,) = set(multiprocessing.active_children()) - others

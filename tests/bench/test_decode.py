@@ -50,7 +50,7 @@ def test_a_kernel_that_fails_or_kills_its_process_is_a_status(monkeypatch: pytes
     with pytest.raises(KernelFailed, match=r"^CUDA error: an illegal memory access was encountered$"):
         replicate.replicate(replicate.Job("sdpa", 100, SETTINGS, ON_CPU, 0))
 
-    def dies(*_: object) -> None:
+    def dies(*_: object, **__: object) -> None:
         raise KernelFailed("its process died while it ran")
 
     monkeypatch.setattr(decode, "in_fresh_process", dies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import time
@@ -30,6 +31,7 @@ def exits(status: int) -> None:
 
 
 def dies_of(number: int) -> None:
+    faulthandler.disable()  # a fork has pytest's, which would print what it does
     os.kill(os.getpid(), number)
 
 
@@ -42,18 +44,23 @@ def refuses(_: object) -> None:
     raise BackendUnavailable("cuda", "its library is damaged", "delete it")
 
 
-def test_it_is_a_process_of_its_own() -> None:
+FORK = pytest.mark.parametrize("fork", [False, True], ids=["new interpreter", "fork"])
+
+
+@FORK
+def test_it_is_a_process_of_its_own(fork: bool) -> None:
     """Without it, replicates would share a memory layout and be no replicates."""
-    first, second = (in_fresh_process(own_pid, None, LONG_S) for _ in range(2))
+    first, second = (in_fresh_process(own_pid, None, LONG_S, fork) for _ in range(2))
     assert len({first, second, os.getpid()}) == 3
 
 
-def test_a_crash_is_the_kernels_failure() -> None:
+@FORK
+def test_a_crash_is_the_kernels_failure(fork: bool) -> None:
     """Without it, a crashing kernel would take its cell's record, and the report, with it."""
     with pytest.raises(KernelFailed, match=r"^its process died while it ran \(exit status 139\)$"):
-        in_fresh_process(exits, 139, LONG_S)
+        in_fresh_process(exits, 139, LONG_S, fork)
     with pytest.raises(KernelFailed, match=r"^its process died while it ran \(SIGSEGV\)$"):
-        in_fresh_process(dies_of, signal.SIGSEGV, LONG_S)
+        in_fresh_process(dies_of, signal.SIGSEGV, LONG_S, fork)
 
 
 def test_a_kill_from_outside_is_no_kernels_failure() -> None:
@@ -63,11 +70,12 @@ def test_a_kill_from_outside_is_no_kernels_failure() -> None:
             in_fresh_process(dies_of, number, LONG_S)
 
 
-def test_a_process_that_hangs_is_killed(tmp_path: Path) -> None:
+@FORK
+def test_a_process_that_hangs_is_killed(tmp_path: Path, fork: bool) -> None:
     """Without it, a kernel that never ends would hold the GPU for ever, and its cell would say nothing."""
     start = time.monotonic()
     with pytest.raises(KernelHung, match=r"^it did not end within 3 s and was killed$") as caught:
-        in_fresh_process(hangs, tmp_path / "pid", 3.0)
+        in_fresh_process(hangs, tmp_path / "pid", 3.0, fork)
     assert "timeout_s" in caught.value.mend
     assert time.monotonic() - start < LONG_S / 2
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
@@ -88,7 +96,7 @@ def test_it_becomes_a_status_with_its_mend(
 ) -> None:
     """Without it, one backend's fault in the cells or in the check would end the whole run."""
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(decode if measure == "decode" else kernel_check, "in_fresh_process", fails)
