@@ -14,7 +14,7 @@ from nsa import records
 from nsa.bench.decode import measure
 from nsa.bench.environment import probe
 from nsa.bench.stage import Host
-from nsa.config import DecodeSettings, Flags, GateSettings
+from nsa.config import PREPARED, DecodeSettings, Flags, GateSettings
 from nsa.errors import RecordError
 from nsa.kernels import registry
 from nsa.kernels.cuda import build
@@ -22,8 +22,6 @@ from nsa.report.cells import Cell
 from nsa.report.export import write_csv
 from nsa.report.guide import DECODE_HEADER, decode_table_row
 from nsa.report.summary import summarise_cells
-
-PREPARED = {"cuda": "build", "triton": "tune"}  # the folder of results that holds what a backend's own stage made
 
 
 def bench(
@@ -69,7 +67,7 @@ def prepared(backend: str, flags: Flags) -> dict[str, dict[str, Any]]:
     """What the backend's own stage left, if it has run; with NSA_SEL_CUDA_BUILD=1 the CUDA extension is built now."""
     if backend == "cuda" and flags.cuda_build:
         return {"cuda": build.build("require", Path("results/.bench-build"))}  # the pipeline's own stays untouched
-    record = Path("results", PREPARED[backend], f"{backend}.json") if backend in PREPARED else None
+    record = Path("results", PREPARED[backend]) if backend in PREPARED else None
     return {backend: records.read_json(record)} if record is not None and record.exists() else {}
 
 

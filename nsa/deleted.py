@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from nsa.config import PREPARED
 from nsa.errors import RecordError
 
 NOTE = ".stamps/deleted"
 GATE = "gate.json"  # says of which cells the last report was made
-PREPARED = {"cuda": "build/cuda.json", "triton": "tune/triton.json"}  # what a backend's own stage makes for it
 REPORT = (GATE, "gate_report.html", "decode.csv", "checks.parquet")  # beside gate_report.md
 
 

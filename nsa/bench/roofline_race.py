@@ -18,7 +18,7 @@ from nsa.bench.nvml import Sampler
 from nsa.bench.race import WARMUP, Entrant, Heat, Queries, enter, interleave, judge, last_calls
 from nsa.bench.reads import selected_by_tensors
 from nsa.bench.roofline import PACKED
-from nsa.bench.stage import Host
+from nsa.bench.stage import Host, out_of_memory
 from nsa.bench.timing import CudaTimer, copy_bandwidth
 from nsa.config import RooflineSettings
 from nsa.errors import InputError, KernelFailed
@@ -69,9 +69,9 @@ def replicate(job: Job) -> Found:
             rows = _race(kernels, job, device)
             after = copy_bandwidth(device)
             others = sampler.other_processes()
-    except torch.cuda.OutOfMemoryError as error:
-        return Found(trouble=str(error).splitlines()[0])
     except RuntimeError as error:  # what torch, Triton and the extension raise for a kernel that fails on the device
+        if out_of_memory(error):
+            return Found(trouble=str(error).splitlines()[0])
         traceback.print_exc()  # into the job's log
         raise KernelFailed(str(error).splitlines()[0]) from error
     notes = {name: backend.notes() for name, backend in backends.items()}

@@ -17,7 +17,7 @@ from triton.runtime.errors import OutOfResources
 from nsa.bench.accuracy import oracle, run_poisoned, worst_row_error
 from nsa.bench.cases import Call, CheckShape, full_case, grid, ragged_case
 from nsa.bench.race import Heat, enter, interleave, last_calls
-from nsa.bench.stage import Host
+from nsa.bench.stage import Host, out_of_memory
 from nsa.bench.timing import CudaTimer
 from nsa.bench.tune import Sizes
 from nsa.errors import KernelFailed
@@ -64,9 +64,9 @@ def race_all(job: Job) -> Found:
         for shape in shapes(job.sizes, job.host.device):
             rows.append(tune(shape, device, timer))
             print(f"tune: {shape}: {rows[-1]['plan']}", flush=True)
-    except torch.cuda.OutOfMemoryError as error:
-        return Found(trouble=str(error).splitlines()[0])
     except RuntimeError as error:  # what torch and Triton raise for a kernel that fails on the device
+        if out_of_memory(error):
+            return Found(trouble=str(error).splitlines()[0])
         traceback.print_exc()  # into the job's log
         raise KernelFailed(str(error).splitlines()[0]) from error
     return Found(describe(device), rows)

@@ -13,7 +13,7 @@ def typed(value):
         return value  # the schema says what is wrong with it
 
 
-PREPARED = {"cuda": "results/build/cuda.json", "triton": "results/tune/triton.json"}
+PREPARED = {backend: f"results/{record}" for backend, record in settings.PREPARED.items()}
 
 
 def prepared(wildcards):

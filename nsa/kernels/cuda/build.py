@@ -38,8 +38,8 @@ def build(
         facts: what the manifest carries beside its own.
 
     Returns:
-        The manifest: status ("built", "skipped" or "failed"), reason, mend, library (its path), library_sha256, archs, digest,
-        nvcc_path, nvcc_version, duration_s, objects (command, duration, whether it was reused), kernels (registers,
+        The manifest: status ("built", "skipped" or "failed"), reason, mend, library (its path),
+        library_sha256, archs, digest, nvcc_path, nvcc_version, duration_s, objects (command, duration, whether it was reused), kernels (registers,
         shared memory, spills of each), warnings and, of a failure, the compiler's log.
 
     Raises:
