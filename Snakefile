@@ -6,9 +6,10 @@ from pathlib import Path
 from shlex import quote
 
 from nsa import config as settings
-from nsa import deleted, locks, stamps
 from nsa.errors import NsaError
-from nsa.fingerprint import fingerprint
+from nsa.machine import locks
+from nsa.machine.fingerprint import fingerprint
+from nsa.pipeline import deleted, stamps
 
 
 configfile: "config.yaml"
@@ -18,14 +19,14 @@ include: "workflow/rules/common.smk"
 
 
 STAMPS = "results/.stamps"
-BASELINES = "baselines"  # accepted runs; the report's stamp has their digests
+ACCEPTED = "accepted"  # accepted runs; the report's stamp has their digests
 
 try:
     cfg = settings.Config.from_dict(typed(config), os.environ)
     # A job that an executor starts elsewhere belongs to the lock and the stamps of the run that sent it.
     if workflow.is_main_process:
         lock = locks.claim(Path("results"))  # kept until this process ends, however it ends
-        stamps.write(cfg, fingerprint(), Path(STAMPS), Path(BASELINES))
+        stamps.write(cfg, fingerprint(), Path(STAMPS), Path(ACCEPTED))
         deleted.note(Path("results"))
         if workflow.output_settings.dryrun:
             lock.release()

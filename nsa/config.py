@@ -12,7 +12,7 @@ from nsa.shapes import NsaShape, require
 
 SCHEMA_PATH = Path(__file__).parent.parent / "workflow" / "schemas" / "config.schema.yaml"
 BACKENDS = ("sdpa", "triton", "cuda", "fa2")
-PREPARED = {"cuda": "build/cuda.json", "triton": "tune/triton.json"}  # in results: what a backend's own stage makes
+ARTIFACTS = {"cuda": "build/cuda.json", "triton": "tune/triton.json"}  # in results: what a backend's own stage makes
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The errors a user meets: one line each, saying what, which value, what was expected and how to mend it."""
+"""The errors a user meets: one line each, saying what, which value, what was expected and how to fix it."""
 
 
 class NsaError(Exception):
@@ -27,15 +27,15 @@ class BackendUnavailable(NsaError):
     Attributes:
         backend: the name that was asked for.
         reason: why it cannot run.
-        mend: what the user can do about it.
+        fix: what the user can do about it.
     """
 
-    def __init__(self, backend: str, reason: str, mend: str) -> None:
-        super().__init__(backend, reason, mend)  # as they are, so that it survives the way out of a process
-        self.backend, self.reason, self.mend = backend, reason, mend
+    def __init__(self, backend: str, reason: str, fix: str) -> None:
+        super().__init__(backend, reason, fix)  # as they are, so that it survives the way out of a process
+        self.backend, self.reason, self.fix = backend, reason, fix
 
     def __str__(self) -> str:
-        return f"backend {self.backend!r} is unavailable: {self.reason}; {self.mend}"
+        return f"backend {self.backend!r} is unavailable: {self.reason}; {self.fix}"
 
 
 class ProfilerFailed(NsaError):
@@ -43,24 +43,24 @@ class ProfilerFailed(NsaError):
 
     Attributes:
         reason: what it said.
-        mend: what the user can do about it.
+        fix: what the user can do about it.
     """
 
-    def __init__(self, reason: str, mend: str) -> None:
-        super().__init__(f"{reason}; {mend}")
-        self.reason, self.mend = reason, mend
+    def __init__(self, reason: str, fix: str) -> None:
+        super().__init__(f"{reason}; {fix}")
+        self.reason, self.fix = reason, fix
 
 
 class KernelFailed(NsaError):
     """A backend that can run here failed while it ran: the status of its cell, with the reason, never another's time."""
 
-    mend = "look at the log under results/logs, and run compute-sanitizer on the kernel"
+    fix = "look at the log under results/logs, and run compute-sanitizer on the kernel"
 
 
 class KernelHung(KernelFailed):
     """It did not end in the time it was given, and was killed."""
 
-    mend = "raise timeout_s in that section of config.yaml if it is only slow, else look for the loop in the kernel"
+    fix = "raise timeout_s in that section of config.yaml if it is only slow, else look for the loop in the kernel"
 
 
 class Killed(NsaError):

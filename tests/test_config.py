@@ -1,4 +1,4 @@
-"""config.yaml and the flags: what is good loads, what is wrong is one line naming the key, the value and the mend."""
+"""config.yaml and the flags: what is good loads, what is wrong is one line naming the key, the value and the fix."""
 
 from __future__ import annotations
 

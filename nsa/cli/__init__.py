@@ -10,12 +10,12 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from nsa.cli import folder, guide, stages, verdict
+from nsa.cli import guide, stages, verdict
 from nsa.cli.app import app
 from nsa.errors import NsaError
-from nsa.process import announce, die_with_run
+from nsa.machine.process import announce, die_with_run
 
-__all__ = ["app", "folder", "guide", "main", "stages", "verdict"]
+__all__ = ["app", "guide", "main", "stages", "verdict"]
 
 
 def main() -> None:

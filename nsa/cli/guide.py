@@ -28,7 +28,7 @@ def summarize(
     from rich.console import Console
 
     from nsa.config import load
-    from nsa.report import guide
+    from nsa.report.page import guide
 
     Console(highlight=False).print(guide.summarize(csv, load(config, os.environ).gates))
 
@@ -83,7 +83,7 @@ def bench(
         model=model, batch=batch, dtype=dtypes, iters=iters, warmup=warmup, processes=processes, seed=seed
     )
 
-    from nsa import console
+    from nsa.cli import console
 
     console.bench(settings, parse_contexts(S_list), choose_backend(backend, flags), device, flags, csv)
 

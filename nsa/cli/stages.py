@@ -14,7 +14,7 @@ Backend = Annotated[str, typer.Option(help="The backend that runs; no other take
 Stamp = Annotated[Path, typer.Option(help="The stage's stamp: its settings are read from here.")]
 Environment = Annotated[Path, typer.Option(help="The environment stage's record.")]
 Build = Annotated[Path | None, typer.Option(help="The build stage's manifest, to be shown.")]
-Prepared = Annotated[
+Artifacts = Annotated[
     list[Path] | None,
     typer.Option(help="What a backend's own stage made before; its name is the backend's: cuda.json, triton.json."),
 ]
@@ -28,13 +28,13 @@ def env(
     out: Annotated[Path | None, typer.Option(help="Write the JSON here instead of printing it.")] = None,
 ) -> None:
     """Say which hardware and software this is (guide, "Sanity check")."""
-    from nsa import records
-    from nsa.bench import environment
+    from nsa.machine import environment
+    from nsa.records import files
 
     facts = environment.probe()
     text = json.dumps(facts, indent=2)
     if out is not None:
-        records.write_text(out, text + "\n")
+        files.write_text(out, text + "\n")
     else:
         print(text if as_json else environment.describe(facts))
 
@@ -42,8 +42,8 @@ def env(
 @app.command()
 def build(stamp: Stamp, out_dir: OutDir) -> None:
     """Build the CUDA extension, or record why it was skipped or failed."""
-    from nsa import stamps
     from nsa.kernels.cuda import build as extension
+    from nsa.pipeline import stamps
 
     stamped = stamps.read(stamp)
     manifest = extension.build(stamped["settings"]["cuda"], out_dir, facts={"stamp": stamps.carried(stamped)})
@@ -53,8 +53,8 @@ def build(stamp: Stamp, out_dir: OutDir) -> None:
 @app.command()
 def tune(stamp: Stamp, environment: Environment, out: Out) -> None:
     """Measure which cut of the Triton kernel is fastest for every size to be measured, or record why none was."""
-    from nsa import stamps
-    from nsa.bench import tune as stage
+    from nsa.bench.tune import stage
+    from nsa.pipeline import stamps
 
     stage.run(stamps.read(stamp), environment, out)
 
@@ -66,20 +66,20 @@ def decode(
     stamp: Stamp,
     environment: Environment,
     out: Out,
-    prepared: Prepared = None,
+    artifacts: Artifacts = None,
 ) -> None:
     """Measure one decode cell: a backend at S tokens."""
-    from nsa import stamps
-    from nsa.bench.decode import run_cell
+    from nsa.bench.decode.stage import run_cell
+    from nsa.pipeline import stamps
 
-    run_cell(backend, S, stamps.read(stamp), environment, prepared or (), out)
+    run_cell(backend, S, stamps.read(stamp), environment, artifacts or (), out)
 
 
 @app.command()
 def collect(cells: list[Path], stamp: Stamp, out: Out) -> None:
     """Summarise the cells of one backend as one table."""
-    from nsa import stamps
-    from nsa.report import summary
+    from nsa.pipeline import stamps
+    from nsa.report.analysis import summary
 
     stamped = stamps.read(stamp)
     summary.collect(cells, out, stamped["settings"]["confidence"], {"stamp": stamps.carried(stamped)})
@@ -91,13 +91,13 @@ def kernel_check(
     stamp: Stamp,
     environment: Environment,
     out: Out,
-    prepared: Prepared = None,
+    artifacts: Artifacts = None,
 ) -> None:
     """Check a backend on the acceptance grid: correctness, and its speedup over packed SDPA."""
-    from nsa import stamps
-    from nsa.bench import kernel_check
+    from nsa.bench.check import stage as kernel_check
+    from nsa.pipeline import stamps
 
-    kernel_check.run(backend, stamps.read(stamp), environment, prepared or (), out)
+    kernel_check.run(backend, stamps.read(stamp), environment, artifacts or (), out)
 
 
 @app.command()
@@ -106,30 +106,30 @@ def dram(
     stamp: Stamp,
     environment: Environment,
     out: Out,
-    prepared: Prepared = None,
+    artifacts: Artifacts = None,
 ) -> None:
     """Count the DRAM bytes of a backend's kernel with ncu, or record why nothing was counted."""
-    from nsa import stamps
-    from nsa.bench import dram as counters
+    from nsa.bench.dram import stage as counters
+    from nsa.pipeline import stamps
 
-    counters.run(backend, stamps.read(stamp), environment, prepared or (), out)
+    counters.run(backend, stamps.read(stamp), environment, artifacts or (), out)
 
 
 @app.command()
-def roofline(stamp: Stamp, environment: Environment, out: Out, prepared: Prepared = None) -> None:
+def roofline(stamp: Stamp, environment: Environment, out: Out, artifacts: Artifacts = None) -> None:
     """Time every backend on the shapes of the roofline in one run, or record why nothing was timed."""
-    from nsa import stamps
-    from nsa.bench import roofline as stage
+    from nsa.bench.roofline import stage
+    from nsa.pipeline import stamps
 
-    stage.run(stamps.read(stamp), environment, prepared or (), out)
+    stage.run(stamps.read(stamp), environment, artifacts or (), out)
 
 
 @app.command()
 def roofline_report(record: Path, stamp: Stamp, out: Out) -> None:
     """Write the table of how far each backend's kernel is from the memory floor."""
-    from nsa import stamps
-    from nsa.report import roofline as page
-    from nsa.report.roofline_figures import RooflineReport
+    from nsa.pipeline import stamps
+    from nsa.report.analysis.roofline import RooflineReport
+    from nsa.report.page import roofline as page
 
     settings = RooflineReport.from_dict(stamps.read(stamp)["settings"])
     page.report(record, stamps.digests(stamp.parent), settings, out)
@@ -142,11 +142,12 @@ def report(
     environment: Environment,
     out_dir: OutDir,
     build: Build = None,
-    baselines: Annotated[Path, typer.Option(help="The folder of accepted runs.")] = Path("baselines"),
+    accepted: Annotated[Path, typer.Option(help="The folder of accepted runs.")] = Path("accepted"),
 ) -> None:
     """Decide both gates from the records, and write the report; the verdict is no exit status, see `check`."""
-    from nsa import stamps
-    from nsa.report import render, run
+    from nsa.pipeline import stamps
+    from nsa.report.page import render
+    from nsa.report.verdict import run
 
     def named(prefix: str) -> list[Path]:
         return [path for path in records if path.name.startswith(prefix)]
@@ -163,6 +164,6 @@ def report(
         settings=run.ReportSettings.from_dict(stamped),
         echo=stamped["config"],
         out_dir=out_dir,
-        baselines=baselines,
+        accepted=accepted,
     )
     (out_dir / "figures").mkdir(exist_ok=True)  # the rule's output, drawn or not

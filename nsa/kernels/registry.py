@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nsa.config import Flags
 from nsa.errors import ConfigError
-from nsa.kernels.machine import Machine
+from nsa.machine.host import Machine
 
 if TYPE_CHECKING:
     from nsa.kernels.contract import Backend
@@ -27,7 +27,7 @@ def require(name: str, machine: Machine, flags: Flags) -> None:
 
     Raises:
         ConfigError: no backend has this name.
-        BackendUnavailable: with the reason and the mend.
+        BackendUnavailable: with the reason and the fix.
     """
     importlib.import_module(_module(name)).require(machine, flags)
 

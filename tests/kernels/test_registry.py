@@ -1,4 +1,4 @@
-"""The registry: what was requested is what loads, and what cannot run says why and how to mend it."""
+"""The registry: what was requested is what loads, and what cannot run says why and how to fix it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from nsa.config import BACKENDS, Flags
 from nsa.errors import BackendUnavailable, ConfigError
 from nsa.kernels import registry
-from nsa.kernels.machine import Machine
+from nsa.machine.host import Machine
 
 CPU = Machine(capability=None)
 ADA = Machine(capability=(8, 9))
@@ -45,8 +45,8 @@ def test_without_a_gpu_nothing_is_substituted(name: str) -> None:
     """A fallback to another backend on CPU is how the old system hid which code had run."""
     error = refusal(name, CPU, Flags(cuda=True, triton=True, triton_force=True, fa2_force=True))
     assert error.reason == "no CUDA device is visible"
-    assert error.mend == "run on a machine with an NVIDIA GPU"
-    assert str(error) == f"backend {name!r} is unavailable: {error.reason}; {error.mend}"
+    assert error.fix == "run on a machine with an NVIDIA GPU"
+    assert str(error) == f"backend {name!r} is unavailable: {error.reason}; {error.fix}"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_ada_guard_refuses_until_forced(name: str, requested: Flags, forced:
     """The guide guards these two on the 4090; a request alone, or the other backend's flag, must not lift it."""
     guarded = refusal(name, ADA, requested)
     assert "compute capability 8.9" in guarded.reason
-    assert f"set {flag}=1" in guarded.mend
+    assert f"set {flag}=1" in guarded.fix
     for machine in (ADA, HOPPER):
         registry.require(name, machine, forced)
 
@@ -85,7 +85,7 @@ import sys
 import nsa.kernels.registry as registry
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable
-from nsa.kernels.machine import Machine
+from nsa.machine.host import Machine
 for name in registry.MODULES:
     for capability in (None, (8, 9), (9, 0)):
         try:
@@ -102,5 +102,5 @@ print(*sys.modules)
 @pytest.mark.parametrize(("capability", "expected"), [([8, 9], (8, 9)), (None, None)])
 def test_the_machine_is_read_from_the_records(capability: list[int] | None, expected: tuple[int, int] | None) -> None:
     """JSON has lists where the guard compares a tuple; a list would never be guarded."""
-    prepared = {"cuda": {"status": "skipped"}}
-    assert Machine.from_records({"capability": capability}, prepared) == Machine(expected, prepared)
+    artifacts = {"cuda": {"status": "skipped"}}
+    assert Machine.from_records({"capability": capability}, artifacts) == Machine(expected, artifacts)

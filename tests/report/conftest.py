@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nsa import records
 from nsa.config import CheckSettings, DecodeSettings, GateSettings
-from nsa.report import summary
-from nsa.report.render import report
-from nsa.report.run import ReportSettings
+from nsa.records import parquet, schemas
+from nsa.report.analysis import summary
+from nsa.report.page.render import report
+from nsa.report.verdict.run import ReportSettings
 from nsa.shapes import NsaShape
 
 STAMP = {"sources": "s0", "settings": "c0", "machine": "m0"}
@@ -54,9 +54,9 @@ class Lab:
     stamp: Mapping[str, str] = field(default_factory=lambda: dict(STAMP))
 
     @property
-    def baselines(self) -> Path:
+    def accepted(self) -> Path:
         """Where accepted runs lie."""
-        return self.root / "baselines"
+        return self.root / "accepted"
 
     @property
     def stamps(self) -> dict[str, Mapping[str, str]]:
@@ -95,7 +95,7 @@ class Lab:
             seed = S + sum(map(ord, backend))
             rows = decode_rows(S, backend, device, {**PARTS_MS, **(parts or {})}, processes, iters, noise, seed)
         path = self.root / "decode" / backend / f"S{S}.parquet"
-        records.write(path, changed(rows, drop, alter), records.REPETITIONS, {**known, **(facts or {})})
+        parquet.write(path, changed(rows, drop, alter), schemas.REPETITIONS, {**known, **(facts or {})})
         return path
 
     def check(
@@ -114,7 +114,7 @@ class Lab:
         rows = check_rows(backend, device, speedup, processes) if status == "ok" else []
         known = self.facts("check", backend, device, status)
         path = self.root / f"check_{backend}.parquet"
-        records.write(path, changed(rows, drop, alter), records.CHECK_REPETITIONS, {**known, **(facts or {})})
+        parquet.write(path, changed(rows, drop, alter), schemas.CHECK_REPETITIONS, {**known, **(facts or {})})
         return path
 
     def facts(self, stage: str, backend: str, device: str, status: str) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class Lab:
             "device": device,
             "status": status,
             "reason": None if ok else f"{backend} is not here",
-            "mend": None if ok else "run on a GPU",
+            "fix": None if ok else "run on a GPU",
             "provenance": {"git_commit": "abc123", "git_dirty": False, "environment": {"cuda": True}},
             "stamp": self.stamp,
         }
@@ -149,7 +149,7 @@ class Lab:
             )
         )
         log = "\n".join(f"line {n}" for n in range(50)) if build == "failed" else None
-        manifest.write_text(json.dumps({"status": build, "reason": "no nvcc", "mend": "install CUDA", "log": log}))
+        manifest.write_text(json.dumps({"status": build, "reason": "no nvcc", "fix": "install CUDA", "log": log}))
         summaries = self.collect(cells)
         return report(
             environment,
@@ -161,7 +161,7 @@ class Lab:
             self.settings,
             self.config,
             self.root,
-            baselines=self.baselines,
+            accepted=self.accepted,
         )
 
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from pipeline import Project
+from project import Project
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "nsa", "profiles", "pyproject.toml", "workflow")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from pipeline import Project
+from project import Project
 
 
 def test_a_run_is_accepted_and_the_next_report_compares_with_it(project: Project) -> None:
@@ -16,18 +16,18 @@ def test_a_run_is_accepted_and_the_next_report_compares_with_it(project: Project
     assert (refused.returncode, "--cpu to keep it" in refused.stderr, refused.stderr.count("\n")) == (2, True, 1)
 
     assert project.nsa("accept", "--cpu").returncode == 0
-    (kept,) = (project.root / "baselines").iterdir()
+    (kept,) = (project.root / "accepted").iterdir()
     assert project.planned() == {"report"}
     result = project.snakemake()
     assert result.returncode == 0, result.stdout + result.stderr
     comparison = json.loads((project.root / "results/gate.json").read_text())["comparison"]
-    assert (comparison["status"], comparison["baseline"]) == ("compared", f"baselines/{kept.name}")
+    assert (comparison["status"], comparison["baseline"]) == ("compared", f"accepted/{kept.name}")
     assert [line["reason"] for line in comparison["lines"]] == ["it is the accepted record"]
     assert project.planned() == set()
     kept.unlink()
     assert project.planned() == {"report"}
 
-    project.append("nsa/bench/arms.py")  # and no `snakemake` since
+    project.append("nsa/bench/decode/arms.py")  # and no `snakemake` since
     stale = project.nsa("accept", "--cpu")
     assert (stale.returncode, "sdpa/S128 is STALE" in stale.stderr) == (2, True)
 

@@ -1,4 +1,4 @@
-"""`python -m nsa doctor`: one line for each fault of a results folder, with its mend; it changes nothing."""
+"""`python -m nsa doctor`: one line for each fault of a results folder, with its fix; it changes nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from pipeline import CLAIM, Project, machine
+from project import CLAIM, Project, machine
 
-from nsa import records
 from nsa.kernels.cuda import sha256
+from nsa.records import files, parquet
 
 
 def told(project: Project, environ: dict[str, str] | None = None) -> dict[str, str]:
@@ -56,7 +56,7 @@ def test_every_fault_is_one_line_with_its_mend(project: Project) -> None:
     (results / "dram_fa2.json").write_text('{"stage": ')
     (results / "tune/triton.json").write_text("[]")
     (results / ".stamps/decode-triton.json").write_text("{}")
-    (results / f".check_cuda.parquet.x7{records.TEMPORARY}").touch()
+    (results / f".check_cuda.parquet.x7{files.TEMPORARY}").touch()
     (snakemake / "locks").mkdir(exist_ok=True)
     (snakemake / "locks/0.output.lock").write_text("results/gate_report.md\n")
     mark = urlsafe_b64encode(b"results/decode_cuda.parquet").decode()
@@ -66,12 +66,12 @@ def test_every_fault_is_one_line_with_its_mend(project: Project) -> None:
     delete = "; delete results/{0}, then run `snakemake`"
     assert found.pop("results/decode/sdpa/S128.parquet").endswith(delete.format("decode/sdpa/S128.parquet"))
     assert found.pop("results/decode/fa2/S128.parquet") == "missing; run `snakemake`"
-    schema = f"invalid: schema version 99, expected {records.SCHEMA_VERSION}"
+    schema = f"invalid: schema version 99, expected {parquet.SCHEMA_VERSION}"
     assert found.pop("results/check_sdpa.parquet").startswith(schema)
     assert found.pop("results/dram_fa2.json").startswith("invalid: is not JSON")
     assert found.pop("results/tune/triton.json").startswith("invalid: got a JSON list, expected an object")
     assert found.pop("results/.stamps/decode-triton.json").endswith("; run `snakemake -n`, which writes it anew")
-    assert found.pop(f"results/.check_cuda.parquet.x7{records.TEMPORARY}").endswith("it counts as nothing; delete it")
+    assert found.pop(f"results/.check_cuda.parquet.x7{files.TEMPORARY}").endswith("it counts as nothing; delete it")
     assert found.pop(f"{snakemake.name}/locks/0.output.lock").endswith("; run `snakemake --unlock`")
     assert found.pop("results/decode_cuda.parquet") == "its job was killed before it ended; run `snakemake`"
     older = "older than results/decode/sdpa/S128.parquet, which it is made from; run `snakemake`"
@@ -83,14 +83,14 @@ def test_every_fault_is_one_line_with_its_mend(project: Project) -> None:
 def other_schema(path: Path) -> None:
     """Let a record say that another version of this project wrote it."""
     table = pq.read_table(path)
-    facts = json.loads(table.schema.metadata[records.KEY]) | {"schema_version": 99}
-    pq.write_table(table.replace_schema_metadata({records.KEY: json.dumps(facts)}), path)
+    facts = json.loads(table.schema.metadata[parquet.KEY]) | {"schema_version": 99}
+    pq.write_table(table.replace_schema_metadata({parquet.KEY: json.dumps(facts)}), path)
 
 
 @pytest.mark.parametrize(
     ("source", "stale", "fresh"),
     [
-        ("nsa/report/figures.py", ["gate.json"], ["decode_sdpa.parquet", "check_sdpa.parquet"]),
+        ("nsa/report/page/plots.py", ["gate.json"], ["decode_sdpa.parquet", "check_sdpa.parquet"]),
         ("nsa/kernels/fa2/package.py", ["decode/fa2/S128.parquet", "check_fa2.parquet"], ["check_sdpa.parquet"]),
     ],
 )

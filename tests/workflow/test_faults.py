@@ -7,17 +7,17 @@ import shutil
 import subprocess
 
 import pytest
-from pipeline import CLAIM, Project
+from project import CLAIM, Project
 
-from nsa import records
+from nsa.records import parquet
 
-TIME = "from nsa.bench.gpu_lock import gpu_lock\nwith gpu_lock(None, print): print('held', flush=True); input()"
+TIME = "from nsa.machine.gpus import gpu_lock\nwith gpu_lock(None, print): print('held', flush=True); input()"
 IN_A_SMALL_DISK = """
 cp -a results kept && mount -t tmpfs -o size=4m tmpfs results && cp -a kept/. results/ && rm results/decode_sdpa.parquet
 {prepare}
 shift
 "$@"; echo "ended with $?"
-{mend}
+{fix}
 "$@"; echo "then with $?"
 """
 TOO_LONG = 2_000_000_000  # tokens: no machine's memory holds their cache
@@ -83,11 +83,11 @@ def test_out_of_memory_at_one_context_leaves_the_others(project: Project) -> Non
     project.configure(contexts=[128, TOO_LONG], max_context=TOO_LONG)
     result = project.snakemake("results/decode_sdpa.parquet")
     assert result.returncode == 0, result.stdout + result.stderr
-    table, _ = records.read(project.root / "results/decode_sdpa.parquet")
+    table, _ = parquet.read(project.root / "results/decode_sdpa.parquet")
     fits, too_long = table.to_pylist()
     assert (fits["S"], fits["status"]) == (128, "ok") and fits["ms_total"] > 0
     assert (too_long["S"], too_long["status"], too_long["ms_total"]) == (TOO_LONG, "oom", None)
-    assert "can't allocate memory" in too_long["reason"] and "decode.batch" in too_long["mend"]
+    assert "can't allocate memory" in too_long["reason"] and "decode.batch" in too_long["fix"]
 
 
 def test_a_hanging_kernel_is_killed_in_time(project: Project) -> None:
@@ -97,10 +97,10 @@ def test_a_hanging_kernel_is_killed_in_time(project: Project) -> None:
     cell = "results/decode/sdpa/S128.parquet"
     result = project.snakemake(cell)
     assert result.returncode == 0, result.stdout + result.stderr
-    table, facts = records.read(project.root / cell)
+    table, facts = parquet.read(project.root / cell)
     assert table.num_rows == 0
     assert (facts["status"], facts["reason"]) == ("failed", "it did not end within 4 s and was killed")
-    assert "raise timeout_s" in facts["mend"]
+    assert "raise timeout_s" in facts["fix"]
 
 
 def test_a_corrupt_record_is_named_and_made_again(project: Project) -> None:
@@ -110,13 +110,13 @@ def test_a_corrupt_record_is_named_and_made_again(project: Project) -> None:
     assert project.planned() == {"collect sdpa", "report"}
     assert project.snakemake().returncode == 0
     row = next(row for row in json.loads(gate.read_text())["decode"] if row["backend"] == "sdpa")
-    assert row["status"] == "invalid" and "S128.parquet" in row["reason"] and row["mend"].startswith("delete ")
+    assert row["status"] == "invalid" and "S128.parquet" in row["reason"] and row["fix"].startswith("delete ")
     cell.unlink()
     assert project.planned() == {"decode sdpa 128", "collect sdpa", "report"}
 
 
 @pytest.mark.parametrize(
-    ("prepare", "mend", "said"),
+    ("prepare", "fix", "said"),
     [
         (
             "dd if=/dev/zero of=results/fill bs=1k 2> /dev/null",
@@ -132,10 +132,10 @@ def test_a_corrupt_record_is_named_and_made_again(project: Project) -> None:
     ids=["full disk", "read-only results"],
 )
 def test_a_disk_that_takes_nothing_is_one_line(
-    prepare: str, mend: str, said: str, project: Project, mounting: tuple[str, ...]
+    prepare: str, fix: str, said: str, project: Project, mounting: tuple[str, ...]
 ) -> None:
     """Without it, a full or read-only disk would end in tracebacks of whatever wrote first, or in half a record."""
-    script = IN_A_SMALL_DISK.format(prepare=prepare, mend=mend)
+    script = IN_A_SMALL_DISK.format(prepare=prepare, fix=fix)
     result = project.snakemake(prefix=(*mounting, "bash", "-c", script, "bash", "--"))
     output = result.stdout + result.stderr
     (line,) = errors(output)

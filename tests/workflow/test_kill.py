@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 import pytest
-from pipeline import Project
+from project import Project
 
-from nsa import records
+from nsa.records import files, parquet
 
 RUNS = 2  # at a time, each in a folder of its own
 KILLS = int(os.environ.get("NSA_TEST_KILLS", "30"))  # more on demand
@@ -47,7 +47,7 @@ def test_a_run_survives_any_kill(finished: Project, tmp_path: Path, capsys: pyte
     for project in projects:
         assert project.planned() == set()
         assert outcome(project) == outcome(finished)
-        assert list((project.root / "results").rglob(f".*{records.TEMPORARY}")) == []
+        assert list((project.root / "results").rglob(f".*{files.TEMPORARY}")) == []
 
 
 def test_a_hanging_kernel_does_not_survive_its_run(project: Project) -> None:
@@ -126,15 +126,15 @@ def readable(results: Path) -> None:
     """Every file that has a record's name is a whole record."""
     for path in results.rglob("[!.]*.parquet"):
         if path.name != "checks.parquet":
-            records.read(path)
+            parquet.read(path)
     for path in results.rglob("[!.]*.json"):
-        records.read_json(path)
+        files.read_json(path)
 
 
 def outcome(project: Project) -> dict[str, Any]:
     """What the run says that no timing decides: verdicts, statuses, and what was found of each shape."""
     gate = json.loads((project.root / "results/gate.json").read_text())
-    check, _ = records.read(project.root / "results/check_sdpa.parquet")
+    check, _ = parquet.read(project.root / "results/check_sdpa.parquet")
     return {
         "invest": gate["invest"]["verdict"],
         "accept": {name: (found["verdict"], found["wrong_shapes"]) for name, found in gate["accept"].items()},

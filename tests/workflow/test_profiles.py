@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
-from pipeline import Project
+from project import Project
 
-from nsa.stamps import read
+from nsa.pipeline.stamps import read
 
 DECISION = ("results/gate_report.md", "--configfile", "profiles/ci/decision.yaml")
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from pipeline import Project, machine
+from project import Project, machine
 
 BACKENDS = ("sdpa", "cuda", "triton", "fa2")
 S = 128  # the only context of the finished project
 REPORT = {"report"}
-PREPARED = {"build", "tune"}  # what a backend's own stage makes for it
+ARTIFACTS = {"build", "tune"}  # what a backend's own stage makes for it
 
 
 def each(stage: str, backends: Iterable[str] = BACKENDS) -> set[str]:
@@ -32,7 +32,7 @@ def backend(*names: str) -> set[str]:
 
 
 MEASURED = backend(*BACKENDS)
-ALL = {"environment", *PREPARED} | MEASURED
+ALL = {"environment", *ARTIFACTS} | MEASURED
 
 
 def edit(source: str, text: str = "\n# edited\n") -> Callable[[Project], None]:
@@ -63,8 +63,8 @@ def touch_all(project: Project) -> None:
 
 def edit_with_an_old_date(project: Project) -> None:
     """A file restored from an archive."""
-    source = project.root / "nsa/report/figures.py"
-    project.append("nsa/report/figures.py")
+    source = project.root / "nsa/report/page/plots.py"
+    project.append("nsa/report/page/plots.py")
     os.utime(source, (0, 0))
 
 
@@ -93,13 +93,13 @@ CASES: dict[str, tuple[Callable[[Project], None], set[str]]] = {
     "comment edited": (edit("nsa/kernels/fa2/package.py", "\n# a comment\n"), backend("fa2")),
     "deep module edited": (edit("nsa/shapes.py", "\nEDITED = 1\n"), ALL - {"environment"}),
     "attention edited": (edit("nsa/attention/rope.py", "\nEDITED = 1\n"), decoded(*BACKENDS) | each("check")),
-    "arms edited": (edit("nsa/bench/arms.py", "\nEDITED = 1\n"), decoded(*BACKENDS)),
-    "kernel check edited": (edit("nsa/bench/contest.py", "\nEDITED = 1\n"), each("check") | REPORT),
-    "profiled program edited": (edit("nsa/bench/dram_target.py", "\nEDITED = 1\n"), each("dram") | REPORT),
-    "statistics edited": (edit("nsa/report/stats.py", "\nEDITED = 1\n"), each("collect") | REPORT),
-    "report edited": (edit("nsa/report/figures.py", "\nEDITED = 1\n"), REPORT),
-    "template edited": (edit("nsa/report/templates/gate_report.md.j2"), REPORT),
-    "console edited": (edit("nsa/console.py", "\nEDITED = 1\n"), NOTHING),
+    "arms edited": (edit("nsa/bench/decode/arms.py", "\nEDITED = 1\n"), decoded(*BACKENDS)),
+    "kernel check edited": (edit("nsa/bench/check/replicate.py", "\nEDITED = 1\n"), each("check") | REPORT),
+    "profiled program edited": (edit("nsa/bench/dram/target.py", "\nEDITED = 1\n"), each("dram") | REPORT),
+    "statistics edited": (edit("nsa/report/analysis/stats.py", "\nEDITED = 1\n"), each("collect") | REPORT),
+    "report edited": (edit("nsa/report/page/plots.py", "\nEDITED = 1\n"), REPORT),
+    "template edited": (edit("nsa/report/page/templates/gate_report.md.j2"), REPORT),
+    "console edited": (edit("nsa/cli/console.py", "\nEDITED = 1\n"), NOTHING),
     "edited with an old date": (edit_with_an_old_date, REPORT),
     "without metadata": (lose_metadata, NOTHING),
     "without metadata and edited": (lose_metadata_and_edit, decoded(*BACKENDS)),
@@ -143,9 +143,9 @@ def test_the_guides_own_command_runs_the_same(case: str, project: Project) -> No
 
 def test_a_reverted_edit_runs_nothing(project: Project) -> None:
     """Without it, trying something and taking it back would cost a measurement."""
-    source = project.root / "nsa/bench/timing.py"
+    source = project.root / "nsa/bench/method/timing.py"
     original = source.read_bytes()
-    project.append("nsa/bench/timing.py")
+    project.append("nsa/bench/method/timing.py")
     assert each("decode") <= {job.removesuffix(f" {S}") for job in project.planned()}
     source.write_bytes(original)
     assert project.planned() == NOTHING

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pipeline import Project
+from project import Project
 
 TARGET = "results/roofline.md"
 MEASURE, TABLE = "roofline: every backend on every shape", "roofline: the table"
@@ -27,11 +27,11 @@ def test_without_a_gpu_the_target_is_made_and_is_honest(drawn: Project) -> None:
 
 
 CASES = {
-    "nsa/report/roofline.py": {TABLE},
-    "nsa/report/public_kernels/h200.csv": {TABLE},
-    "nsa/bench/roofline_race.py": {MEASURE, TABLE},
+    "nsa/report/page/roofline.py": {TABLE},
+    "nsa/report/analysis/public_kernels/h200.csv": {TABLE},
+    "nsa/bench/roofline/replicate.py": {MEASURE, TABLE},
     "nsa/kernels/fa2/package.py": {MEASURE, TABLE},
-    "nsa/bench/contest.py": set(),
+    "nsa/bench/check/replicate.py": set(),
 }
 
 
@@ -55,5 +55,5 @@ def test_a_target_is_no_reason_to_measure(drawn: Project) -> None:
 def test_the_gate_report_does_without_it(drawn: Project, finished: Project) -> None:
     """Without it, every run of the pipeline would wait for a table that no gate looks at."""
     assert not (finished.root / TARGET).exists()
-    drawn.append("nsa/bench/roofline_race.py")
+    drawn.append("nsa/bench/roofline/replicate.py")
     assert drawn.planned() == set()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import yaml
-from pipeline import Project
+from project import Project
 
 
 def test_snakemake_finds_nothing_to_improve(finished: Project) -> None:

@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from pipeline import Project
+from project import Project
 
-from nsa import records
+from nsa.records import parquet
 
 
 def test_a_run_writes_the_report(finished: Project) -> None:
@@ -23,7 +23,7 @@ def test_a_run_writes_the_report(finished: Project) -> None:
 
 def test_an_unavailable_backend_has_an_honest_record(finished: Project) -> None:
     """Without it, a backend that cannot run would stop the pipeline, or another would run in its name."""
-    table, _ = records.read(finished.root / "results" / "decode_cuda.parquet")
+    table, _ = parquet.read(finished.root / "results" / "decode_cuda.parquet")
     (row,) = table.to_pylist()
     assert (row["backend"], row["status"], row["ms_total"]) == ("cuda", "unavailable", None)
     assert row["reason"]
@@ -37,7 +37,7 @@ def test_nothing_runs_twice(finished: Project) -> None:
 def test_a_broken_report_leaves_the_last_good_one(project: Project) -> None:
     """Without it, the deletion of a rule's outputs before it runs would take the last good report along."""
     good = (project.root / "results" / "gate_report.md").read_text()
-    project.append("nsa/report/tables.py", "\nraise RuntimeError('broken on purpose')\n")
+    project.append("nsa/report/page/tables.py", "\nraise RuntimeError('broken on purpose')\n")
     result = project.snakemake()
     assert result.returncode != 0
     assert "broken on purpose" in result.stdout + result.stderr  # the failed job's log is shown

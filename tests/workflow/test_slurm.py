@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pipeline import Project
+from project import Project
 
 ROOT = Path(__file__).parents[2]
 SCRIPT, PLUGIN = ROOT / ".ci" / "slurm", ROOT / ".slurm"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from nsa.bench.cases import Call
+from nsa.bench.method.inputs import Call
 from nsa.kernels.contract import SelectAttention
 from nsa.kernels.sdpa.packed import gather
 

@@ -8,19 +8,18 @@ import pytest
 import torch
 from wrong.corpus import CORPUS, right
 
-from nsa import records
-from nsa.bench.accuracy import mean_absolute_error, oracle, worst_row_error
-from nsa.bench.cases import CheckShape, full_case
-from nsa.bench.contest import Job, check_kernel
-from nsa.bench.routing_check import routing_fault
-from nsa.bench.stage import Host
+from nsa.bench.check.replicate import Job, check_kernel
+from nsa.bench.decode.routing_check import routing_fault
+from nsa.bench.method.accuracy import mean_absolute_error, oracle, worst_row_error
+from nsa.bench.method.inputs import CheckShape, full_case
 from nsa.config import CheckSettings, Flags, GateSettings
 from nsa.errors import InputError
 from nsa.kernels.contract import Backend, SelectAttention
-from nsa.kernels.machine import Machine
 from nsa.kernels.sdpa.packed import VARIANTS, gather
-from nsa.report.cells import read_check
-from nsa.report.gates import REJECT, ShapeVerdict, accept
+from nsa.machine.host import Host, Machine
+from nsa.records import parquet, schemas
+from nsa.report.analysis.read import read_check
+from nsa.report.verdict.gates import REJECT, ShapeVerdict, accept
 
 SETTINGS = CheckSettings(
     heads_per_group=(4,),
@@ -39,9 +38,9 @@ def verdict(kernel: SelectAttention, folder: Path, seed: int = 0, name: str = "c
     """What the gate says of a kernel on one shape, through the records, as in the pipeline."""
     job = Job(name, SETTINGS, Host("cpu", "a CPU", None, Machine(None), Flags()), 0, seed)
     found = check_kernel(Backend(name, kernel), RIVALS, job)
-    facts = {"stage": "check", "backend": name, "device": "cpu", "status": "ok", "reason": None, "mend": None}
+    facts = {"stage": "check", "backend": name, "device": "cpu", "status": "ok", "reason": None, "fix": None}
     path = folder / f"check_{name}.parquet"
-    records.write(path, found.rows, records.CHECK_REPETITIONS, facts)
+    parquet.write(path, found.rows, schemas.CHECK_REPETITIONS, facts)
     (shape,) = accept(name, read_check(path), SETTINGS, GateSettings()).shapes
     return shape
 

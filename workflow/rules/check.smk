@@ -2,7 +2,7 @@ rule kernel_check:
     input:
         stamp=f"{STAMPS}/check-{{backend}}.json",
         environment="results/environment.json",
-        prepared=prepared,
+        artifacts=artifacts,
     output:
         "results/check_{backend}.parquet",
     log:
@@ -12,9 +12,9 @@ rule kernel_check:
     resources:
         gpu=1,
     params:
-        prepared=prepared_option,
+        artifacts=artifacts_option,
     message:
         "kernel check: {wildcards.backend}"
     shell:
         "exec python -m nsa kernel-check --backend {wildcards.backend} --stamp {input.stamp}"
-        " --environment {input.environment} {params.prepared} --out {output} > {log} 2>&1"
+        " --environment {input.environment} {params.artifacts} --out {output} > {log} 2>&1"

@@ -13,16 +13,16 @@ def typed(value):
         return value  # the schema says what is wrong with it
 
 
-PREPARED = {backend: f"results/{record}" for backend, record in settings.PREPARED.items()}
+ARTIFACTS = {backend: f"results/{record}" for backend, record in settings.ARTIFACTS.items()}
 
 
-def prepared(wildcards):
+def artifacts(wildcards):
     """What the backend's own stage makes before it runs: a new build leaves the other backends' results alone."""
-    return [PREPARED[wildcards.backend]] if wildcards.backend in PREPARED else []
+    return [ARTIFACTS[wildcards.backend]] if wildcards.backend in ARTIFACTS else []
 
 
-def prepared_option(wildcards, input):
-    return " ".join(f"--prepared {path}" for path in input.prepared)
+def artifacts_option(wildcards, input):
+    return " ".join(f"--artifacts {path}" for path in input.artifacts)
 
 
 def build_option(wildcards, input):

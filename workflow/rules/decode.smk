@@ -2,7 +2,7 @@ rule decode:
     input:
         stamp=f"{STAMPS}/decode-{{backend}}.json",
         environment="results/environment.json",
-        prepared=prepared,
+        artifacts=artifacts,
     output:
         "results/decode/{backend}/S{S}.parquet",
     log:
@@ -12,9 +12,9 @@ rule decode:
     resources:
         gpu=1,
     params:
-        prepared=prepared_option,
+        artifacts=artifacts_option,
     message:
         "decode: {wildcards.backend} at S = {wildcards.S}"
     shell:
         "exec python -m nsa decode --backend {wildcards.backend} --S {wildcards.S} --stamp {input.stamp}"
-        " --environment {input.environment} {params.prepared} --out {output} > {log} 2>&1"
+        " --environment {input.environment} {params.artifacts} --out {output} > {log} 2>&1"

@@ -2,7 +2,7 @@ rule dram:
     input:
         stamp=f"{STAMPS}/dram-{{backend}}.json",
         environment="results/environment.json",
-        prepared=prepared,
+        artifacts=artifacts,
     output:
         "results/dram_{backend}.json",
     log:
@@ -12,9 +12,9 @@ rule dram:
     resources:
         gpu=1,
     params:
-        prepared=prepared_option,
+        artifacts=artifacts_option,
     message:
         "DRAM bytes: {wildcards.backend}"
     shell:
         "exec python -m nsa dram --backend {wildcards.backend} --stamp {input.stamp}"
-        " --environment {input.environment} {params.prepared} --out {output} > {log} 2>&1"
+        " --environment {input.environment} {params.artifacts} --out {output} > {log} 2>&1"

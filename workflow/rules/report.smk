@@ -21,10 +21,10 @@ rule report:
         "../envs/nsa.yaml"
     params:
         build=build_option,
-        baselines=lambda wildcards, input: BASELINES,  # to digest what is no such function, Snakemake imports pandas
+        accepted=lambda wildcards, input: ACCEPTED,  # to digest what is no such function, Snakemake imports pandas
     message:
         "report: both gates"
     shell:
         "exec python -m nsa report {input.cells} {input.decode} {input.checks} {input.dram}"
-        " --stamp {input.stamp} --environment {input.environment} {params.build} --baselines {params.baselines}"
+        " --stamp {input.stamp} --environment {input.environment} {params.build} --accepted {params.accepted}"
         " --out-dir results > {log} 2>&1"

@@ -2,7 +2,7 @@ rule roofline:
     input:
         stamp=f"{STAMPS}/roofline.json",
         environment="results/environment.json",
-        prepared=[record for backend, record in PREPARED.items() if backend in cfg.backends],
+        artifacts=[record for backend, record in ARTIFACTS.items() if backend in cfg.backends],
     output:
         "results/roofline.parquet",
     log:
@@ -12,11 +12,11 @@ rule roofline:
     resources:
         gpu=1,
     params:
-        prepared=prepared_option,
+        artifacts=artifacts_option,
     message:
         "roofline: every backend on every shape"
     shell:
-        "exec python -m nsa roofline --stamp {input.stamp} --environment {input.environment} {params.prepared}"
+        "exec python -m nsa roofline --stamp {input.stamp} --environment {input.environment} {params.artifacts}"
         " --out {output} > {log} 2>&1"
 
 

@@ -3,7 +3,7 @@ rule tune:
         stamp=f"{STAMPS}/tune.json",
         environment="results/environment.json",
     output:
-        PREPARED["triton"],
+        ARTIFACTS["triton"],
     log:
         "results/logs/tune.log",
     conda:
@@ -11,6 +11,6 @@ rule tune:
     resources:
         gpu=1,
     message:
-        "tune: the cuts of the Triton kernel"
+        "tune: the launch_configs of the Triton kernel"
     shell:
         "exec python -m nsa tune --stamp {input.stamp} --environment {input.environment} --out {output} > {log} 2>&1"

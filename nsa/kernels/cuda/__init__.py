@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable
-from nsa.kernels.machine import Machine, require_cuda
+from nsa.kernels.guards import require_cuda
+from nsa.machine.host import Machine
 
 if TYPE_CHECKING:
     from nsa.kernels.contract import Backend
 
-MEND = "run `snakemake results/build/cuda.json` and read its manifest"
+FIX = "run `snakemake results/build/cuda.json` and read its manifest"
 REBUILD = "delete results/build/cuda.json, then run `snakemake`"
 
 
@@ -42,18 +43,18 @@ def sha256(library: Path) -> str:
 
 def _library(machine: Machine) -> Path:
     """The library, when it is there and has code for this device."""
-    manifest = machine.prepared.get("cuda")
+    manifest = machine.artifacts.get("cuda")
     if manifest is None:
-        raise BackendUnavailable("cuda", "its extension has not been built", MEND)
+        raise BackendUnavailable("cuda", "its extension has not been built", FIX)
     if manifest["status"] != "built":
         raise BackendUnavailable(
-            "cuda", f"its build {manifest['status']}: {manifest['reason']}", manifest["mend"] or MEND
+            "cuda", f"its build {manifest['status']}: {manifest['reason']}", manifest["fix"] or FIX
         )
     assert machine.capability is not None  # require_cuda
     arch = "".join(map(str, machine.capability))
     if arch not in [built.rstrip("a") for built in manifest["archs"]]:
         built = ", ".join(manifest["archs"])
-        raise BackendUnavailable("cuda", f"its extension has no code for sm_{arch}, only for {built}", MEND)
+        raise BackendUnavailable("cuda", f"its extension has no code for sm_{arch}, only for {built}", FIX)
     library = Path(manifest["library"])
     if not library.is_file():
         raise BackendUnavailable("cuda", f"its library {library} is missing", REBUILD)

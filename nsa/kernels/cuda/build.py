@@ -11,9 +11,10 @@ from typing import Any
 
 import pynvml
 
-from nsa import nvcc, records
 from nsa.errors import ConfigError
 from nsa.kernels.cuda import sha256, toolchain
+from nsa.machine import nvcc
+from nsa.records import files
 
 MODES = ("auto", "require", "skip")
 LIBRARY = "nsa_cuda.so"
@@ -38,7 +39,7 @@ def build(
         facts: what the manifest carries beside its own.
 
     Returns:
-        The manifest: status ("built", "skipped" or "failed"), reason, mend, library (its path),
+        The manifest: status ("built", "skipped" or "failed"), reason, fix, library (its path),
         library_sha256, archs, digest, nvcc_path, nvcc_version, duration_s, objects (command, duration, whether it was reused), kernels (registers,
         shared memory, spills of each), warnings and, of a failure, the compiler's log.
 
@@ -52,7 +53,7 @@ def build(
     wanted = archs or native_archs()
     manifest: dict[str, Any] = {
         "reason": None,
-        "mend": None,
+        "fix": None,
         "library": None,
         "library_sha256": None,
         "archs": [],
@@ -67,7 +68,7 @@ def build(
         manifest |= {
             "status": "failed" if mode == "require" else "skipped",
             "reason": f"no working nvcc in {nvcc.SEARCHED}",
-            "mend": "install the CUDA toolkit and set CUDA_HOME, or set build.cuda to skip",
+            "fix": "install the CUDA toolkit and set CUDA_HOME, or set build.cuda to skip",
         }
     elif not wanted and mode == "auto":
         manifest |= _skipped("no CUDA device to build for")
@@ -75,7 +76,7 @@ def build(
         manifest |= _compile(compiler, [arch for arch in wanted or PORTABLE if nvcc.knows(compiler, arch)], out_dir)
     manifest |= facts or {}
     manifest["duration_s"] = round(time.perf_counter() - start, 3)
-    records.write_text(out_dir / "cuda.json", json.dumps(manifest, indent=2) + "\n")
+    files.write_text(out_dir / "cuda.json", json.dumps(manifest, indent=2) + "\n")
     return manifest
 
 
@@ -99,8 +100,8 @@ def arch_of(major: int, minor: int) -> str:
 
 
 def _skipped(reason: str) -> dict[str, Any]:
-    mend = "set build.cuda to require, or NSA_SEL_CUDA_BUILD=1, to build all the same"
-    return {"status": "skipped", "reason": reason, "mend": mend}
+    fix = "set build.cuda to require, or NSA_SEL_CUDA_BUILD=1, to build all the same"
+    return {"status": "skipped", "reason": reason, "fix": fix}
 
 
 def _compile(compiler: nvcc.Nvcc, archs: list[str], out_dir: Path) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def _compile(compiler: nvcc.Nvcc, archs: list[str], out_dir: Path) -> dict[str, 
             **found,
             "status": "failed",
             "reason": f"nvcc could not build {', '.join(step.source for step in failed)}",
-            "mend": "read the compiler's log below, or set build.cuda to skip",
+            "fix": "read the compiler's log below, or set build.cuda to skip",
             "log": text,
         }
     return {**found, "status": "built", "library": str(library), "library_sha256": sha256(library)}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable
-from nsa.kernels.machine import Machine, guard_ada, require_cuda
+from nsa.kernels.guards import guard_ada, require_cuda
+from nsa.machine.host import Machine
 
 if TYPE_CHECKING:
     from nsa.kernels.contract import Backend, SelectAttention
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 FORCE_FLAG = "NSA_FA2_FORCE"
 CAPABILITY = (8, 0)  # the oldest that FlashAttention-2 runs on
 NEITHER = "neither PyTorch's FlashAttention (torch.nn.attention.varlen) nor the flash_attn package is there"
-MEND = "install torch 2.11 or later with CUDA, or flash-attn"
+FIX = "install torch 2.11 or later with CUDA, or flash-attn"
 
 
 def require(machine: Machine, flags: Flags) -> None:
@@ -29,7 +30,7 @@ def require(machine: Machine, flags: Flags) -> None:
         reason = f"FlashAttention-2 needs compute capability {needs}, this GPU has {has}"
         raise BackendUnavailable("fa2", reason, "run on an Ampere GPU or newer")
     if not (_torch_has_varlen() or importlib.util.find_spec("flash_attn")):
-        raise BackendUnavailable("fa2", NEITHER, MEND)
+        raise BackendUnavailable("fa2", NEITHER, FIX)
 
 
 def load(machine: Machine) -> Backend:
@@ -50,7 +51,7 @@ def load(machine: Machine) -> Backend:
 
         kernels["flash_attn"] = package.select_attention
     if not kernels:
-        raise BackendUnavailable("fa2", f"{NEITHER}: this torch was built without it", MEND)
+        raise BackendUnavailable("fa2", f"{NEITHER}: this torch was built without it", FIX)
     return Backend("fa2", next(iter(kernels.values())), kernels, packs=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsa.config import Flags
-from nsa.kernels.machine import Machine
+from nsa.machine.host import Machine
 
 if TYPE_CHECKING:
     from nsa.kernels.contract import Backend

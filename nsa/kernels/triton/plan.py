@@ -92,7 +92,7 @@ def _cut(size: Size, tokens: int) -> Plan:
 
 
 def frozen(record: Mapping[str, Any]) -> dict[Size, Plan]:
-    """The cuts that the tuning stage's record froze; none where it could not run.
+    """The launch_configs that the tuning stage's record froze; none where it could not run.
 
     Raises:
         RecordError: it is not what the stage writes.
@@ -101,5 +101,5 @@ def frozen(record: Mapping[str, Any]) -> dict[Size, Plan]:
         return {Size(**row["size"]): Plan(**row["plan"]) for row in record["sizes"] if row["plan"] is not None}
     except (KeyError, TypeError) as error:
         raise RecordError(
-            f"results/tune/triton.json: holds no cuts ({error!r}); delete it and run `snakemake results/tune/triton.json`"
+            f"results/tune/triton.json: holds no launch_configs ({error!r}); delete it and run `snakemake results/tune/triton.json`"
         ) from error

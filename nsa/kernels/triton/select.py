@@ -59,10 +59,10 @@ class SelectAttention:
         plan = self._chosen[size] = self._tuned.get(size) or rule(size)
         return plan
 
-    def cuts(self) -> dict[str, Any]:
+    def launch_configs(self) -> dict[str, Any]:
         """For the record: how every size that was called so far was cut, and who chose."""
         return {
-            "cuts": [
+            "launch_configs": [
                 {**asdict(size), **asdict(plan), "by": "tuning" if size in self._tuned else "rule"}
                 for size, plan in self._chosen.items()
             ]

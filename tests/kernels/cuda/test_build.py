@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from nsa import nvcc
 from nsa.errors import ConfigError
 from nsa.kernels.cuda import build as stage
 from nsa.kernels.cuda import toolchain
+from nsa.machine import nvcc
 
 COMPILER = nvcc.Nvcc(Path("toolkit/bin/nvcc"), "13.0.88")
 needs_nvcc = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc on this machine")
@@ -35,7 +35,7 @@ def test_skip_skips_whatever_is_found(
     """Breaks if a skipped build blames a missing compiler."""
     manifest = run(monkeypatch, "skip", compiler, tmp_path)
     assert manifest["status"] == "skipped" and "build.cuda is skip" in manifest["reason"]
-    assert "NSA_SEL_CUDA_BUILD=1" in manifest["mend"] and manifest["nvcc_path"] is None
+    assert "NSA_SEL_CUDA_BUILD=1" in manifest["fix"] and manifest["nvcc_path"] is None
 
 
 @pytest.mark.parametrize(("mode", "status"), [("auto", "skipped"), ("require", "failed")])
@@ -44,7 +44,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mod
     manifest = run(monkeypatch, mode, None, tmp_path)
     assert manifest["status"] == status
     assert manifest["reason"].startswith("no working nvcc in CUDA_HOME, CUDA_PATH, PATH")
-    assert "set CUDA_HOME" in manifest["mend"]
+    assert "set CUDA_HOME" in manifest["fix"]
 
 
 def test_without_a_gpu_an_automatic_build_is_skipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from nsa import nvcc
-from nsa.bench.accuracy import fault, oracle, worst_row_error
-from nsa.bench.cases import Call, CheckShape, ragged_case
+from nsa.bench.method.accuracy import fault, oracle, worst_row_error
+from nsa.bench.method.inputs import Call, CheckShape, ragged_case
 from nsa.errors import BackendUnavailable, InputError
 from nsa.kernels import cuda
 from nsa.kernels.contract import HEAD_DIMS
 from nsa.kernels.cuda import build as stage
 from nsa.kernels.cuda import operator
-from nsa.kernels.machine import Machine
+from nsa.machine import nvcc
+from nsa.machine.host import Machine
 
 pytestmark = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc on this machine")
 SHAPES = int(os.environ.get("NSA_TEST_SHAPES", "2000"))  # fewer under compute-sanitizer, which is slow
@@ -86,7 +86,7 @@ def test_bad_calls_are_refused_before_the_kernel() -> None:
     ("extension", "reason"),
     [
         (None, "has not been built"),
-        ({"status": "failed", "reason": "nvcc could not build x.cu", "mend": None}, "its build failed: nvcc could not"),
+        ({"status": "failed", "reason": "nvcc could not build x.cu", "fix": None}, "its build failed: nvcc could not"),
         ({"status": "built", "archs": ["80"], "library": "x.so"}, "no code for sm_90, only for 80"),
         ({"status": "built", "archs": ["90a"], "library": "absent.so"}, r"absent\.so is missing"),
     ],

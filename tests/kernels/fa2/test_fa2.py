@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from kernels.sdpa.calls import TOLERANCE, draw_call, random_call, require_oracle, unequal_attention
 from strategies import CPU
 
-from nsa.bench.accuracy import oracle, run_poisoned, worst_row_error
-from nsa.bench.cases import CheckShape, full_case
+from nsa.bench.method.accuracy import oracle, run_poisoned, worst_row_error
+from nsa.bench.method.inputs import CheckShape, full_case
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable, InputError
 from nsa.kernels import fa2, registry, varlen
-from nsa.kernels.machine import Machine
+from nsa.machine.host import Machine
 
 HOPPER, TURING = Machine((9, 0)), Machine((7, 5))
 GPU_SHAPES = 300

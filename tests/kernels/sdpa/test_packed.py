@@ -11,9 +11,9 @@ from kernels.sdpa.calls import TOLERANCE, draw_call, random_call, require_oracle
 from strategies import CPU
 
 from nsa.attention import reference
-from nsa.bench.accuracy import oracle, run_poisoned, worst_row_error
-from nsa.bench.cases import CheckShape, full_case
-from nsa.bench.launches import launched
+from nsa.bench.method.accuracy import oracle, run_poisoned, worst_row_error
+from nsa.bench.method.inputs import CheckShape, full_case
+from nsa.bench.method.launches import launched
 from nsa.errors import InputError
 from nsa.kernels import varlen
 from nsa.kernels.sdpa import packed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nsa.bench.cases import Call
+from nsa.bench.method.inputs import Call
 
 LAYOUTS = ("plain", "tokens first", "part")  # in memory: [B, G, S, D], [B, S, G, D], a part of something wider
 

@@ -17,7 +17,7 @@ from kernels.triton.calls import LAYOUTS, Kind, random_call
 from strategies import CPU
 
 from nsa.attention import reference
-from nsa.bench.cases import Call
+from nsa.bench.method.inputs import Call
 from nsa.kernels.contract import HEAD_DIMS
 from nsa.kernels.triton import kernel
 from nsa.kernels.triton.plan import Plan

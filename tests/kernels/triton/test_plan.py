@@ -46,7 +46,7 @@ def test_few_rows_fill_the_gpu_and_many_are_not_combined() -> None:
     assert rule(replace(H200, rows=1024)).splits == 1
 
 
-# of the fastest cuts on one H200 (D = Dv, l' = 64, h = 8), with what the rule's own may cost beside them
+# of the fastest launch_configs on one H200 (D = Dv, l' = 64, h = 8), with what the rule's own may cost beside them
 FASTEST = [
     (1024, 64, 16, Plan(32, 2, 1, True)),
     (1024, 128, 8, Plan(32, 4, 1, True)),
@@ -75,5 +75,5 @@ def test_a_record_gives_its_cuts_back() -> None:
 @pytest.mark.parametrize("record", [{}, {"sizes": [1]}, {"sizes": [{"size": {}, "plan": {"tokens": 64}}]}])
 def test_a_broken_record_is_an_error_and_no_silent_rule(record: dict[str, Any]) -> None:
     """Breaks if a damaged file quietly changes which kernel is timed."""
-    with pytest.raises(RecordError, match=r"tune/triton\.json: holds no cuts .*delete it"):
+    with pytest.raises(RecordError, match=r"tune/triton\.json: holds no launch_configs .*delete it"):
         frozen(record)

@@ -1,0 +1,1 @@
+"""The kernel check: a backend's kernel against packed SDPA on the acceptance grid."""

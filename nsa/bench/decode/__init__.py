@@ -1,0 +1,1 @@
+"""The decode stage: one cell, a backend at S tokens."""

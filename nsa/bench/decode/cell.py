@@ -1,0 +1,117 @@
+"""A decode cell: one layer, one prefilled cache and one token, ready to run any arm from the same state."""
+
+from __future__ import annotations
+
+import torch
+
+from nsa.attention.cache import KVCache
+from nsa.attention.layer import NsaAttention, Step
+from nsa.attention.prefill import fill
+from nsa.bench.decode.arms import ARMS, emission
+from nsa.bench.method.launches import launched
+from nsa.bench.method.reads import selected_by_kernel, visible
+from nsa.config import DecodeSettings
+from nsa.kernels.contract import SelectAttention
+
+FILL_TOKENS = 2048  # hidden states drawn at once in prefill
+
+
+class Cell:
+    """Everything one (backend, S) measures; `arm` restores the state, so that repetitions are identical.
+
+    Raises:
+        torch.cuda.OutOfMemoryError: the cell does not fit the GPU.
+    """
+
+    def __init__(self, settings: DecodeSettings, S: int, select: SelectAttention, device: torch.device) -> None:
+        shape = settings.model
+        self.settings, self.S, self.select, self.device = settings, S, select, device
+        self.steps, self.emit_weight = emission(shape, S)  # {emits: S'}
+        dtype: torch.dtype = getattr(torch, settings.dtype[device.type])
+        longest = max(self.steps.values())
+        self.layer = NsaAttention(shape, settings.seed).to(device, dtype)
+        capacity = shape.num_blocks(longest + 1) * shape.sel_block
+        self.cache = KVCache(shape, settings.batch, capacity, dtype, device)
+        generator = torch.Generator(device).manual_seed(settings.seed)
+
+        def draw(*sizes: int) -> torch.Tensor:
+            return torch.randn(*sizes, generator=generator, device=device, dtype=torch.float32).to(dtype)
+
+        for start in range(0, longest, FILL_TOKENS):
+            tokens = min(FILL_TOKENS, longest - start)
+            fill(self.layer, draw(settings.batch, tokens, shape.dim), self.cache)
+        self.x = draw(settings.batch, shape.dim)
+        self._before = {
+            emits: torch.full((settings.batch,), step - 1, dtype=torch.int32, device=device)
+            for emits, step in self.steps.items()
+        }
+        self.frozen: dict[bool, torch.Tensor] = {}
+        self.reads: dict[str, float] = {}
+        for emits, step in self.steps.items():
+            full = self.arm("all", emits)
+            assert full.block_indices is not None
+            self.frozen[emits] = full.block_indices.clone()
+            if step == S:
+                self.reads = self._count(full)
+
+    def _count(self, full: Step) -> dict[str, float]:
+        """KV tokens that a full step touches per (sequence, group), averaged over both."""
+        shape, cache = self.settings.model, self.cache
+        assert full.block_indices is not None
+        sizes = (shape.heads_per_group, shape.head_dim, shape.value_dim)
+        selected = selected_by_kernel(
+            self.select, full.block_indices, cache.seq_lens, shape.sel_block, cache.capacity, sizes, self.x
+        )
+        tokens = {"cmp": visible(full.cmp), "sel": selected.mean().item(), "win": visible(full.win)}
+        return {**tokens, "actual": sum(tokens.values())}
+
+    def rewind(self, emits: bool) -> None:
+        """Return the device's lengths to the state before the step: before a replay, without waiting for the device."""
+        self.cache.seq_lens.copy_(self._before[emits])
+
+    def restore(self, emits: bool) -> None:
+        """Return the lengths on both sides to the state before the step."""
+        self.cache.set_lengths((self.steps[emits] - 1,) * self.settings.batch)
+
+    def arm(self, name: str, emits: bool) -> Step:
+        """Run one arm of the step at S (or its neighbour) from the state before it."""
+        self.restore(emits)
+        return self.step(name, emits)
+
+    def launches(self, name: str) -> list[str]:
+        """What an arm launches, by name, in an untimed pass."""
+        emits = next(iter(self.steps))
+        self.restore(emits)
+        return launched(lambda: self.step(name, emits), self.device)
+
+    def step(self, name: str, emits: bool) -> Step:
+        """The arm alone, from the lengths as they are: what is captured and timed."""
+        arm = ARMS[name]
+        return self.layer.step(self.x, self.cache, self.select, arm.parts, self.frozen[emits] if arm.frozen else None)
+
+    def finite_when_poisoned(self) -> bool:
+        """Whether every arm's output stays finite while all tokens beyond its length are NaN."""
+        finite, shape, cache = True, self.settings.model, self.cache
+        tensors = (cache.k, cache.v, cache.k_cmp, cache.v_cmp)
+        for emits, step in self.steps.items():
+            beyond = (step, step, shape.num_compressed(step), shape.num_compressed(step))
+            kept = [tensor[..., first:, :].clone() for tensor, first in zip(tensors, beyond, strict=True)]
+            for tensor, first in zip(tensors, beyond, strict=True):
+                tensor[..., first:, :] = torch.nan
+            for name in ARMS:
+                finite &= bool(self.arm(name, emits).output.isfinite().all())
+            for tensor, first, old in zip(tensors, beyond, kept, strict=True):
+                tensor[..., first:, :] = old
+        return finite
+
+    @property
+    def bytes_read(self) -> int:
+        """KV bytes that one full step touches: counted tokens, (D + Dv) values each, over all sequences and groups."""
+        shape, size = self.settings.model, self.x.element_size()
+        per_token = (shape.head_dim + shape.value_dim) * size * shape.groups * self.settings.batch
+        return round(self.reads["actual"] * per_token)
+
+    @property
+    def bytes_weights(self) -> int:
+        """Bytes of the layer's weights, which every step reads."""
+        return sum(p.numel() * p.element_size() for p in self.layer.parameters())

@@ -1,0 +1,1 @@
+"""The DRAM stage: bytes that the hardware counted."""

@@ -1,0 +1,110 @@
+"""One call under ncu: the DRAM bytes that the hardware counted for each of its kernels.
+
+ncu flushes and invalidates every cache before each kernel (`--cache-control all`). A kernel therefore reads from DRAM
+even what the one before it has just written, and what it leaves in L2 to be written later is not counted.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from io import StringIO
+from itertools import dropwhile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from nsa.bench.dram.stage import Job
+from nsa.errors import ProfilerFailed
+from nsa.machine.process import die_with_parent
+
+TARGET = "nsa.bench.dram.target"
+METRICS = {"bytes_read": "dram__bytes_read.sum", "bytes_written": "dram__bytes_write.sum"}
+NAME = "Kernel Name"
+# The clocks are left alone, and only what the target encloses in cudaProfilerStart and Stop is profiled.
+MEASURE = ("--clock-control", "none", "--cache-control", "all", "--profile-from-start", "off")
+PRINT = ("--csv", "--page", "raw", "--print-units", "base", "--print-kernel-base", "function")
+TIMEOUT_S = 600  # for one call; it takes seconds
+PERMISSION = "ERR_NVGPUCTRPERM"
+ALLOW = (
+    "let users read the GPU's performance counters (run as root, or load the driver with "
+    "NVreg_RestrictProfilingToAdminUsers=0; see https://developer.nvidia.com/ERR_NVGPUCTRPERM), "
+    "or set dram.ncu to skip"
+)
+INVESTIGATE = "see the stage's log for all that ncu said, or set dram.ncu to skip"
+
+
+def profile(program: Path, job: Job, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Run one job under ncu: name, bytes_read and bytes_written of each kernel, in launch order.
+
+    Raises:
+        ProfilerFailed: ncu could not be run, failed, took too long, or counted nothing that can be read.
+    """
+    with TemporaryDirectory(prefix="nsa-dram-") as folder:
+        path = Path(folder) / "job"
+        path.write_bytes(pickle.dumps(job))
+        target = (sys.executable, "-m", TARGET, str(path))
+        command = [str(program), *MEASURE, *PRINT, "--metrics", ",".join(METRICS.values()), *target]
+        say(shlex.join(command))
+        try:
+            answer = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=TIMEOUT_S,
+                check=False,
+                preexec_fn=partial(die_with_parent, os.getpid()),
+            )
+        except OSError as error:
+            raise ProfilerFailed(f"{program} cannot be run ({error.strerror})", INVESTIGATE) from error
+        except subprocess.TimeoutExpired as error:
+            raise ProfilerFailed(f"ncu did not end within {TIMEOUT_S} s", INVESTIGATE) from error
+    say(f"{answer.stdout}\n{answer.stderr}".strip())
+    if answer.returncode != 0:
+        words = last_words(answer.stdout, answer.stderr) or f"it said nothing, exit status {answer.returncode}"
+        raise ProfilerFailed(f"ncu failed: {words}", ALLOW if PERMISSION in words else INVESTIGATE)
+    return parse(answer.stdout)
+
+
+def parse(text: str) -> list[dict[str, Any]]:
+    """Name, bytes_read and bytes_written of each kernel from ncu's `--csv --page raw --print-units base`.
+
+    The table stands among ncu's own lines (==PROF==) and the target's; the row below its header holds the units.
+
+    Raises:
+        ProfilerFailed: there is no kernel, a metric is missing, is not in bytes or is no number.
+    """
+    lines = list(dropwhile(lambda line: not line.startswith('"ID",'), text.splitlines()))
+    table = [line for line in lines if line.startswith('"')]
+    if len(table) < 3:
+        words = last_words(text, "") or "it said nothing"
+        raise ProfilerFailed(f"ncu profiled no kernel: {words}", ALLOW if PERMISSION in words else INVESTIGATE)
+    frame = pd.read_csv(StringIO("\n".join(table)), dtype=str, keep_default_na=False)
+    if missing := [name for name in (NAME, *METRICS.values()) if name not in frame]:
+        raise ProfilerFailed(f"ncu's table lacks {', '.join(missing)}", INVESTIGATE)
+    units, rows = frame.iloc[0], frame.iloc[1:]
+    columns = {"name": rows[NAME].tolist()}
+    for key, metric in METRICS.items():
+        if units[metric] != "byte":
+            raise ProfilerFailed(f"ncu gives {metric} in {units[metric]!r}, expected 'byte'", INVESTIGATE)
+        values = pd.to_numeric(rows[metric].str.replace(",", ""), errors="coerce")
+        if values.isna().any():
+            shown = rows[metric][values.isna()].iloc[0]
+            raise ProfilerFailed(f"ncu gives {shown!r} for {metric}, expected a number", INVESTIGATE)
+        columns[key] = values.round().astype("int64").tolist()
+    return [dict(zip(columns, kernel, strict=True)) for kernel in zip(*columns.values(), strict=True)]
+
+
+def last_words(stdout: str, stderr: str) -> str:
+    """Why ncu failed, on one line: its errors, with the last line of the target's where there is one."""
+    said, complained = ([line.strip() for line in text.splitlines() if line.strip()] for text in (stdout, stderr))
+    errors = [line for line in (*said, *complained) if line.startswith("==ERROR==")]
+    return "; ".join(dict.fromkeys([*(errors or said[-1:]), *complained[-1:]])).replace("==ERROR== ", "")

@@ -1,0 +1,1 @@
+"""How anything is timed, judged and counted: shared by every timed stage."""

@@ -1,0 +1,74 @@
+"""Whether one output of a selection kernel is right: faults, mean absolute error, worst-row error against float64."""
+
+from __future__ import annotations
+
+import torch
+
+from nsa.bench.method.inputs import Call
+from nsa.kernels.contract import SelectAttention
+
+
+def oracle(call: Call) -> torch.Tensor:
+    """Selected attention in float64, [B, G, h, Dv]: dense scores over every token, masked; nothing is gathered.
+
+    Slow, on the call's own device, so that it judges a thousand rows of a GPU kernel in a moment. It shares no step
+    with the packed or fused kernels, and the tests hold it against nsa.attention.reference, which is loops.
+    """
+    out = torch.zeros(*call.q.shape[:3], call.v.shape[3], dtype=torch.float64, device=call.q.device)
+    token = torch.arange(call.k.shape[2], device=call.q.device)
+    for b in range(call.q.shape[0]):
+        chosen = (call.block_indices[b][:, :, None] == token // call.block_size).any(1)  # [G, S]
+        seen = chosen & (token < call.seq_lens[b])
+        k = torch.where(seen[..., None], call.k[b].double(), 0)  # what is not seen may be NaN
+        v = torch.where(seen[..., None], call.v[b].double(), 0)
+        scores = call.q[b].double() @ k.transpose(-1, -2) / call.q.shape[-1] ** 0.5  # [G, h, S]
+        p = scores.masked_fill(~seen[:, None], -torch.inf).softmax(-1)
+        out[b] = torch.where(seen.any(-1)[:, None, None], p, 0) @ v
+    return out
+
+
+def run_poisoned(kernel: SelectAttention, call: Call) -> tuple[torch.Tensor, str | None]:
+    """Call a kernel whose output memory was last full of NaN; returns the output and the first fault, if any.
+
+    The allocator hands a freed block of the same size to the next request, which is the kernel's output; a few are
+    freed, for kernels that ask for more than one.
+    """
+    before = [tensor.clone() for tensor in call[:5]]
+    shape = (*call.q.shape[:3], call.v.shape[3])
+    poison = [torch.full(shape, torch.nan, dtype=call.q.dtype, device=call.q.device) for _ in range(8)]
+    del poison
+    output = kernel(*call).clone()  # at once: what is not there yet is not its output
+    for name, old, new in zip(Call._fields, before, call[:5], strict=False):
+        if not torch.equal(old.view(torch.uint8), new.view(torch.uint8)):  # bytes: NaN equals NaN
+            return output, f"the input {name} was changed"
+    return output, fault(output, call)
+
+
+def fault(output: torch.Tensor, call: Call) -> str | None:
+    """What is wrong with an output whatever its accuracy: shape, dtype, NaN, an empty row that is not zero."""
+    expected = (*call.q.shape[:3], call.v.shape[3])
+    if tuple(output.shape) != expected or output.dtype != call.q.dtype:
+        return f"the output is {tuple(output.shape)} {output.dtype}, expected {expected} {call.q.dtype}"
+    if not bool(output.isfinite().all()):
+        return "the output is not finite, or was not written everywhere"
+    if bool((output[_empty_rows(call)] != 0).any()):
+        return "a row without any token is not exactly zero"
+    return None
+
+
+def mean_absolute_error(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Mean of |a - b| over all elements, in float64."""
+    return float((a.double() - b.double()).abs().mean())
+
+
+def worst_row_error(output: torch.Tensor, exact: torch.Tensor) -> float:
+    """The largest ‖o - exact‖ / ‖exact‖ over all (sequence, head) rows of Dv values; rows of zeros are `fault`'s."""
+    norm = exact.norm(dim=-1)
+    error = (output.double() - exact).norm(dim=-1) / norm
+    return float(torch.where(norm > 0, error, 0).max())
+
+
+def _empty_rows(call: Call) -> torch.Tensor:
+    """[B, G]: rows that select no token."""
+    start = call.block_indices * call.block_size
+    return ~((call.block_indices >= 0) & (start < call.seq_lens[:, None, None])).any(-1)

@@ -1,0 +1,1 @@
+"""The roofline stage: every kernel beside the memory floor."""

@@ -1,0 +1,1 @@
+"""The tuning stage of the Triton backend."""

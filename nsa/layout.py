@@ -1,0 +1,129 @@
+"""Where results lie: the only module that spells a result's path; rules, readers, `doctor` and fixes ask it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+RESULTS = Path("results")
+ACCEPTED = Path("accepted")  # accepted runs, kept in git
+BACKEND, CONTEXT = "{backend}", "{S}"  # Snakemake's wildcards
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of one results folder; a backend or context may be a wildcard, BACKEND or CONTEXT."""
+
+    root: Path = RESULTS
+
+    # What is measured, and what that starts from.
+
+    @property
+    def environment(self) -> Path:
+        """The probed machine."""
+        return self.root / "environment.json"
+
+    def artifact(self, relative: str) -> Path:
+        """What a backend's own stage makes, such as build/cuda.json (backends.Stage.artifact)."""
+        return self.root / relative
+
+    def cell(self, backend: str = BACKEND, S: int | str = CONTEXT) -> Path:
+        """One decode cell."""
+        return self.root / "decode" / backend / f"S{S}.parquet"
+
+    def check(self, backend: str = BACKEND) -> Path:
+        """A backend's kernel check."""
+        return self.root / f"check_{backend}.parquet"
+
+    def dram(self, backend: str = BACKEND) -> Path:
+        """The DRAM bytes of a backend's kernel."""
+        return self.root / f"dram_{backend}.json"
+
+    @property
+    def roofline(self) -> Path:
+        """Every kernel beside the memory floor."""
+        return self.root / "roofline.parquet"
+
+    # What is made of it.
+
+    def summary(self, backend: str = BACKEND) -> Path:
+        """A backend's decode cells as one table, for those who ask for it."""
+        return self.root / f"decode_{backend}.parquet"
+
+    @property
+    def report(self) -> Path:
+        """The gate report."""
+        return self.root / "gate_report.md"
+
+    @property
+    def html(self) -> Path:
+        """The same as one page."""
+        return self.root / "gate_report.html"
+
+    @property
+    def previous_report(self) -> Path:
+        """The last good report, while a new one is made."""
+        return self.root / "gate_report.previous.md"
+
+    @property
+    def kept_report(self) -> Path:
+        """A copy of the report that Snakemake does not delete."""
+        return self.root / ".gate_report.md"
+
+    @property
+    def gate(self) -> Path:
+        """Both verdicts for machines, with the configuration that they are of."""
+        return self.root / "gate.json"
+
+    @property
+    def csv(self) -> Path:
+        """The guide's decode.csv."""
+        return self.root / "decode.csv"
+
+    @property
+    def checks(self) -> Path:
+        """Every automatic check."""
+        return self.root / "checks.parquet"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of the report's figures."""
+        return self.root / "figures"
+
+    @property
+    def roofline_page(self) -> Path:
+        """The table of the roofline."""
+        return self.root / "roofline.md"
+
+    # What a run keeps for itself.
+
+    @property
+    def stamps(self) -> Path:
+        """The folder of the stages' stamps."""
+        return self.root / ".stamps"
+
+    def stamp(self, stage: str) -> Path:
+        """The stamp of one stage."""
+        return self.stamps / f"{stage}.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the run that is at work here."""
+        return self.root / ".lock"
+
+    def log(self, stage: str) -> Path:
+        """What a job said: of a stage, or of a part of it such as decode/cuda/S128."""
+        return self.root / "logs" / f"{stage}.log"
+
+
+def cell_of(path: Path) -> tuple[str, int] | None:
+    """The backend and the context that a cell's path names; None of any other path."""
+    match = re.fullmatch(r"S(\d+)", path.stem)
+    return (path.parent.name, int(match[1])) if match and path.suffix == ".parquet" else None
+
+
+def backend_of(path: Path) -> str | None:
+    """The backend that the path of a summary, a check or a DRAM count names; None of any other path."""
+    match = re.fullmatch(r"(?:decode|check|dram)_(.+)", path.stem)
+    return match[1] if match else None

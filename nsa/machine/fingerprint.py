@@ -1,0 +1,118 @@
+"""The hardware and software that a result belongs to: when it changes, every measurement is stale.
+
+Computed while the Snakefile is parsed, so it imports neither torch nor pandas and takes well under 100 ms.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import pynvml
+
+from nsa.machine import ncu, nvcc
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One card; those of one name (model) are alike."""
+
+    name: str
+    uuid: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.uuid}"
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """The NVIDIA driver and every GPU it shows, whether torch can use them or not."""
+
+    driver: str | None
+    devices: tuple[Gpu, ...]  # in NVML's order, that of the PCI bus
+    reason: str | None  # why the driver could not be asked; None when it answered
+
+    def visible(self, environ: Mapping[str, str]) -> tuple[Gpu, ...]:
+        """Those that CUDA_VISIBLE_DEVICES shows, by number or uuid; it hides what follows an entry that it misses."""
+        if VISIBLE not in environ:
+            return self.devices
+        found: list[Gpu] = []
+        for entry in map(str.strip, environ[VISIBLE].split(",")):
+            by_number = self.devices[int(entry) :][:1] if entry.isdecimal() else ()
+            match = by_number or [gpu for gpu in self.devices if entry and gpu.uuid.startswith(entry)]
+            if len(match) != 1:
+                break
+            found.append(match[0])
+        return tuple(found)
+
+
+def fingerprint(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What invalidates results: the machine, its GPUs and driver, and the versions that the timed code runs on."""
+    gpus = read_gpus()
+    compiler, profiler = nvcc.find(environ), ncu.find(environ)
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu_model(),
+        "driver": gpus.driver or f"none ({gpus.reason})",
+        "gpus": "; ".join(map(str, gpus.devices)),
+        "visible_gpus": ", ".join(sorted({gpu.name for gpu in gpus.visible(environ)})) or "none",  # which card: alike
+        "nvcc": compiler.version if compiler else "none",
+        "ncu": str(profiler.resolve()) if profiler else "none",  # its real folder has the version in its name
+        "torch": torch_version(),
+        "triton": package_version("triton") or "none",
+        "snakemake": package_version("snakemake") or "none",
+    }
+
+
+def read_gpus() -> Gpus:
+    """Ask NVML for the driver and its GPUs; without a driver that answers, the reason takes their place."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return Gpus(None, (), str(error))
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        devices = tuple(Gpu(pynvml.nvmlDeviceGetName(gpu), pynvml.nvmlDeviceGetUUID(gpu)) for gpu in handles)
+        return Gpus(pynvml.nvmlSystemGetDriverVersion(), devices, None)
+    except pynvml.NVMLError as error:  # such as a GPU that has fallen off the bus
+        return Gpus(None, (), str(error))
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def package_version(name: str) -> str | None:
+    """The version of an installed package, without importing it; None when it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def torch_version() -> str:
+    """torch.__version__ without importing torch.
+
+    PyPI's wheels leave the local tag (+cu130, +cpu) out of their metadata; torch/version.py always has it.
+    """
+    try:
+        torch = metadata.distribution("torch")
+    except metadata.PackageNotFoundError:
+        return "none"
+    source = Path(str(torch.locate_file("torch/version.py")))
+    match = re.search(r"^__version__ = '([^']+)'", source.read_text(), re.MULTILINE) if source.is_file() else None
+    return match[1] if match else torch.version
+
+
+def cpu_model() -> str:
+    """The processor's model name, or its architecture where the system does not tell."""
+    cpuinfo = Path("/proc/cpuinfo")  # Linux only
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, None) or platform.processor() or platform.machine()

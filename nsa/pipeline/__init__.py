@@ -1,0 +1,1 @@
+"""What each stage depends on, and the state of a results folder."""

@@ -1,0 +1,73 @@
+"""The columns of the tables that stages hand to each other."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+CELL = [  # what was measured: one decode cell
+    ("device", pa.string()),  # cpu or cuda
+    ("device_name", pa.string()),
+    ("device_uuid", pa.string()),
+    ("batch", pa.int32()),
+    ("dim", pa.int32()),
+    ("heads", pa.int32()),
+    ("groups", pa.int32()),
+    ("head_dim", pa.int32()),
+    ("value_dim", pa.int32()),
+    ("S", pa.int32()),
+    ("cmp_block", pa.int32()),
+    ("cmp_stride", pa.int32()),
+    ("sel_block", pa.int32()),
+    ("sel_count", pa.int32()),
+    ("window", pa.int32()),
+    ("phi", pa.string()),
+    ("dtype", pa.string()),
+    ("seed", pa.int32()),
+]
+
+REPETITIONS = pa.schema(
+    [
+        *CELL,
+        ("arm", pa.string()),  # see nsa.bench.decode.arms
+        ("emits", pa.bool_()),  # whether this step adds a compressed token
+        ("backend_requested", pa.string()),
+        ("backend_resolved", pa.string()),
+        ("reason", pa.string()),  # why the two differ; null when they do not
+        ("mode", pa.string()),  # graph or eager
+        ("cache_state", pa.string()),  # cold or warm
+        ("process", pa.int32()),
+        ("block", pa.int32()),
+        ("order", pa.int32()),  # position inside the block
+        ("value_ns", pa.int64()),
+        ("sm_clock_mhz", pa.int32()),
+        ("temperature_c", pa.int32()),
+        ("power_w", pa.float32()),
+        ("throttle_bits", pa.int64()),
+    ]
+)
+
+CHECK_REPETITIONS = pa.schema(
+    [
+        ("backend", pa.string()),  # a backend's name, or sdpa:<variant> for a packed SDPA variant
+        ("rows", pa.int32()),  # N = sequences x groups
+        ("heads_per_group", pa.int32()),
+        ("head_dim", pa.int32()),
+        ("value_dim", pa.int32()),
+        ("sel_count", pa.int32()),
+        ("sel_block", pa.int32()),
+        ("context", pa.int32()),
+        ("groups", pa.int32()),
+        ("dtype", pa.string()),
+        ("process", pa.int32()),
+        ("order", pa.int32()),
+        ("value_ns", pa.int64()),  # null on a device whose timings decide nothing
+        ("seed", pa.int32()),
+        ("mae", pa.float64()),  # against packed SDPA, same dtype
+        ("oracle_error", pa.float64()),  # worst-row relative L2 against the float64 oracle
+        ("sdpa_oracle_error", pa.float64()),  # the same of packed SDPA
+        ("fault", pa.string()),  # the first correctness check that failed; null when none did
+    ]
+)
+
+# A backend's name, or empty for the empty graph, which has no shape; the bytes are those of K and V.
+ROOFLINE = CHECK_REPETITIONS.append(pa.field("selected_bytes", pa.int64()))

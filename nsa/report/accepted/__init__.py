@@ -1,0 +1,1 @@
+"""The accepted run of each GPU model, and what changed since."""

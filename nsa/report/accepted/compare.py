@@ -1,0 +1,279 @@
+"""What changed since the accepted run: per backend and S, and per kernel check, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nsa.config import GateSettings
+from nsa.errors import RecordError
+from nsa.report.accepted.keep import (
+    CHECK,
+    DECODE,
+    SOFTWARE,
+    AcceptedRun,
+    file_of,
+    identity,
+    process_medians,
+    read_accepted,
+    software,
+    what_is_timed,
+)
+from nsa.report.analysis.kernel import AXES, GridShape
+from nsa.report.analysis.read import Record, cell_name
+from nsa.report.analysis.stats import Change, Estimate, changed, each_of
+from nsa.report.verdict.checks import BLOCKING
+from nsa.report.verdict.gates import status_words
+from nsa.report.verdict.run import Run, device_name
+
+NONE, COMPARED, NOT_COMPARABLE, INVALID = "none", "compared", "not comparable", "invalid"
+GEOMEAN, WORST = "geometric mean", "worst shape"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One comparison: a decode cell's ms_total, or a kernel check's time over all shapes or on its worst one."""
+
+    kind: str  # decode or check
+    backend: str
+    where: str  # "S = 128", "geometric mean of 32 shapes", "worst shape: N=…"
+    verdict: str  # slower, faster, same, too few replicates or not comparable
+    reason: str | None = None  # why it is not comparable
+    ratio: Estimate | None = None  # of today's time over the accepted one
+    before_ms: float | None = None
+    now_ms: float | None = None
+    regression: bool = False  # slower, and the whole interval lies beyond the margin
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run beside the accepted run of its GPU model.
+
+    Attributes:
+        status: none (no accepted run), compared, not comparable (another GPU model) or invalid (a broken baseline).
+        reason: one sentence.
+        decides: whether a regression fails `nsa check`; times of a CPU decide nothing.
+        confidence: at which all intervals hold together.
+        regressions: a clause for each confirmed slowdown beyond the margin.
+        since: the software that differs, "torch 2.11 → 2.13".
+    """
+
+    status: str
+    reason: str
+    margin: float
+    confidence: float
+    baseline: str | None = None
+    decides: bool = False
+    lines: tuple[Line, ...] = ()
+    regressions: tuple[str, ...] = ()
+    since: tuple[str, ...] = ()
+
+
+def compare(run: Run, folder: Path, config: Mapping[str, Any], gates: GateSettings) -> Comparison:
+    """Compare a run with the accepted run of its GPU model.
+
+    Args:
+        folder: where `nsa accept` keeps the accepted runs; it need not exist.
+        config: the run's configuration, validated: what is timed must be the same.
+        gates: margin and confidence.
+    """
+    empty = Comparison(NONE, "", gates.regression["margin"], gates.confidence)
+    if not run.measured:
+        return replace(empty, reason="Nothing ran, so nothing is compared.")
+    model, device = str(device_name(run.measured[0])), str(run.measured[0].device)
+    path = file_of(folder, model, device)
+    if not path.exists():
+        others = ", ".join(sorted(other.stem for other in folder.glob("*.parquet")))
+        if others:
+            reason = f"Not comparable: another GPU. No run of {model} was accepted ({path.name}), only {others}."
+            return replace(empty, status=NOT_COMPARABLE, reason=reason)
+        return replace(empty, reason=f"There is no accepted run of {model}; `python -m nsa accept` keeps one.")
+    try:
+        accepted = read_accepted(path)
+    except RecordError as error:
+        return replace(empty, status=INVALID, reason=f"The accepted run is INVALID: {error}.", baseline=str(path))
+    if accepted.facts["model"] != model:
+        reason = f"Not comparable: another GPU. {path} is of {accepted.facts['model']}, and this run is of {model}."
+        return replace(empty, status=NOT_COMPARABLE, reason=reason, baseline=str(path))
+    now = process_medians(run.cells, run.kernel.values())
+    lines = compared(run, accepted, now, what_is_timed(config, device), gates)
+    decides = device == "cuda"
+    return replace(
+        empty,
+        status=COMPARED,
+        reason=summary(lines, accepted, decides),
+        baseline=str(path),
+        decides=decides,
+        lines=lines,
+        regressions=tuple(regression_words(line, gates.regression["margin"]) for line in lines if line.regression),
+        since=differences(accepted.facts["software"], software(run)),
+    )
+
+
+def compared(
+    run: Run, accepted: AcceptedRun, now: pd.DataFrame, timed: Mapping[str, Mapping[str, Any]], gates: GateSettings
+) -> tuple[Line, ...]:
+    """A line for each decode cell and two for each kernel check, of today's run or of the accepted one.
+
+    Args:
+        now: the run's process_medians.
+        timed: what the run timed, see what_is_timed.
+    """
+    then = accepted.times
+    steps = [step_times(times) for times in (then, now)]
+    cells, kernels = list(dict.fromkeys([*steps[1], *steps[0]])), check_keys(run, then)
+    share = each_of(max(1, len(cells) + 2 * len(kernels)), gates.confidence)  # all lines hold together
+    margin, lines = gates.regression["margin"], []
+    for backend, S in cells:
+        before, after = (times.get((backend, S), pd.Series(dtype=float)) for times in steps)
+        name, where = cell_name(backend, S), f"S = {S}"
+        reason = refusal(run, accepted, name, len(before) > 0) or config_differs(DECODE, accepted, timed)
+        if reason:
+            lines.append(Line(DECODE, backend, where, NOT_COMPARABLE, reason))
+        elif same_record(run.records[name], accepted):
+            lines.append(accepted_itself(DECODE, backend, where, before))
+        else:
+            change = changed(before, after, share, paired=False)
+            lines.append(line(DECODE, backend, where, change, before, after, margin))
+    for backend in kernels:
+        shapes = [shape_times(times, backend) for times in (then, now)]
+        name = f"check_{backend}"
+        reason = refusal(run, accepted, name, len(shapes[0]) > 0) or config_differs(CHECK, accepted, timed)
+        other = len(set(shapes[0].columns) ^ set(shapes[1].columns))
+        if reason or other:
+            reason = reason or f"other config: {other} shapes are in one of the two grids only"
+            lines.append(Line(CHECK, backend, GEOMEAN, NOT_COMPARABLE, reason))
+        elif same_record(run.records[name], accepted):
+            lines.append(accepted_itself(CHECK, backend, GEOMEAN, geometric_mean(shapes[0])))
+        else:
+            lines += kernel_lines(backend, shapes[0], shapes[1], share, margin)
+    return tuple(lines)
+
+
+def check_keys(run: Run, then: pd.DataFrame) -> list[str]:
+    """The backends whose kernel was timed on a grid today or in the accepted run."""
+    accepted = dict.fromkeys(then[then["kind"] == CHECK]["backend"])
+    today = [name for name, record in run.kernel.items() if record.status == "ok" and record.device == "cuda"]
+    return list(dict.fromkeys([*today, *accepted]))
+
+
+def refusal(run: Run, accepted: AcceptedRun, name: str, known: bool) -> str | None:
+    """Why a record and what was accepted of it cannot be compared; None where they can, as far as the record says."""
+    record = run.records.get(name)
+    if record is None:
+        return "it is not measured any more"
+    if record.status != "ok":
+        return f"today it is {status_words(vars(record))}"
+    if not known:
+        return "it is not in the accepted run"
+    if same_record(record, accepted):
+        return None
+    blocking = [check.name for check in run.checks if check.fired and check.severity == BLOCKING and check.cell == name]
+    return f"blocked by {', '.join(blocking)}" if blocking else None
+
+
+def kernel_lines(backend: str, before: pd.DataFrame, after: pd.DataFrame, share: float, margin: float) -> list[Line]:
+    """The geometric mean over the shapes, and the shape that became slower by most."""
+    mean = (geometric_mean(before), geometric_mean(after))
+    change = changed(*mean, share, paired=False)
+    found = [line(CHECK, backend, f"{GEOMEAN} of {before.shape[1]} shapes", change, *mean, margin)]
+    each = each_of(before.shape[1], share)  # the worst of many: its interval must hold for all of them
+    changes = {
+        shape: changed(before[shape].dropna(), after[shape].dropna(), each, paired=False) for shape in before.columns
+    }
+    worst = max(changes, key=lambda shape: changes[shape].ratio.value)
+    where = f"{WORST}: {GridShape(*map(int, worst))}"
+    return [*found, line(CHECK, backend, where, changes[worst], before[worst], after[worst], margin)]
+
+
+def step_times(times: pd.DataFrame) -> dict[tuple[str, int], pd.Series[float]]:
+    """T(all) of each decode cell, (backend, S), one time per process."""
+    steps = times[(times["kind"] == DECODE) & (times["arm"] == "all")].astype({"S": int})
+    cells = list(dict.fromkeys(zip(steps["backend"], steps["S"], strict=True)))
+    table = steps.pivot(index="process", columns=["backend", "S"], values="time_ms")
+    return {cell: table[cell].dropna() for cell in cells}
+
+
+def shape_times(times: pd.DataFrame, backend: str) -> pd.DataFrame:
+    """The times of a kernel check, a row per process and a column per shape."""
+    rows = times[(times["kind"] == CHECK) & (times["backend"] == backend)]
+    return rows.pivot(index="process", columns=list(AXES), values="time_ms")
+
+
+def geometric_mean(times: pd.DataFrame) -> pd.Series[float]:
+    """Over the shapes, of the processes that timed them all."""
+    return np.exp(np.log(times.dropna()).mean(axis=1))
+
+
+def line(
+    kind: str,
+    backend: str,
+    where: str,
+    change: Change,
+    before: pd.Series[float],
+    after: pd.Series[float],
+    margin: float,
+) -> Line:
+    """A comparison as its line."""
+    beyond = change.verdict == "slower" and change.ratio.low > 1 + margin
+    return Line(kind, backend, where, change.verdict, None, change.ratio, typical(before), typical(after), beyond)
+
+
+def accepted_itself(kind: str, backend: str, where: str, times: pd.Series[float]) -> Line:
+    """The line of a record that is the accepted one: the same by definition."""
+    return Line(kind, backend, where, "same", "it is the accepted record", None, typical(times), typical(times))
+
+
+def same_record(record: Record, accepted: AcceptedRun) -> bool:
+    """Whether today's record is the accepted one itself; one that does not say when it was measured never is."""
+    own = identity(record)
+    return own["utc_time"] is not None and own == accepted.facts["records"].get(record.name)
+
+
+def typical(times: pd.Series[float]) -> float:
+    """The geometric mean over the processes."""
+    return math.exp(np.log(times).mean())
+
+
+def config_differs(kind: str, accepted: AcceptedRun, timed: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Why another thing was timed then, the first key that differs named; None where it was the same."""
+    before, now = accepted.facts["timed"].get(kind, {}), timed[kind]
+    differ = [key for key in dict.fromkeys((*before, *now)) if before.get(key) != now.get(key)]
+    if not differ:
+        return None
+    more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
+    return f"other config: {kind}.{differ[0]} was {before.get(differ[0])}, is {now.get(differ[0])}{more}"
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """The software whose version differs."""
+    return tuple(f"{key} {before.get(key)} → {now.get(key)}" for key in SOFTWARE if before.get(key) != now.get(key))
+
+
+def regression_words(found: Line, margin: float) -> str:
+    """A confirmed slowdown as a clause."""
+    assert found.ratio is not None
+    ratio, what = found.ratio, "decode" if found.kind == DECODE else "kernel check"
+    shown = f"{percent_change(ratio.value)} [{percent_change(ratio.low)}, {percent_change(ratio.high)}]"
+    return f"{found.backend} {what}, {found.where}: slower by {shown}, beyond the margin of {100 * margin:g} %"
+
+
+def percent_change(ratio: float) -> str:
+    """A ratio of times as a change, +5.2 %."""
+    return f"{100 * (ratio - 1):+.1f} %"
+
+
+def summary(lines: Sequence[Line], accepted: AcceptedRun, decides: bool) -> str:
+    """How many lines say what, in one sentence."""
+    order = ("slower", "faster", "same", "too few replicates", NOT_COMPARABLE)
+    counts = {verdict: sum(found.verdict == verdict for found in lines) for verdict in order}
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "nothing to compare"
+    facts = accepted.facts
+    origin = f"accepted {facts.get('accepted_utc')}, commit {(facts.get('git_commit') or 'unknown')[:12]}"
+    return f"{said} ({accepted.path}, {origin}).{'' if decides else ' Times of a CPU decide nothing.'}"

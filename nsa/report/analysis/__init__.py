@@ -1,0 +1,1 @@
+"""What records say: reading them, statistics, figures; nothing is decided here."""

@@ -1,0 +1,200 @@
+"""results/roofline.md: how far each backend's kernel is from the memory floor, on every shape and in sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nsa.records import files
+from nsa.report.analysis.kernel import AXES
+from nsa.report.analysis.read import Record, Stamps
+from nsa.report.analysis.roofline import (
+    PACKED,
+    Figure,
+    Roofline,
+    RooflineReport,
+    geometric,
+    over_shapes,
+    read_roofline,
+    roofline,
+)
+from nsa.report.page.dram import not_counted
+from nsa.report.page.render import plain
+from nsa.report.page.tables import MISSING, Table, bracketed, significant
+from nsa.report.verdict.gates import percent, status_words
+from nsa.report.verdict.warnings import other_processes
+
+SUMMARY = ("backend", "N", "within target", "worst miss µs", "× packed", "least", "× public", "least")
+METHOD = """Cold L2, one CUDA-graph replay a call, between events; each round takes the shapes in random order, and on \
+each the kernels in random order."""
+KEY = """Within target: by the value shown, and in parentheses by its whole interval. × packed and × public: how many \
+times as fast, geometric mean over the shapes; least: where it is smallest."""
+
+
+def report(path: Path, stamps: Stamps, settings: RooflineReport, out: Path) -> None:
+    """Write the page: the table, what it sums up to and stands on; or in one sentence why nothing was measured.
+
+    Args:
+        path: results/roofline.parquet.
+        stamps: today's digests by stage.
+        settings: the targets, and what makes an output correct.
+        out: where to.
+    """
+    record = read_roofline(path, stamps)
+    body = measured(roofline(record, settings), settings) if record.status == "ok" else not_measured(record)
+    files.write_text(out, "\n\n".join(["# Selection kernels and the memory floor", *body]) + "\n")
+
+
+def not_measured(record: Record) -> list[str]:
+    """The one sentence of a run without figures."""
+    words = status_words({"status": record.status, "reason": record.reason})
+    return [f"**NOT MEASURED**: {plain(words)}; {plain(record.fix or 'run it again')}."]
+
+
+def measured(found: Roofline, settings: RooflineReport) -> list[str]:
+    """The paragraphs of a run that has figures."""
+    busy = other_processes(found.record)
+    return [
+        *conditions(found, settings),
+        *([f"**Warning**: {busy.message}."] if busy.fired else []),
+        markdown(shape_table(found)),
+        *left_out(found),
+        "## In sum",
+        markdown(summary_table(found, settings.confidence)),
+        KEY,
+        *public_note(found),
+        "Rerun: `snakemake results/roofline.md`",
+    ]
+
+
+def conditions(found: Roofline, settings: RooflineReport) -> list[str]:
+    """What was measured, on what, and how."""
+    facts, rows, rates = found.record.facts, found.record.rows, found.bandwidths
+    first = rows[rows["backend"] == PACKED].iloc[0]
+    layer = f"{first['dtype']}, l' = {first['sel_block']:g}, S = {first['context']:g}, G = {first['groups']:g}, Dv = D"
+    calls = rows[rows["value_ns"].notna()].groupby(["backend", "process", *AXES])["value_ns"].count().max()
+    times = f"each process's median, geometric mean and {percent(settings.confidence)} t-interval over the processes"
+    low, mean, high = (f"{rate / 1e12:.3f}" for rate in (min(rates), float(np.mean(rates)), max(rates)))
+    targets = ", ".join(f"`{name}` {t.ratio:g} × floor + {t.plus_us:g} µs" for name, t in settings.targets.items())
+    right = f"worst-row error against a float64 oracle ≤ {settings.correct['error_ratio']:g} × that of packed SDPA"
+    origin = facts.get("provenance") or {}
+    dirty = " with uncommitted changes" if origin.get("git_dirty") else ""
+    return [
+        f"{facts['device_name']}, {layer}. Processes: {len(facts['bandwidth_bytes_per_s'])}, with {calls} calls of each "
+        + f"kernel on each shape. {METHOD} Times: {times}.",
+        f"Floor: the bytes of the selected K and V over {mean} TB/s, the copy bandwidth of this run ({low} to {high}, "
+        + f"before and after each process). An empty graph reads {bracketed(found.empty_us)} µs. "
+        + f"Target: {targets or 'none'}.",
+        f"A time is shown only where the outputs of the timed calls are right: {right} (`{PACKED}`, gather), MAE against "
+        + f"it ≤ {settings.correct['mae']:g}.",
+        f"Measured {origin.get('utc_time', MISSING)} at commit {origin.get('git_commit') or 'unknown'}{dirty}.",
+    ]
+
+
+def shape_table(found: Roofline) -> Table:
+    """One line per shape: the floor, and what each backend is beside it; one that did not run says its status."""
+    shapes = [(figure.shape, figure.floor_us) for figure in found.figures[PACKED]]
+    table = {
+        "N": [str(shape.rows) for shape, _ in shapes],
+        "h": [str(shape.heads_per_group) for shape, _ in shapes],
+        "D": [str(shape.head_dim) for shape, _ in shapes],
+        "n": [str(shape.sel_count) for shape, _ in shapes],
+        "floor µs": [significant(floor_us) for _, floor_us in shapes],
+    }
+    for name, state in found.states.items():
+        ran = name in found.figures
+        table |= columns(name, found.figures[name]) if ran else {name: [str(state["status"])] * len(shapes)}
+    return Table(tuple(table), tuple(zip(*table.values(), strict=True)))
+
+
+def columns(name: str, figures: Sequence[Figure]) -> dict[str, list[str]]:
+    """One backend's columns, header to cells; there is none for what it is not compared with."""
+    table = {
+        f"{name} µs": [figure.fault or bracketed(figure.time_us) for figure in figures],
+        f"{name} × floor": [significant(figure.over_floor) for figure in figures],
+    }
+    if any(figure.target_us is not None for figure in figures):
+        table[f"{name} target µs"] = [significant(figure.target_us) for figure in figures]
+        table[f"{name} target"] = [against_target(figure.excess_us) for figure in figures]
+    if name != PACKED:
+        table[f"{name} × packed"] = [significant(geometric(figure.over_packed)) for figure in figures]
+    if any(figure.public_us is not None for figure in figures):
+        table[f"public µs for {name}"] = [
+            f"{figure.public_us:g}" if figure.public_us else MISSING for figure in figures
+        ]
+        table[f"{name} × public"] = [significant(geometric(figure.over_public)) for figure in figures]
+    return table
+
+
+def against_target(excess_us: float | None) -> str:
+    """Met or missed, and by how many µs."""
+    if excess_us is None:
+        return MISSING
+    return f"{'met' if excess_us <= 0 else 'missed'} by {significant(abs(excess_us), 2)}"
+
+
+def summary_table(found: Roofline, confidence: float) -> Table:
+    """Over all shapes and for each N: one line per backend that ran; packed SDPA has one where it has a target."""
+    lines = []
+    for name, figures in found.figures.items():
+        if name == PACKED and all(figure.target_us is None for figure in figures):
+            continue
+        lines.append((name, "all", *summary(figures, confidence)))
+        for N in dict.fromkeys(figure.shape.rows for figure in figures):
+            part = [figure for figure in figures if figure.shape.rows == N]
+            lines.append((name, str(N), *summary(part, confidence)))
+    return Table(SUMMARY, tuple(lines))
+
+
+def summary(figures: Sequence[Figure], confidence: float) -> tuple[str, ...]:
+    """How many rows are within the target, the worst miss, and how the backend compares with packed SDPA and others.
+
+    A row without a time that counts is not within the target.
+    """
+    aimed = [figure for figure in figures if figure.target_us is not None]
+    excesses = [(figure.excess_us, figure) for figure in aimed if figure.excess_us is not None]
+    met = sum(excess <= 0 for excess, _ in excesses)
+    excess, where = max(((excess, str(figure.shape)) for excess, figure in excesses), default=(0.0, ""))
+    miss = f"{significant(excess, 2)} ({where})" if excess > 0 else "none"
+    return (
+        f"{met} of {len(aimed)} ({sum(figure.surely_met for figure in aimed)})" if aimed else MISSING,
+        miss if excesses else MISSING,
+        *compared([figure.over_packed for figure in figures], confidence),
+        *compared([figure.over_public for figure in figures], confidence),
+    )
+
+
+def compared(ratios: Sequence[pd.Series[float]], confidence: float) -> tuple[str, str]:
+    """The geometric mean over the shapes that have a ratio, with how many these are; and the least."""
+    known = [ratio for ratio in ratios if len(ratio)]
+    if not known:
+        return MISSING, MISSING
+    shown = f"{bracketed(over_shapes(known, confidence))} (rows: {len(known)})"
+    return shown, significant(min(geometric(ratio) or 0.0 for ratio in known))
+
+
+def public_note(found: Roofline) -> list[str]:
+    """Where the public kernels' figures come from; nothing on a machine that they are not of."""
+    if not any(figure.public_us for figures in found.figures.values() for figure in figures):
+        return []
+    origin = "; ".join(found.public[["machine", "date", "method", "source"]].drop_duplicates().agg(", ".join, axis=1))
+    kernels = ", ".join(found.public["kernel"].unique())
+    return [
+        f"Public: the best public kernel, for `triton` the best in Triton, in **another run** ({origin}): {kernels}."
+    ]
+
+
+def left_out(found: Roofline) -> list[str]:
+    """Which backends did not run, and why."""
+    states = found.states.items()
+    lines = not_counted([Record(name, str(state["status"]), state["reason"], state["fix"]) for name, state in states])
+    return ["\n".join(f"- {plain(line)}" for line in lines)] if lines else []
+
+
+def markdown(table: Table) -> str:
+    """A table in Markdown."""
+    lines = (table.header, ("---",) * len(table.header), *table.rows)
+    return "\n".join(f"| {' | '.join(map(plain, line))} |" for line in lines)

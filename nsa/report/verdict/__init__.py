@@ -1,0 +1,1 @@
+"""What the figures mean: automatic checks, warnings and both gates."""

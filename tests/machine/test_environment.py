@@ -1,0 +1,204 @@
+"""The probe: the guide's sanity check on every kind of machine, and a record's provenance."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+
+from nsa.machine import environment
+from nsa.machine.environment import describe, probe, provenance
+from nsa.machine.fingerprint import Gpus
+
+RTX_4090 = SimpleNamespace(
+    name="NVIDIA GeForce RTX 4090",
+    major=8,
+    minor=9,
+    uuid="b1c2",  # torch's form, without NVML's prefix
+    total_memory=24 << 30,
+    multi_processor_count=128,
+    L2_cache_size=72 << 20,
+)
+DRIVER = Gpus("580.1", ("NVIDIA GeForce RTX 4090 GPU-b1c2",), None)
+NO_DRIVER = Gpus(None, (), "NVML Shared Library Not Found")
+CLOCKS = {"sm_clock_default_mhz": 2235, "sm_clock_max_mhz": 3105, "memory_clock_max_mhz": 10501}
+
+
+class FakeSampler:
+    """A sampler that knows the one device GPU-b1c2."""
+
+    def __init__(self, uuid: str | None) -> None:
+        self.known = uuid == "GPU-b1c2"
+        self.reason = None if self.known else f"unknown {uuid}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def clocks(self) -> dict[str, int | None]:
+        return {key: value if self.known else None for key, value in CLOCKS.items()}
+
+
+def fake_torch(version: str, cuda: str | None, device: SimpleNamespace | None, fault: str = "") -> SimpleNamespace:
+    """As much of torch as the probe asks: a build for this CUDA, and the device that it can use."""
+
+    def current_device() -> int:
+        raise RuntimeError(fault)
+
+    return SimpleNamespace(
+        __version__=version,
+        version=SimpleNamespace(cuda=cuda),
+        cuda=SimpleNamespace(
+            is_available=lambda: device is not None,
+            get_device_properties=lambda index: device,
+            device_count=lambda: 1,
+            current_device=current_device,
+        ),
+    )
+
+
+def probe_with(monkeypatch: pytest.MonkeyPatch, torch: SimpleNamespace, gpus: Gpus) -> dict[str, Any]:
+    """Probe a machine with this torch and this driver; the result must be writable as JSON."""
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(environment, "read_gpus", lambda: gpus)
+    monkeypatch.setattr(environment, "Sampler", FakeSampler)
+    found = probe({})
+    assert json.loads(json.dumps(found)) == found
+    return found
+
+
+def test_this_machine_can_be_probed() -> None:
+    """On whatever machine the tests run, the guide's five facts come first and agree with torch's own answers."""
+    import torch
+
+    found = probe(os.environ)
+    assert list(found)[:5] == ["cuda", "device", "capability", "torch", "cuda_version"]
+    assert found["cuda"] is torch.cuda.is_available()
+    assert found["torch"] == str(torch.__version__)
+    assert found["cuda_version"] == torch.version.cuda
+    assert (found["note"] is None) is found["cuda"]
+    assert found["cpu"]
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_a_gpu_is_described_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The uuid names the lock and finds the clocks; without NVML's prefix neither works."""
+    found = probe_with(monkeypatch, fake_torch("2.13.0+cu130", "13.0", RTX_4090), DRIVER)
+    expected = {
+        "cuda": True,
+        "device": "NVIDIA GeForce RTX 4090",
+        "capability": [8, 9],
+        "torch": "2.13.0+cu130",
+        "cuda_version": "13.0",
+        "note": None,
+        "driver": "580.1",
+        "nvml_error": None,
+        "gpu_uuid": "GPU-b1c2",
+        "gpu_count": 1,
+        "memory_bytes": 25_769_803_776,
+        "sm_count": 128,
+        "l2_bytes": 75_497_472,
+        **CLOCKS,
+    }
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_a_gpu_without_nvml_keeps_what_torch_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA can work where NVML does not; the gap is explained and the device is not lost."""
+    device = SimpleNamespace(**{**vars(RTX_4090), "uuid": "other"})
+    found = probe_with(monkeypatch, fake_torch("2.13.0+cu130", "13.0", device), DRIVER)
+    assert found["cuda"] is True
+    assert found["sm_clock_max_mhz"] is None
+    assert found["nvml_error"] == "unknown GPU-other"
+
+
+@pytest.mark.parametrize(
+    ("torch", "gpus", "note"),
+    [
+        (fake_torch("2.13.0+cpu", None, None), DRIVER, "torch 2.13.0+cpu has no CUDA support"),
+        (
+            fake_torch("2.13.0+cpu", None, None),
+            NO_DRIVER,
+            "no NVIDIA driver answers (NVML Shared Library Not Found); torch 2.13.0+cpu has no CUDA support",
+        ),
+        (
+            fake_torch("2.13.0+cu130", "13.0", None),
+            NO_DRIVER,
+            "no NVIDIA driver answers (NVML Shared Library Not Found)",
+        ),
+        (
+            fake_torch("2.13.0+cu130", "13.0", None, "The NVIDIA driver on your system is too old\n(found 12020)."),
+            DRIVER,
+            "torch finds no usable GPU (The NVIDIA driver on your system is too old (found 12020).)",
+        ),
+    ],
+)
+def test_no_cuda_is_explained(monkeypatch: pytest.MonkeyPatch, torch: SimpleNamespace, gpus: Gpus, note: str) -> None:
+    """cuda: False alone sends a user with the wrong torch build looking for a broken GPU."""
+    found = probe_with(monkeypatch, torch, gpus)
+    assert found["cuda"] is False
+    assert found["device"] is found["capability"] is found["gpu_uuid"] is None
+    assert found["gpu_count"] == 0
+    assert found["note"] == note
+    assert found["nvml_error"] == gpus.reason
+
+
+def test_the_description_has_every_fact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fact that is left out of the text is one that a bug report will lack."""
+    found = probe_with(monkeypatch, fake_torch("2.13.0+cpu", None, None), DRIVER)
+    lines = describe(found).splitlines()
+    assert [line.split()[0] for line in lines] == list(found)
+    assert lines[0].split() == ["cuda", "False"]
+    assert lines[1].split() == ["device", "-"]
+
+
+def git(root: Path, *arguments: str) -> str:
+    """Run git in a folder, as somebody."""
+    identity = ["-c", "user.name=n", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(root), *identity, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_provenance_follows_the_repository(tmp_path: Path) -> None:
+    """A record from edited code that claims a clean commit cannot be reproduced, and nobody would know."""
+    assert "not a git repository" in provenance({}, tmp_path)["git_reason"]
+
+    git(tmp_path, "init", "--quiet")
+    first = provenance({}, tmp_path)
+    assert first["git_commit"] is first["git_dirty"] is None
+    assert first["git_reason"] == "the repository has no commit yet"
+
+    (tmp_path / "kernel.py").write_text("1")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "--message", "one")
+    clean = provenance({}, tmp_path)
+    assert clean["git_commit"] == git(tmp_path, "rev-parse", "HEAD")
+    assert clean["git_dirty"] is False
+    assert clean["git_reason"] is None
+
+    (tmp_path / "other.py").write_text("2")
+    assert provenance({}, tmp_path)["git_dirty"] is True
+
+
+def test_provenance_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An image without git still measures; the missing commit is explained."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = provenance({}, tmp_path)
+    assert found["git_commit"] is found["git_dirty"] is None
+    assert found["git_reason"] == "git is not installed"
+
+
+def test_provenance_carries_the_machine_and_the_time(tmp_path: Path) -> None:
+    """A record must say where and when by itself, apart from the files that lay beside it."""
+    found = provenance({"device": "RTX", "driver": "580.1"}, tmp_path)
+    assert found["environment"] == {"device": "RTX", "driver": "580.1"}
+    age = datetime.now(UTC) - datetime.fromisoformat(found["utc_time"])
+    assert timedelta(seconds=-1) < age < timedelta(minutes=1)

@@ -1,0 +1,71 @@
+"""Finding nvcc: the order of the places, and what counts as a compiler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nsa.machine import nvcc
+
+BANNER = "nvcc: NVIDIA (R) Cuda compiler driver\nCuda compilation tools, release {release}, V{version}\n"
+
+
+def install(folder: Path, version: str) -> Path:
+    """A program named nvcc that answers `--version` as NVIDIA's does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "nvcc"
+    banner = BANNER.format(release=version.rpartition(".")[0], version=version)
+    path.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "{banner}"\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def only_these_site_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Site-packages without anybody's nvidia packages; returns the folder, to install one."""
+    monkeypatch.setattr("sys.path", [str(tmp_path / "site-packages")])
+    return tmp_path / "site-packages"
+
+
+def test_the_version_is_the_full_one(tmp_path: Path) -> None:
+    """13.0 alone would not tell two patch releases apart, whose code differs."""
+    path = install(tmp_path / "bin", "13.0.88")
+    assert nvcc.find({"PATH": str(tmp_path / "bin")}) == nvcc.Nvcc(path, "13.0.88")
+
+
+def test_the_places_are_asked_in_order(tmp_path: Path) -> None:
+    """CUDA_HOME is how a user picks a toolkit; one on PATH that wins instead builds with another compiler."""
+    home = install(tmp_path / "home" / "bin", "12.8.93")
+    other = install(tmp_path / "other" / "bin", "12.9.86")
+    path = install(tmp_path / "path", "13.0.88")
+    package = install(tmp_path / "site-packages" / "nvidia" / "cu13" / "bin", "13.1.115")
+    environ = {
+        "CUDA_HOME": str(tmp_path / "home"),
+        "CUDA_PATH": str(tmp_path / "other"),
+        "PATH": f"{tmp_path / 'empty'}:{tmp_path / 'path'}",
+    }
+    for expected, taken_away in ((home, "CUDA_HOME"), (other, "CUDA_PATH"), (path, "PATH")):
+        found = nvcc.find(environ)
+        assert found is not None
+        assert found.path == expected
+        del environ[taken_away]
+    assert nvcc.find(environ) == nvcc.Nvcc(package, "13.1.115")
+
+
+def test_the_older_pip_package_is_found(only_these_site_packages: Path) -> None:
+    """The CUDA 12 package keeps its compiler in another folder than the CUDA 13 one."""
+    path = install(only_these_site_packages / "nvidia" / "cuda_nvcc" / "bin", "12.8.93")
+    assert nvcc.find({}) == nvcc.Nvcc(path, "12.8.93")
+
+
+@pytest.mark.parametrize("content", ["#!/bin/sh\necho no compiler here\n", "#!/absent/interpreter\n", ""])
+def test_a_compiler_that_does_not_answer_is_none(tmp_path: Path, content: str) -> None:
+    """A wrapper left over from a removed toolkit must not be recorded as a compiler, nor end in a traceback."""
+    install(tmp_path, "13.0.88").write_text(content)
+    assert nvcc.find({"CUDA_HOME": "", "PATH": str(tmp_path)}) is None
+
+
+def test_no_compiler_anywhere() -> None:
+    """A machine without the toolkit is the common case, and no error."""
+    assert nvcc.find({}) is None

@@ -1,0 +1,143 @@
+"""The sampler, on a fake NVML: the right device, the right units, and null with a reason where NVML cannot tell."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+import pytest
+
+from nsa.machine import nvml
+from nsa.machine.nvml import Sampler
+
+UUID = "GPU-4090"
+NULLS = {"sm_clock_mhz": None, "temperature_c": None, "power_w": None, "throttle_bits": None}
+
+
+class FakeNvml:
+    """NVML with the one device `UUID`; `failing` names functions that raise the given NVML error code."""
+
+    NVMLError = pynvml.NVMLError
+    NVML_CLOCK_SM = pynvml.NVML_CLOCK_SM
+    NVML_CLOCK_MEM = pynvml.NVML_CLOCK_MEM
+    NVML_TEMPERATURE_GPU = pynvml.NVML_TEMPERATURE_GPU
+
+    def __init__(self, **failing: int) -> None:
+        self.failing = failing
+        self.open = 0
+
+    def _may_fail(self, name: str) -> None:
+        if name in self.failing:
+            raise pynvml.NVMLError(self.failing[name])
+
+    def nvmlInit(self) -> None:
+        self._may_fail("nvmlInit")
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:
+        self.open -= 1
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        if uuid != UUID:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return "handle"
+
+    def nvmlDeviceGetClockInfo(self, handle: str, kind: int) -> int:
+        return {self.NVML_CLOCK_SM: 2520, self.NVML_CLOCK_MEM: 10501}[kind]
+
+    def nvmlDeviceGetMaxClockInfo(self, handle: str, kind: int) -> int:
+        return {self.NVML_CLOCK_SM: 3105, self.NVML_CLOCK_MEM: 10501}[kind]
+
+    def nvmlDeviceGetDefaultApplicationsClock(self, handle: str, kind: int) -> int:
+        self._may_fail("nvmlDeviceGetDefaultApplicationsClock")
+        return 2235
+
+    def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:
+        return 61
+
+    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
+        self._may_fail("nvmlDeviceGetPowerUsage")
+        return 312_500  # milliwatts
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: str) -> int:
+        return 4
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:
+        return [SimpleNamespace(pid=pid) for pid in (99999, os.getpid(), 88888)]
+
+
+def use(monkeypatch: pytest.MonkeyPatch, **failing: int) -> FakeNvml:
+    """Put a fake NVML in the place of the real one."""
+    fake = FakeNvml(**failing)
+    monkeypatch.setattr(nvml, "pynvml", fake)
+    return fake
+
+
+def test_a_sample_has_the_records_columns_and_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Milliwatts in a column of watts, or the memory clock for the SM clock, would hide throttling."""
+    fake = use(monkeypatch)
+    with Sampler(UUID) as sampler:
+        assert sampler.sample() == {
+            "sm_clock_mhz": 2520,
+            "temperature_c": 61,
+            "power_w": 312.5,
+            "throttle_bits": 4,
+        }
+        assert sampler.clocks() == {
+            "sm_clock_default_mhz": 2235,
+            "sm_clock_max_mhz": 3105,
+            "memory_clock_max_mhz": 10501,
+        }
+        assert sampler.reason is None
+    assert fake.open == 0
+
+
+def test_the_fake_has_nothing_that_nvml_lacks() -> None:
+    """A function that NVML's binding does not have would pass on the fake and fail on the first GPU."""
+    assert [name for name in vars(FakeNvml) if name.startswith("nvml") and not hasattr(pynvml, name)] == []
+
+
+def test_other_processes_leave_us_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own process among them would warn in every run, and nobody would read the warning any more."""
+    use(monkeypatch)
+    with Sampler(UUID) as sampler:
+        assert sampler.other_processes() == [88888, 99999]
+
+
+def test_cpu_gives_nulls_and_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run on CPU must not fail for want of NVML, nor record some GPU's clock."""
+    use(monkeypatch, nvmlInit=pynvml.NVML_ERROR_UNKNOWN)
+    with Sampler(None) as sampler:
+        assert sampler.sample() == NULLS
+        assert sampler.other_processes() == []
+        assert sampler.reason == "no CUDA device"
+
+
+def test_no_nvml_gives_nulls_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA without NVML happens in containers; the timings are still good and the gap must be explained."""
+    fake = use(monkeypatch, nvmlInit=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    with Sampler(UUID) as sampler:
+        assert sampler.sample() == NULLS
+        assert sampler.reason == "NVML Shared Library Not Found"
+    assert fake.open == 0
+
+
+def test_an_unknown_device_gives_nulls_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Device 0 in its place would be another GPU's clock, temperature and processes."""
+    fake = use(monkeypatch)
+    with Sampler("GPU-other") as sampler:
+        assert sampler.sample() == NULLS
+        assert sampler.reason == "NVML does not know the device GPU-other: Not Found"
+    assert fake.open == 0
+
+
+def test_a_reading_that_is_not_supported_is_null_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that does not tell its power must not lose its clocks with it."""
+    use(monkeypatch, nvmlDeviceGetPowerUsage=pynvml.NVML_ERROR_NOT_SUPPORTED)
+    with Sampler(UUID) as sampler:
+        sample = sampler.sample()
+        assert sample["power_w"] is None
+        assert sample["sm_clock_mhz"] == 2520
+        assert sampler.reason == "nvmlDeviceGetPowerUsage: Not Supported"

@@ -1,0 +1,117 @@
+"""The comparison with an accepted run keeps its promises on simulated runs, in which the truth is known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from simulation import Machine, each_run, simulate
+
+from nsa.config import GateSettings
+from nsa.report.accepted.compare import Line, compared
+from nsa.report.accepted.keep import BASELINE, CHECK, DECODE, AcceptedRun
+from nsa.report.analysis.kernel import AXES, GridShape
+from nsa.report.analysis.read import Cell, Record
+from nsa.report.analysis.stats import changed, process_times
+from nsa.report.verdict.gates import Invest
+from nsa.report.verdict.run import Run
+
+RUNS, PROCESSES = 100, 10  # of the decision setting
+CONTEXTS = (128, 256, 512, 1024)
+SHAPES = [(256, 4, 64, 64, 8), (256, 4, 64, 64, 16), (256, 4, 64, 128, 8), (1024, 8, 128, 128, 16)]
+CHANGES = {"unchanged": 1.0, "5 % slower": 1.05, "8 % slower": 1.08, "10 % slower": 1.1, "10 % faster": 1 / 1.1}
+SAME: dict[str, dict[str, object]] = {"decode": {}, "check": {}}  # nothing that is timed differs
+
+
+def run() -> Run:
+    """A run in which every cell and a kernel check may be used."""
+    cells = tuple(Cell("cuda", "ok", S=S) for S in CONTEXTS)
+    rows = tuple({"backend": "cuda", "S": S, "status": "ok"} for S in CONTEXTS)
+    kernel = {"cuda": Record("cuda", "ok", facts={"device": "cuda"})}
+    return Run(cells, kernel, rows, (), Invest("GO", "", "sdpa", ()), ())
+
+
+@cache
+def times(seed: int) -> list[pd.DataFrame]:
+    """Rows of BASELINE for each of RUNS runs."""
+    arms_ms = {f"S{S}": 0.098 for S in CONTEXTS} | {f"shape{place}": 0.06 for place in range(len(SHAPES))}
+    found = []
+    for one in each_run(process_times(simulate(seed, RUNS, PROCESSES, arms_ms, Machine(), iters=8), 0.0), RUNS):
+        rows = [{"kind": DECODE, "backend": "cuda", "S": S, "arm": "all", "time_ms": one[f"S{S}"]} for S in CONTEXTS]
+        for place, shape in enumerate(SHAPES):
+            sizes = dict(zip(AXES, shape, strict=True))
+            rows.append({"kind": CHECK, "backend": "cuda", **sizes, "time_ms": one[f"shape{place}"]})
+        frames = [pd.DataFrame(row).rename_axis(index="process").reset_index() for row in rows]
+        found.append(pd.concat(frames).reindex(columns=BASELINE.names))
+    return found
+
+
+def compare_all(factor: float, slow: tuple[int, tuple[int, ...]] | None = None) -> list[tuple[Line, ...]]:
+    """The lines of RUNS comparisons with an accepted run of which every time, or that of one S and shape, changed."""
+    gates, facts = GateSettings(regression={"margin": 0.05}), {"timed": SAME, "records": {}}
+    found = []
+    for before, now in zip(times(1), times(2), strict=True):
+        slower = pd.Series(True, now.index) if slow is None else now["S"] == slow[0]
+        if slow is not None:
+            slower |= (now[list(AXES)] == list(slow[1])).all(axis=1)
+        today = now.assign(time_ms=now["time_ms"] * slower.map({True: factor, False: 1.0}))
+        accepted = AcceptedRun(Path("accepted/gpu.parquet"), facts, before)
+        found.append(compared(run(), accepted, today, SAME, gates))
+    return found
+
+
+def test_injected_changes_between_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """CI acts on this: a slowdown must be called one in 95 of 100 runs, and an unchanged run must be left in peace."""
+    words = ("slower", "faster", "same", "too few replicates")
+    shown = [
+        f"of {RUNS} simulated comparisons with an accepted run ({PROCESSES} processes), so many say in every line:"
+    ]
+    shown.append(f"{'today':<26}" + "".join(f"{word:>20}" for word in (*words, "mixed", "beyond 5 %")))
+    said, failed = {}, {}
+    for name, factor in {
+        "unchanged": 1.0,
+        "5 % slower": 1.05,
+        "8 % slower": 1.08,
+        "10 % slower": 1.1,
+        "10 % faster": 1 / 1.1,
+    }.items():
+        found = compare_all(factor)
+        verdicts = [{line.verdict for line in lines} for lines in found]
+        said[name] = Counter(seen.copy().pop() if len(seen) == 1 else "mixed" for seen in verdicts)
+        failed[name] = sum(any(line.regression for line in lines) for lines in found)
+        counts = "".join(f"{said[name][word]:>20}" for word in (*words, "mixed"))
+        shown.append(f"{name:<26}{counts}{failed[name]:>20}")
+    with capsys.disabled():
+        print("", *shown, sep="\n")
+    assert said["unchanged"]["same"] >= 95
+    assert failed["unchanged"] == failed["10 % faster"] == 0
+    assert failed["5 % slower"] <= 5  # not surely beyond a margin of 5 %
+    assert said["8 % slower"]["slower"] >= 95
+    assert said["10 % slower"]["slower"] >= 95
+    assert failed["10 % slower"] >= 95
+    assert said["10 % faster"]["faster"] >= 95
+
+
+def test_one_slow_cell_and_shape_are_found_and_no_other_is_blamed() -> None:
+    """A kernel that lost 12 % at one context or shape only would drown in an average."""
+    found = [{line.where: line for line in lines} for lines in compare_all(1.12, (512, SHAPES[2]))]
+    worst = f"worst shape: {GridShape(*SHAPES[2])}"
+    assert sum(lines["S = 512"].regression for lines in found) >= 95
+    assert sum(worst in lines and lines[worst].regression for lines in found) >= 95
+    assert sum(any(lines[f"S = {S}"].verdict != "same" for S in (128, 256, 1024)) for lines in found) <= 5
+
+
+def test_all_intervals_of_a_report_hold_together() -> None:
+    """Of 6 lines with plain 95 % intervals one lies in every fourth report; the worst of 4 shapes has 4 chances more."""
+    (before, now), facts = (times(1)[0], times(2)[0]), {"timed": SAME, "records": {}}
+    lines = compared(run(), AcceptedRun(Path("b.parquet"), facts, before), now, SAME, GateSettings(confidence=0.95))
+    confidence = 1 - 0.05 / len(lines)
+    step, worst = lines[0], lines[-1]
+    one, other = (rows[(rows["S"] == 128)].set_index("process")["time_ms"] for rows in (before, now))
+    assert step.ratio == changed(one, other, confidence, paired=False).ratio
+    shape = next(shape for shape in SHAPES if str(GridShape(*shape)) in worst.where)
+    one, other = (rows[(rows[list(AXES)] == list(shape)).all(axis=1)]["time_ms"] for rows in (before, now))
+    assert worst.ratio == changed(one, other, 1 - 0.05 / len(lines) / len(SHAPES), paired=False).ratio

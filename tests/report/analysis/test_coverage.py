@@ -1,0 +1,154 @@
+"""The statistics keep their promises on simulated runs, in which the truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap
+from simulation import BLOCKS, Machine, each_run, simulate
+
+from nsa.report.analysis.read import Cell
+from nsa.report.analysis.stats import changed, each_of, log_interval, process_times
+from nsa.report.analysis.summary import arm_estimates, with_run_aa
+from nsa.report.verdict.checks import BLOCKING, aa_control
+from nsa.report.verdict.warnings import warning_checks
+
+CONFIDENCE = 0.95
+DECISION = 10  # processes of the decision setting
+CONTEXTS = 4  # cells of a run
+ARMS_MS = {
+    "none": 0.030,
+    "cmp": 0.040,
+    "cmp_route": 0.046,
+    "sel": 0.070,
+    "win": 0.042,
+    "all": 0.098,
+    "all_without_sel": 0.058,
+    "all_again": 0.098,
+}
+TRUTH = {"ms_total": 0.098, "ms_sel": 0.040, "sel_pct": 100 * 0.040 / 0.098, "sel_loo_pct": 100 * 0.040 / 0.098}
+
+
+CLEAN = Machine(shared=0.003, own=0.002, slope=0.002, walk=0.0003)
+
+
+@pytest.mark.parametrize("processes", [3, DECISION])
+def test_a_95_percent_interval_covers_the_truth_in_92_to_98_percent_of_the_runs(processes: int) -> None:
+    """Process effects and drift included; a bootstrap of pooled repetitions is sure of what it does not know."""
+    runs, resampled = 1000, 200
+    rows = simulate(processes, runs, processes, ARMS_MS | {"all_again": 1.05 * ARMS_MS["all"]}, Machine())
+    found = [arm_estimates(times, CONFIDENCE) for times in each_run(process_times(rows, 0.0), runs)]
+    for name, truth in {**TRUTH, "aa_ratio": 1.05}.items():
+        covered = np.mean([run[name].low <= truth <= run[name].high for run in found])
+        assert 0.92 <= covered <= 0.98, name
+
+    pooled = [rows[rows["arm"] == arm]["value_ns"].to_numpy().reshape(runs, -1) for arm in ("all", "all_again")]
+    naive = bootstrap(
+        [values[:resampled] for values in pooled],
+        lambda all_, again, axis: np.median(again, axis=axis) / np.median(all_, axis=axis),
+        axis=1,
+        n_resamples=200,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    assert np.mean((naive.low <= 1.05) & (naive.high >= 1.05)) < 0.65
+
+
+def verdicts(processes: int, factor: float, paired: bool, cells: int) -> list[str]:
+    """What is said of candidates that take `factor` times as long, each in one context of a run."""
+    confidence, arms_ms = each_of(CONTEXTS, CONFIDENCE), {"reference": 0.098, "candidate": 0.098 * factor}
+    reference = process_times(simulate(1, cells, processes, arms_ms, Machine()), 0.0)
+    candidate = reference if paired else process_times(simulate(2, cells, processes, arms_ms, Machine()), 0.0)
+    return [
+        changed(one["reference"], other["candidate"], confidence, paired=paired).verdict
+        for one, other in zip(each_run(reference, cells), each_run(candidate, cells), strict=True)
+    ]
+
+
+def test_injected_slowdowns(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run must see an arm or a candidate that is 5 % slower, and cry of none that is not; the table is shown."""
+    runs, words = 100, ("slower", "faster", "too few replicates", "same")
+    lines = [f"of {runs} simulated runs with {CONTEXTS} contexts, so many say of the candidate in one of them:"]
+    lines.append(f"{'candidate':<12}{'compared':<16}{'processes':>9}" + "".join(f"{word:>20}" for word in words))
+    decisions = []
+    for processes in (3, DECISION):
+        for paired, name in ((True, "within a run"), (False, "between runs")):
+            unchanged = np.reshape(verdicts(processes, 1.0, paired, CONTEXTS * runs), (runs, CONTEXTS))
+            said = {"unchanged*": [next(word for word in words if word in run) for run in unchanged]}
+            said |= {"5 % slower": verdicts(processes, 1.05, paired, runs)}
+            said |= {"5 % faster": verdicts(processes, 1 / 1.05, paired, runs)}
+            count = {case: {word: found.count(word) for word in words} for case, found in said.items()}
+            decisions += [count] if processes == DECISION else []
+            for case, of in count.items():
+                lines.append(f"{case:<12}{name:<16}{processes:>9}" + "".join(f"{of[word]:>20}" for word in words))
+    with capsys.disabled():
+        print("", *lines, "* in all contexts; counted is the leftmost of these words that is said of any", sep="\n")
+    for count in decisions:
+        assert count["5 % slower"]["slower"] >= 95
+        assert count["5 % faster"]["faster"] >= 95
+        assert count["unchanged*"]["same"] >= 95
+
+
+def blocked(runs: int, bias: float = 0.0, corrected: bool = True) -> float:
+    """The share of runs of 8 cells in which an A/A control blocks; the bias is that of one of the cells."""
+    ratios = []
+    for seed, cells, factor in ((1, 1, 1 + bias), (2, 7, 1.0)):
+        arms_ms = {"all": 0.098, "all_again": 0.098 * factor}
+        times = process_times(simulate(seed, runs * cells, DECISION, arms_ms, Machine(own=0.005), 8), 0.0)
+        ratios.append((times["all_again"] / times["all"]).to_numpy().reshape(runs, cells, DECISION))
+    found = 0
+    for run in np.concatenate(ratios, axis=1):
+        rows = []
+        for estimate in (log_interval(cell, CONFIDENCE) for cell in run):
+            bounds = {"aa_ratio": estimate.value, "aa_ratio_lo": estimate.low, "aa_ratio_hi": estimate.high}
+            rows.append({"device": "cuda", "device_name": "GPU", "processes": estimate.processes, **bounds})
+        families = [rows] if corrected else [[row] for row in rows]
+        judged = [row for family in families for row in with_run_aa(family, CONFIDENCE)]
+        found += any(aa_control("sdpa/S128", row, BLOCKING).fired for row in judged)
+    return found / runs
+
+
+def test_the_aa_control_blocks_few_sound_runs_and_most_biased_ones() -> None:
+    """Plain 95 % intervals in 8 cells block a third of the sound runs; a bias of 2 % must not pass for that."""
+    assert blocked(1000) <= 0.06
+    assert blocked(200, corrected=False) > 0.25
+    assert blocked(200, bias=0.02) >= 0.95
+
+
+def fired(machine: Machine, processes: int, cells: int = 100) -> list[set[str]]:
+    """The warnings that fire on each of some simulated cells."""
+    frame = simulate(0, cells, processes, ARMS_MS, machine, 32, kinds=(True, False))
+    keys = {"mode": "graph", "cache_state": "cold", "sel_count": 16, "sel_block": 64, "throttle_bits": 0}
+    clocks = 1965 + 15 * np.random.default_rng(0).integers(0, 3, (frame["process"].max() + 1, BLOCKS))
+    frame = frame.assign(**keys, sm_clock_mhz=clocks[frame["process"], frame["block"]])
+    found = []
+    for rows, times in zip(each_run(frame, cells), each_run(process_times(frame, 1 / 16), cells), strict=True):
+        row: dict[str, Any] = dict.fromkeys(("ms_eager", "ms_total_warm", "empty_ms"))
+        row |= {"S": 2048, "processes": processes}
+        for name, estimate in arm_estimates(times, CONFIDENCE).items():
+            row |= {name: estimate.value, f"{name}_lo": estimate.low, f"{name}_hi": estimate.high}
+        cell = Cell("sdpa", "ok", facts={"device": "cuda"}, rows=rows, S=2048)
+        found.append({check.name for check in warning_checks(cell, row) if check.fired})
+    return found
+
+
+@pytest.mark.parametrize("machine", [CLEAN, Machine(iqr=0.015)])
+def test_no_warning_fires_on_95_of_100_clean_cells(machine: Machine) -> None:
+    """20 series a cell are looked at: the worst of many sound ones, if barely so, must not pass for a noisy one."""
+    assert sum(not names for names in fired(machine, DECISION)) >= 95
+
+
+@pytest.mark.parametrize(
+    ("machine", "name"),
+    [
+        (replace(CLEAN, iqr=0.04), "spread"),
+        (replace(CLEAN, second_mode=0.05), "bimodality"),
+        (replace(CLEAN, trend=0.04), "trend"),
+    ],
+)
+def test_a_warning_fires_on_95_of_100_noisy_cells(machine: Machine, name: str) -> None:
+    """A warning that never cries would pass the test above."""
+    assert np.mean([name in names for names in fired(machine, 3, cells=20)]) >= 0.95

@@ -1,0 +1,164 @@
+"""The statistics against figures worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ttest_ind
+
+from nsa.report.analysis.stats import (
+    Estimate,
+    changed,
+    each_of,
+    interval,
+    log_interval,
+    process_times,
+    rescaled,
+    speedup,
+    welch,
+)
+
+T_2 = 4.302652729911275  # t quantile, 97.5 %, 2 degrees of freedom (any table)
+
+
+def repetitions(times_ns: dict[tuple[int, str, bool | None], list[int]]) -> pd.DataFrame:
+    rows = [
+        {"process": process, "arm": arm, "emits": emits, "value_ns": value}
+        for (process, arm, emits), values in times_ns.items()
+        for value in values
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_interval_is_the_students_t_interval_of_the_processes() -> None:
+    """A normal quantile, or the spread of repetitions instead of processes, would make every verdict too sure."""
+    estimate = interval([1.0, 2.0, 3.0], 0.95)
+    half = T_2 / math.sqrt(3)
+    assert (estimate.value, estimate.processes) == (2.0, 3)
+    assert (estimate.low, estimate.high) == pytest.approx((2 - half, 2 + half))
+
+
+def test_interval_keeps_negative_samples() -> None:
+    """A marginal below 0 is a finding; a log would hide or crash on it."""
+    assert interval([-1.0, 0.0, -2.0], 0.95).value == -1.0
+
+
+def test_log_interval_is_symmetric_on_the_logs() -> None:
+    """A ratio and its inverse must give inverse intervals, which a plain t-interval does not."""
+    estimate = log_interval([1.0, math.e, math.e**2], 0.95)
+    half = T_2 / math.sqrt(3)
+    assert estimate.value == pytest.approx(math.e)
+    assert (estimate.low, estimate.high) == pytest.approx((math.exp(1 - half), math.exp(1 + half)))
+
+
+@pytest.mark.parametrize("estimator", [interval, log_interval])
+def test_one_process_bounds_nothing(estimator: object) -> None:
+    """With one replicate a gate must not be decided; a zero-width interval would decide it."""
+    estimate = estimator([3.0], 0.95)  # type: ignore[operator]
+    assert estimate == Estimate(pytest.approx(3.0), -math.inf, math.inf, 1)
+    assert not estimate.replicated
+
+
+def test_process_times_weighs_medians_of_emitting_and_other_steps() -> None:
+    """T_p = w·median(emitting) + (1 - w)·median(others), per process; means would follow outliers."""
+    rows = repetitions(
+        {
+            (0, "all", True): [4_000_000, 5_000_000, 90_000_000],
+            (0, "all", False): [1_000_000, 1_000_000, 70_000_000],
+            (1, "all", True): [6_000_000],
+            (1, "all", False): [2_000_000],
+        }
+    )
+    assert process_times(rows, 0.25)["all"].tolist() == [0.25 * 5 + 0.75 * 1, 0.25 * 6 + 0.75 * 2]
+
+
+@pytest.mark.parametrize("emits", [True, False, None])
+def test_process_times_takes_the_only_kind_as_it_is(emits: bool | None) -> None:
+    """Below S = l nothing emits, and an empty graph has no kind: a weight would shrink their times."""
+    rows = repetitions({(0, "empty", emits): [3_000_000]})
+    assert process_times(rows, 0.25)["empty"].tolist() == [3.0]
+
+
+def test_speedup_is_the_ratio_of_medians_in_each_process() -> None:
+    """Pooling the processes would take the difference between them for noise of the kernel."""
+    reference = repetitions({(0, "r", None): [10, 20, 900], (1, "r", None): [40, 40, 40], (2, "r", None): [7]})
+    candidate = repetitions({(0, "c", None): [10, 10, 10], (1, "c", None): [5, 5, 5]})
+    estimate = speedup(reference, candidate, 0.95)
+    assert estimate is not None
+    assert (estimate.value, estimate.processes) == (pytest.approx(4.0), 2)  # sqrt(2 · 8); process 2 has no pair
+
+
+def test_speedup_without_a_common_process_is_none() -> None:
+    """A ratio of different processes is no paired ratio."""
+    assert speedup(repetitions({(0, "r", None): [1]}), repetitions({(1, "c", None): [1]}), 0.95) is None
+
+
+def test_a_familys_intervals_share_its_error() -> None:
+    """Eight intervals of 95 % each hold together in two of three runs only."""
+    assert each_of(1, 0.95) == 0.95
+    assert each_of(8, 0.95) == pytest.approx(1 - 0.05 / 8)
+
+
+def test_rescaled_is_the_interval_that_the_samples_would_give() -> None:
+    """The A/A control would block at another confidence than it says."""
+    samples = [1.01, 0.98, 1.03, 1.002]
+    wide, direct = rescaled(log_interval(samples, 0.95), 0.95, 0.99), log_interval(samples, 0.99)
+    assert (wide.low, wide.high) == pytest.approx((direct.low, direct.high))
+    assert rescaled(log_interval([2.0], 0.95), 0.95, 0.99) == log_interval([2.0], 0.99)
+
+
+def test_welch_is_scipys() -> None:
+    """Two runs have different spreads and numbers of processes; a pooled variance would be wrong for both."""
+    reference, candidate = np.log([1.0, 1.1, 0.9, 1.05]), np.log([1.3, 1.31, 1.29])
+    found = welch(reference, candidate, 0.95)
+    bounds = ttest_ind(candidate, reference, equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((math.exp(bounds.low), math.exp(bounds.high)))
+    assert found.value == pytest.approx(math.exp(candidate.mean() - reference.mean()))
+
+
+TIMES = pd.Series([1.0, 1.2, 0.9, 1.1])  # ms, processes far apart
+
+
+@pytest.mark.parametrize(
+    ("factors", "verdict"),
+    [
+        ([1.05, 1.051, 1.049, 1.05], "slower"),
+        ([0.95, 0.951, 0.949, 0.95], "faster"),
+        ([1.0, 1.001, 0.999, 1.0], "same"),
+        ([1.008, 1.009, 1.007, 1.008], "same"),  # beyond chance, and no news
+        ([1.00, 1.08, 0.97, 1.02], "too few replicates"),  # a change of 5 % may hide in it
+    ],
+)
+def test_changed_says_what_the_whole_interval_says(factors: list[float], verdict: str) -> None:
+    """A point estimate would cry at noise, and "same" of a wide interval would hide a slowdown."""
+    assert changed(TIMES, TIMES * factors, 0.95, paired=True).verdict == verdict
+
+
+def test_only_arms_of_one_run_are_paired() -> None:
+    """Process 0 of another run is another process: what pairing cancels there was never shared."""
+    slower = 1.05 * TIMES
+    assert changed(TIMES, slower, 0.95, paired=True).verdict == "slower"
+    assert changed(TIMES, slower, 0.95, paired=False).verdict == "too few replicates"
+    assert changed(TIMES, slower.iloc[::-1], 0.95, paired=True).verdict == "slower"  # by process, not by place
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_one_process_shows_no_change(paired: bool) -> None:
+    """A regression of one process is an anecdote."""
+    change = changed(pd.Series([1.0]), pd.Series([9.0]), 0.95, paired=paired)
+    assert (change.verdict, change.ratio.value) == ("too few replicates", pytest.approx(9.0))
+
+
+def test_times_without_any_spread_compare() -> None:
+    """Whole nanoseconds of a short step may all be alike: 0 / 0 degrees of freedom is no reason to stop."""
+    assert changed(pd.Series([2.0, 2.0]), pd.Series([3.0, 3.0]), 0.95, paired=False).verdict == "slower"
+
+
+def test_estimate_reads_a_null_bound_as_no_bound() -> None:
+    """Null means too few replicates; read as 0 it would decide a gate."""
+    row = {"x": 1.0, "x_lo": None, "x_hi": None}
+    assert Estimate.from_row(row, "x", 1) == Estimate(1.0, -math.inf, math.inf, 1)
+    assert Estimate.from_row({"x": None}, "x", 0) is None

@@ -1,0 +1,133 @@
+"""The guide's console commands, on good files and on every broken one."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rich.console import Console
+
+from nsa.config import GateSettings
+from nsa.errors import RecordError
+from nsa.report.analysis.summary import collect
+from nsa.report.page.guide import DECODE_HEADER, decode_table_row, summarize
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.report.conftest import Lab
+
+HEADER = "S,ms_total,ms_cmp,ms_sel,ms_win,reads_actual,reads_expected\n"
+GATES = GateSettings()
+
+
+def printed(renderable: Any) -> list[str]:
+    out = StringIO()
+    Console(file=out, width=160).print(renderable)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def summary_of(path: Path, content: str) -> list[str]:
+    path.write_text(content)
+    return printed(summarize(path, GATES))
+
+
+def test_summarize_gives_shares_reads_and_what_they_mean(tmp_path: Path) -> None:
+    """The guide's summary: percentages of the total, and the threshold that each context meets."""
+    rows = "128,2.0,0.5,0.6,0.4,704,704\n256,2.0,0.5,0.5,0.4,960,960\n512,2.0,0.5,0.48,0.4,960,959\n"
+    lines = summary_of(tmp_path / "decode.csv", HEADER + rows)
+    assert lines[0].split() == ["S", "total", "cmp%", "sel%", "win%", "reads"]
+    assert lines[1].split() == ["128", "2.0000", "25.0", "30.0", "20.0", "704/704"]
+    assert lines[5:] == [
+        "S = 128: sel is 30.0 % of the step, at least 30 %: a selection kernel can pay.",
+        "S = 256: sel is 25.0 % of the step, between 25 % and 30 %: borderline.",
+        (
+            "S = 512: sel is 24.0 % of the step, below 25 %: other parts dominate. READS DIFFER: 960/959; report it "
+            "(causality or schedule)."
+        ),
+    ]
+
+
+def test_summarize_reads_the_reports_csv_and_a_summary_alike(lab: Lab) -> None:
+    """Both files come from one run and must tell the same."""
+    cells = [lab.cell("sdpa", 128), lab.cell("sdpa", 2048, status="oom")]
+    lab.render(cells)
+    collect(cells, lab.root / "decode_sdpa.parquet", 0.95)
+    from_csv = printed(summarize(lab.root / "decode.csv", GATES))
+    assert printed(summarize(lab.root / "decode_sdpa.parquet", GATES)) == from_csv
+    assert from_csv[1].split()[:2] == ["sdpa", "128"]
+    assert from_csv[-1] == "sdpa S = 2048: oom, sdpa is not here."
+
+
+def test_recorded_shares_are_shown_as_the_gate_saw_them(tmp_path: Path) -> None:
+    """Two figures for one share, in the summary and in the report, would both be doubted."""
+    content = HEADER.replace("\n", ",backend,sel_pct\n") + "128,2.0,0.5,0.6,0.4,704,704,,31.5\n"
+    lines = summary_of(tmp_path / "decode.csv", content)
+    assert lines[1].split() == ["-", "128", "2.0000", "25.0", "31.5", "20.0", "704/704"]
+    with pytest.raises(RecordError, match="row 1, column sel_pct: got 'x'"):
+        summary_of(tmp_path / "decode.csv", content.replace("31.5", "x"))
+
+
+def test_summarize_says_that_a_cpu_decides_nothing(tmp_path: Path) -> None:
+    """The guide: CPU will run but is not meaningful."""
+    content = HEADER.replace("\n", ",device\n") + "128,2.0,0.5,0.6,0.4,704,704,cpu\n"
+    assert "Measured on a CPU" in " ".join(summary_of(tmp_path / "decode.csv", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is no CSV"),
+        (HEADER, "holds no rows"),
+        ("a,b\n1,2\n", "lacks the columns S, ms_total, ms_cmp, ms_sel, ms_win, reads_actual, reads_expected"),
+        (HEADER + "128,fast,1,1,1,1,1\n", "row 1, column ms_total: got 'fast', expected a finite number above 0"),
+        (HEADER + "128,1,1,1,1,1,1\n256,-1,1,1,1,1,1\n", "row 2, column ms_total: got '-1'"),
+        (HEADER + "128,inf,1,1,1,1,1\n", "row 1, column ms_total: got 'inf'"),
+        (HEADER + "128,1,inf,1,1,1,1\n", "row 1, column ms_cmp: got 'inf', expected a finite number"),
+        (HEADER + "128,1,1,1,1,,1\n", "row 1, column reads_actual: got nan"),
+        (HEADER + ",1,1,1,1,1,1\n", "row 1, column S: got nan"),
+        (HEADER + "128.5,1,1,1,1,1,1\n", "row 1, column S: got '128.5', expected a whole number above 0"),
+        (HEADER + "128,1,1,1,1,1,1,1\n", "more values than its header has columns"),
+        (HEADER + "1,2\n1,2,3,4,5,6,7,8,9\n", "is no CSV"),
+    ],
+)
+def test_a_broken_csv_is_one_line_that_names_the_place(tmp_path: Path, content: str, said: str) -> None:
+    """A traceback, or a share of a wrong number, is what a hand-edited file would give."""
+    path = tmp_path / "decode.csv"
+    path.write_text(content)
+    with pytest.raises(RecordError) as error:
+        summarize(path, GATES)
+    assert said in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
+    """Missing, binary and foreign files each say what was expected."""
+    with pytest.raises(RecordError, match="no such file"):
+        summarize(tmp_path / "none.csv", GATES)
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01,\x80")
+    with pytest.raises(RecordError, match="is no CSV"):
+        summarize(tmp_path / "binary.csv", GATES)
+    (tmp_path / "broken.parquet").write_bytes(b"broken")
+    with pytest.raises(RecordError, match="not a readable Parquet"):
+        summarize(tmp_path / "broken.parquet", GATES)
+    with pytest.raises(RecordError, match="cannot be read"):
+        summarize(tmp_path, GATES)
+
+
+def test_a_check_record_is_no_decode_table(lab: Lab) -> None:
+    """Another of our own records lacks the guide's columns and is refused by their names."""
+    with pytest.raises(RecordError, match="lacks the columns S, ms_total"):
+        summarize(lab.check("cuda"), GATES)
+
+
+def test_decode_table_is_the_guides_console_table() -> None:
+    """The guide promises these columns on the console; a cell that did not run shows why in place of its time."""
+    times = {"ms_total": 1.23, "ms_cmp": 0.41, "ms_sel": 0.55, "ms_win": 0.27}
+    ran = {"S": 128, **times, "reads_actual": 704.0, "reads_expected": 704.0}
+    assert DECODE_HEADER == ("Context", "Total(ms)", "cmp(ms)", "sel(ms)", "win(ms)", "Reads")
+    assert decode_table_row(ran) == ("128", "1.2300", "0.4100", "0.5500", "0.2700", "704/704")
+    failed = {"S": 256, **dict.fromkeys(times), "reads_actual": None, "reads_expected": None, "status": "oom"}
+    assert decode_table_row(failed) == ("256", "oom", "-", "-", "-", "-")
