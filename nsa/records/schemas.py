@@ -1,8 +1,16 @@
-"""The columns of the tables that stages hand to each other."""
+"""The columns of the tables that stages hand to each other, and the words that the columns hold."""
 
 from __future__ import annotations
 
 import pyarrow as pa
+
+PARTS = ("cmp", "sel", "win")  # the branches, whose shares the guide's table shows
+ARMS = ("none", "cmp", "cmp_route", "sel", "win", "all", "all_without_sel", "all_again")  # what every cell times
+EMPTY = "empty"  # a captured graph with one trivial kernel: the floor of the method, CUDA only
+BASELINE = "sdpa"  # packed SDPA, with which every kernel is compared
+VARIANT = f"{BASELINE}:"  # before the name of one of its variants, which compete in a kernel check
+PACKED = f"{VARIANT}gather"  # the variant that errors are compared with: it takes every shape and stride
+AGAIN = "again:"  # before the name of the A/A control of a kernel: the same, captured and timed a second time
 
 CELL = [  # what was measured: one decode cell
     ("device", pa.string()),  # cpu or cuda
@@ -25,30 +33,33 @@ CELL = [  # what was measured: one decode cell
     ("seed", pa.int32()),
 ]
 
+TIMING = [  # one repetition, and the state of the GPU in its block
+    ("process", pa.int32()),
+    ("block", pa.int32()),
+    ("order", pa.int32()),  # position inside the block
+    ("value_ns", pa.int64()),  # null on a device whose times decide nothing
+    ("sm_clock_mhz", pa.int32()),
+    ("temperature_c", pa.int32()),
+    ("power_w", pa.float32()),
+    ("throttle_bits", pa.int64()),  # NVML's clock event reasons
+]
+
 REPETITIONS = pa.schema(
     [
         *CELL,
-        ("arm", pa.string()),  # see nsa.bench.decode.arms
+        ("arm", pa.string()),  # one of ARMS, or EMPTY
         ("emits", pa.bool_()),  # whether this step adds a compressed token
         ("backend_requested", pa.string()),
         ("backend_resolved", pa.string()),
-        ("reason", pa.string()),  # why the two differ; null when they do not
         ("mode", pa.string()),  # graph or eager
         ("cache_state", pa.string()),  # cold or warm
-        ("process", pa.int32()),
-        ("block", pa.int32()),
-        ("order", pa.int32()),  # position inside the block
-        ("value_ns", pa.int64()),
-        ("sm_clock_mhz", pa.int32()),
-        ("temperature_c", pa.int32()),
-        ("power_w", pa.float32()),
-        ("throttle_bits", pa.int64()),
+        *TIMING,
     ]
 )
 
 CHECK_REPETITIONS = pa.schema(
     [
-        ("backend", pa.string()),  # a backend's name, or sdpa:<variant> for a packed SDPA variant
+        ("backend", pa.string()),  # a backend's name, VARIANT and a packed SDPA variant, or AGAIN and a backend's name
         ("rows", pa.int32()),  # N = sequences x groups
         ("heads_per_group", pa.int32()),
         ("head_dim", pa.int32()),
@@ -58,9 +69,7 @@ CHECK_REPETITIONS = pa.schema(
         ("context", pa.int32()),
         ("groups", pa.int32()),
         ("dtype", pa.string()),
-        ("process", pa.int32()),
-        ("order", pa.int32()),
-        ("value_ns", pa.int64()),  # null on a device whose timings decide nothing
+        *TIMING,
         ("seed", pa.int32()),
         ("mae", pa.float64()),  # against packed SDPA, same dtype
         ("oracle_error", pa.float64()),  # worst-row relative L2 against the float64 oracle
@@ -69,5 +78,5 @@ CHECK_REPETITIONS = pa.schema(
     ]
 )
 
-# A backend's name, or empty for the empty graph, which has no shape; the bytes are those of K and V.
+# A backend's name, or EMPTY for the empty graph, which has no shape; the bytes are those of K and V.
 ROOFLINE = CHECK_REPETITIONS.append(pa.field("selected_bytes", pa.int64()))

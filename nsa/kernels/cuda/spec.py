@@ -1,0 +1,11 @@
+"""One fused CUDA kernel over the selected blocks, in an extension that a stage of its own builds."""
+
+from nsa.backends import BackendSpec, Flag, Stage
+
+SPEC = BackendSpec(
+    name="cuda",
+    require="nsa.kernels.cuda.backend:require",
+    load="nsa.kernels.cuda.backend:load",
+    flags=(Flag("NSA_SEL_CUDA", requests=True),),
+    stage=Stage("nsa.kernels.cuda.build:run", "build/cuda.json", reads=("build",)),
+)
