@@ -49,9 +49,14 @@ def open_stage(stamp: Path, environment: Path, artifacts: Sequence[Path]) -> Ope
     """
     stamped, seen = files.read_model(stamp, Stamp), files.read_model(environment, Environment)
     made = {backend_of(path): files.read_json(path) for path in artifacts}
-    flags = Flags.model_validate({"values": stamped.settings["flags"]})
+    flags = Flags(_flags(stamped.settings["flags"]))
     host = Host.of(str(stamped.settings["device"]), flags, seen, made)
     return Opened(stamped.settings, host, provenance(seen), stamped.carried)
+
+
+def _flags(stamped: JsonValue) -> dict[str, bool]:
+    assert isinstance(stamped, dict)
+    return {variable: value is True for variable, value in stamped.items()}
 
 
 def backend_of(artifact: Path) -> str:
@@ -68,7 +73,13 @@ def backend_of(artifact: Path) -> str:
 
 
 def write(
-    out: Path, opened: Opened, stage: str, result: Result[F], schema: pa.Schema, backend: str | None, S: int | None = None
+    out: Path,
+    opened: Opened,
+    stage: str,
+    result: Result[F],
+    schema: pa.Schema,
+    backend: str | None,
+    S: int | None = None,
 ) -> None:
     """Write a stage's Parquet record, whatever its outcome."""
     parquet.write(out, result.rows, schema, header(opened, stage, result, backend, S))

@@ -16,7 +16,7 @@ from nsa.machine.host import Host
 from nsa.machine.nvml import Sampler, our_processes
 from nsa.records.facts import Device
 from nsa.records.merge import Disagreement, Model, merge
-from nsa.records.outcome import Failed, Ok, OutOfMemory, Unavailable
+from nsa.records.outcome import Failed, NotRun, Ok, OutOfMemory, Unavailable
 from nsa.records.parquet import Row
 
 F = TypeVar("F", bound=Model)
@@ -68,7 +68,7 @@ class Result(Generic[F]):
     """What became of a task: the device that was taken, the outcome, and the rows of all replicates."""
 
     device: Device
-    outcome: Ok[F] | Unavailable | Failed | OutOfMemory
+    outcome: Ok[F] | NotRun
     rows: Sequence[Row] = ()
 
 

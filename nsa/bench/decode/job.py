@@ -24,6 +24,4 @@ class Job:
         """The layer and the step that it measures."""
         settings = self.settings
         dtype = settings.dtype.of(self.host.device.kind)
-        return Geometry(
-            S=self.S, batch=settings.batch, dtype=dtype, seed=settings.seed, **settings.model.model_dump()
-        )
+        return Geometry(S=self.S, batch=settings.batch, dtype=dtype, seed=settings.seed, **settings.model.model_dump())

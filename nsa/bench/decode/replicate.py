@@ -131,7 +131,7 @@ def _eager(cell: Cell, arm: str, emits: bool, columns: Row) -> Candidate:
     """An arm by the wall clock, from warm caches; warmed up here."""
     run, restore = partial(cell.step, arm, emits), partial(cell.restore, emits)
     wall(run, cell.device, cell.settings.warmup, restore)
-    names = {"arm": arm, "emits": emits, "mode": "eager", "cache_state": "warm"}
+    names: Row = {"arm": arm, "emits": emits, "mode": "eager", "cache_state": "warm"}
 
     def timing(repetitions: int) -> list[int]:
         return wall(run, cell.device, repetitions, restore)

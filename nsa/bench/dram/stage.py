@@ -56,7 +56,7 @@ def measure(
         say: receives lines of progress, and what ncu said.
     """
     device, program = host.device, ncu.find(environ)
-    missing: type[Failed] | type[Skipped] = Failed if mode == "require" else Skipped
+    missing: type[Failed | Skipped] = Failed if mode == "require" else Skipped
     outcome: Failed | Skipped | Unavailable
     try:
         if mode == "skip":
@@ -105,7 +105,9 @@ def shapes(settings: CheckSettings) -> list[CheckShape]:
     rows, heads = sorted(settings.rows)[-2:], min(settings.heads_per_group)
     ends: tuple[Literal["min", "max"], ...] = ("min", "max")
     corners = [
-        tuple((min if end == "min" else max)(axis) for axis in (settings.head_dim, settings.value_dim, settings.sel_count))
+        tuple(
+            (min if end == "min" else max)(axis) for axis in (settings.head_dim, settings.value_dim, settings.sel_count)
+        )
         for end in ends
     ]
     return [

@@ -27,9 +27,7 @@ class Candidate:
 Group = Sequence[Candidate]  # candidates that take turns on the same inputs
 
 
-def interleave(
-    groups: Sequence[Group], iters: int, blocks: int, order: random.Random, sampler: Sampler
-) -> list[Row]:
+def interleave(groups: Sequence[Group], iters: int, blocks: int, order: random.Random, sampler: Sampler) -> list[Row]:
     """Time every candidate of every group so often: a row for each repetition, as they were made; none is dropped.
 
     In each block the groups follow each other in random order, and in each group its candidates do, so that drift falls

@@ -135,7 +135,9 @@ def _on_cpu(name: str, kernel: SelectAttention, columns: Row, queries: QueryRota
     call = guarded(name, kernel)
 
     def run() -> None:
-        last[:] = [call(*queries.call).clone()]  # at once: what is not there yet when the call returns is not its output
+        last[:] = [
+            call(*queries.call).clone()
+        ]  # at once: what is not there yet when the call returns is not its output
 
     def time(repetitions: int) -> list[int]:
         return wall(run, queries.call.q.device, repetitions, queries.refresh)

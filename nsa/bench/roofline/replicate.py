@@ -44,7 +44,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
         rows, entered = _enter_all({name: backend.selection for name, backend in loaded.items()}, job, order, timer)
         empty = timer.capture_empty(WARMUP)
         nothing = Candidate({"backend": EMPTY}, partial(timer.time, lambda: None, empty.graph.replay, True))
-        groups = [[nothing], *(list(timed.group.values()) for _, timed in entered)]
+        groups: list[list[Candidate]] = [[nothing], *(list(timed.group.values()) for _, timed in entered)]
         iters = job.settings.iters
         with turn:
             before = copy_bandwidth(device)
