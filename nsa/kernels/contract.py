@@ -44,7 +44,7 @@ class Backend:
 
     Attributes:
         name: as the registry has it.
-        select_attention: its kernel.
+        selection: its kernel.
         variants: other correct ways to compute the same, which compete in the kernel check.
         packs: whether it packs blocks for a library's attention, as packed SDPA does; any other backend that launches
             what packed SDPA launches is packed SDPA under another name.
@@ -52,10 +52,10 @@ class Backend:
     """
 
     name: str
-    select_attention: SelectAttention
+    selection: SelectAttention
     variants: Mapping[str, SelectAttention] = field(default_factory=dict)
     packs: bool = False
-    notes: Callable[[], dict[str, Any]] = dict
+    notes: Callable[[], list[Any]] = list
 
 
 def check_inputs(

@@ -59,7 +59,7 @@ class SelectAttention:
         plan = self._chosen[size] = self._tuned.get(size) or rule(size)
         return plan
 
-    def launch_configs(self) -> dict[str, Any]:
+    def launch_configs(self) -> list[Any]:
         """For the record: how every size that was called so far was cut, and who chose."""
         return {
             "launch_configs": [
