@@ -24,7 +24,7 @@ NOT_RUN: list[NotRun] = [kind(reason="why", fix="what to do") for kind in (Unava
 
 def header(outcome: Ok[Any] | NotRun, facts: type[Model], **more: Any) -> Header[Any]:
     """A record with this outcome."""
-    return Header[facts](  # type: ignore[valid-type]
+    return Header[facts](
         stage="a stage", device=GPU, outcome=outcome, provenance=PROVENANCE, stamp=DIGESTS, **more
     )
 
@@ -33,7 +33,7 @@ def there_and_back(path: Path, written: Header[Any], facts: type[Model]) -> tupl
     """The header as Parquet and JSON give it back."""
     parquet.write(path / "r.parquet", [{"S": 1}], SCHEMA, written)
     files.write_model(path / "r.json", written)
-    kind = Header[facts]  # type: ignore[valid-type]
+    kind = Header[facts]
     return parquet.read(path / "r.parquet", kind, SCHEMA)[1], files.read_model(path / "r.json", kind)
 
 
