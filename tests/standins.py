@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
 import torch
 
+from nsa.backends import resolve
+from nsa.bench import runner
 from nsa.bench.method.timing import Captured
+from nsa.bench.workers import Turn
 from nsa.config import Flags
 from nsa.machine.host import Host, Machine
 from nsa.records import files
@@ -135,3 +140,21 @@ class Sampler:
 
     def other_processes(self, ours: Iterable[int] = ()) -> list[int]:
         return sorted({7} - set(ours))
+
+
+def in_this_process(monkeypatch: pytest.MonkeyPatch, work: Callable[[Any, Turn], Any] | None = None) -> list[Any]:
+    """Let replicates run here, one after the other, on whatever card the host names; returns their jobs as they come.
+
+    Args:
+        monkeypatch: of the test.
+        work: what each does in the place of the stage's own work.
+    """
+    jobs: list[Any] = []
+
+    def together(line: str, todo: Sequence[Any], timeout_s: float, fork: bool, ours: object) -> list[Any]:
+        jobs.extend(todo)
+        return [(work or resolve(line))(job, Turn()) for job in todo]
+
+    monkeypatch.setattr(runner, "run_together", together)
+    monkeypatch.setattr(runner, "one_gpu", lambda host, say: nullcontext(host))
+    return jobs
