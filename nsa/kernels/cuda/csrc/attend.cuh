@@ -55,10 +55,9 @@ NSA_DEVICE void scores(float (&s)[2][4], const Query<D, Upper> &q, uint32_t k_ti
     for (int j = 0; j < kBatch; ++j)
 #pragma unroll
       for (int i = 0; i < 2; ++i)
-        if (D != 0 || (j0 + j) * 32 < dim) {
-          const int token = i * 8 + g;
-          k[j][i] = load_shared16(k_tile + (token * chunks + swizzle_k(token, (j0 + j) * 4 + t, chunks)) * 16);
-        }
+        if (D != 0 || (j0 + j) * 32 < dim)
+          k[j][i] =
+              load_shared16(k_tile + ((i * 8 + g) * chunks + swizzle_k(i * 8 + g, (j0 + j) * 4 + t, chunks)) * 16);
 #pragma unroll
     for (int j = 0; j < kBatch; ++j)
 #pragma unroll

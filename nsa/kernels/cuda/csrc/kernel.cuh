@@ -185,10 +185,9 @@ __global__ void __launch_bounds__(kWarps * 32, min_blocks(D, DV)) select_attenti
     const auto send = [&](uint32_t u, const Part<4> &x) {
       const uint32_t slot = rank * owned + (u & (owned - 1)), owner = u >> p.unit_shift;
       const uint32_t peer_bar = peer_address(bar, owner);
-      const uint32_t o = peer_address(shared_address(inbox.o), owner),
-                     ml = peer_address(shared_address(inbox.ml), owner);
-      send16(o + slot * 16, make_float4(x.o[0], x.o[1], x.o[2], x.o[3]), peer_bar);
-      send8(ml + slot * 8, make_float2(x.m, x.l), peer_bar);
+      send16(peer_address(shared_address(inbox.o), owner) + slot * 16, make_float4(x.o[0], x.o[1], x.o[2], x.o[3]),
+             peer_bar);
+      send8(peer_address(shared_address(inbox.ml), owner) + slot * 8, make_float2(x.m, x.l), peer_bar);
     };
     uint32_t u = threadIdx.x;
 #pragma unroll 1
