@@ -59,12 +59,17 @@ class Stage:
         on_machine: whether another machine gives another artifact.
         reads: what of the configuration it depends on: any of "build", "sizes" (all shapes that will be measured),
             "device" and "flags" (those of the backend that `affect`).
+        uses: programs and packages whose version changes the artifact, beside those of the backend: "nvcc".
+        examine: "module:function", called as function(artifact) with the artifact's path; yields (path, what, fix) for
+            whatever is wrong with what the artifact names, such as a library that is gone. For `nsa doctor`.
     """
 
     entry: str
     artifact: str
     on_machine: bool = True
     reads: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    examine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ class BackendSpec:
             what packed SDPA launches is packed SDPA under another name.
         files: further files that it executes or reads, as patterns in its package's folder. Every module of the package
             and every other file in its folder counts without being named.
+        uses: packages whose version changes what it does, beside torch: another one makes its results stale.
         api: the version of this interface.
     """
 
@@ -94,6 +100,7 @@ class BackendSpec:
     packs: bool = False
     stage: Stage | None = None
     files: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
     api: int = API
 
 
@@ -142,6 +149,8 @@ def _lines() -> dict[str, str]:
 @functools.cache
 def _load(name: str, line: str) -> BackendSpec:
     fix = "fix or uninstall its package"
+    if not package(name):
+        raise ConfigError(f"backend {name!r}: got {line!r}, expected 'package.module:NAME' in its entry point; {fix}")
     try:
         found = resolve(line)
     except (ImportError, AttributeError) as error:

@@ -7,5 +7,11 @@ SPEC = BackendSpec(
     require="nsa.kernels.cuda.backend:require",
     load="nsa.kernels.cuda.backend:load",
     flags=(Flag("NSA_SEL_CUDA", requests=True),),
-    stage=Stage("nsa.kernels.cuda.build:run", "build/cuda.json", reads=("build",)),
+    stage=Stage(
+        "nsa.kernels.cuda.build:run",
+        "build/cuda.json",
+        reads=("build",),
+        uses=("nvcc",),
+        examine="nsa.kernels.cuda.examine:examine",
+    ),
 )

@@ -9,4 +9,5 @@ SPEC = BackendSpec(
     flags=(Flag("NSA_USE_TRITON_SEL", requests=True), Flag("NSA_TRITON_SEL_FORCE", affects=True)),
     guards=(Guard((8, 9), lifted_by="NSA_TRITON_SEL_FORCE"),),
     stage=Stage("nsa.bench.tune.stage:run", "tune/triton.json", reads=("sizes", "device", "flags")),
+    uses=("triton",),
 )
