@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -136,6 +139,32 @@ def test_a_step_reads_nothing_back_to_the_host_and_concatenates_nothing(lengths:
     prefill(layer, x, made, gather, lengths)
     used = set(launched(lambda: layer.step(x[:, 0], made, gather), CPU))
     assert not used & {"_local_scalar_dense", "nonzero", "cat", "is_nonzero", "masked_select"}
+
+
+FIRST_STEPS = """
+import sys
+import torch
+from nsa.attention.cache import KVCache
+from nsa.attention.layer import NsaAttention
+from nsa.attention.prefill import fill
+from nsa.kernels.sdpa.packed import VARIANTS
+from nsa.shapes import NsaShape
+
+layer = NsaAttention(NsaShape())
+for select in VARIANTS.values():
+    for tokens in (20, 1000, 1500):  # nothing compressed, every block selected, some selected
+        cache = KVCache(layer.shape, 1, 1536, torch.float32, torch.device("cpu"))
+        fill(layer, torch.randn(1, tokens, 256), cache)
+        layer.step(torch.randn(1, 256), cache, select)
+print([name for name in ("sympy", "torch._dynamo", "torch._inductor") if name in sys.modules])
+"""
+
+
+def test_a_step_imports_nothing_of_torch_compile(pytestconfig: pytest.Config) -> None:
+    """A first decode step imports neither sympy nor dynamo nor inductor, which take seconds in every process."""
+    command = [sys.executable, "-c", FIRST_STEPS]
+    ran = subprocess.run(command, cwd=pytestconfig.rootpath, capture_output=True, text=True, check=False)
+    assert ran.stdout == "[]\n", ran.stdout + ran.stderr
 
 
 def test_faults_name_what_is_wrong() -> None:
