@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from nsa.bench.method.shapes import CheckShape
 from nsa.machine.host import Host
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from nsa.bench.method.accuracy import fault, oracle, worst_row_error
-from nsa.bench.method.inputs import Call, CheckShape, ragged_case
+from nsa.bench.method.inputs import Call, ragged_case
+from nsa.bench.method.shapes import CheckShape
 from nsa.errors import BackendUnavailable, InputError
 from nsa.kernels import cuda
 from nsa.kernels.contract import HEAD_DIMS
