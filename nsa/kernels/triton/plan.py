@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
-
-from nsa.errors import RecordError
 
 MAX_SPLITS = 64  # a combination holds them all at once
 FLIGHT_BYTES = 60 << 10  # of K and V that one processor must have on their way to reach the memory's bandwidth
 WARP_BYTES = 4 << 10  # of a step's K and V that one warp works on
 MOST_WARPS = 8
 PREFETCH_STEPS = 4  # of a program: in fewer, what is loaded ahead comes too late to matter
-ARTIFACT = "results/tune/triton.json"
 
 
 @dataclass(frozen=True)
@@ -90,17 +86,3 @@ def _by_tokens(size: Size, tokens: int) -> LaunchConfig:
     while warps < MOST_WARPS and 2 * warps * WARP_BYTES <= step_bytes:
         warps *= 2
     return LaunchConfig(tokens, warps, splits, prefetch=steps(size, tokens) >= PREFETCH_STEPS * splits)
-
-
-def frozen(record: Mapping[str, Any]) -> dict[Size, LaunchConfig]:
-    """The launch configurations that the tuning stage's record froze; none where it could not run.
-
-    Raises:
-        RecordError: it is not what the stage writes.
-    """
-    try:
-        return {Size(**row["size"]): LaunchConfig(**row["plan"]) for row in record["sizes"] if row["plan"] is not None}
-    except (KeyError, TypeError) as error:
-        raise RecordError(
-            f"{ARTIFACT}: holds no launch configurations ({error!r}); delete it and run `snakemake {ARTIFACT}`"
-        ) from error
