@@ -1,17 +1,15 @@
-"""Launch configurations: the rule for every size, what tuning tries, and what its record froze."""
+"""Launch configurations: the rule for every size, and what tuning tries."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsa.errors import RecordError
 from nsa.kernels.contract import HEAD_DIMS
-from nsa.kernels.triton.plan import MAX_SPLITS, LaunchConfig, Size, candidates, frozen, rule, steps
+from nsa.kernels.triton.plan import MAX_SPLITS, LaunchConfig, Size, candidates, rule, steps
 
 H200 = Size(rows=256, heads=8, count=16, block=64, head_dim=128, value_dim=128, itemsize=2, processors=132)
 sizes = st.builds(
@@ -63,17 +61,3 @@ FASTEST = [
 def test_the_rule_is_near_what_was_measured(rows: int, width: int, count: int, expected: LaunchConfig) -> None:
     """For these sizes the rule chooses one of the fastest configurations that were measured."""
     assert rule(replace(H200, rows=rows, head_dim=width, value_dim=width, count=count)) == expected
-
-
-def test_a_record_gives_its_configurations_back() -> None:
-    """A tuned size has its measured configuration again; a size where none was right has none."""
-    other = replace(H200, heads=4)
-    rows = [{"size": asdict(H200), "plan": asdict(LaunchConfig(32, 4, 2, True))}, {"size": asdict(other), "plan": None}]
-    assert frozen({"sizes": rows}) == {H200: LaunchConfig(32, 4, 2, True)}
-
-
-@pytest.mark.parametrize("record", [{}, {"sizes": [1]}, {"sizes": [{"size": {}, "plan": {"tokens": 64}}]}])
-def test_a_broken_record_is_an_error_and_no_silent_rule(record: dict[str, Any]) -> None:
-    """A record that is not what the stage writes is an error that says what to delete."""
-    with pytest.raises(RecordError, match=r"tune/triton\.json: holds no launch configurations .*delete it"):
-        frozen(record)
