@@ -141,7 +141,8 @@ def flash_refusal(q: torch.Tensor, v: torch.Tensor) -> str | None:
 def block_places(block_indices: torch.Tensor, blocks: int) -> torch.Tensor:
     """Places [N·n] int64 of the blocks [B, G, n] among those of all rows, `blocks` a row; padding names any block.
 
-    int64, and -1 wraps around: so PyTorch takes the index as it is, and copies whole blocks 16 bytes at a time.
+    int64, where PyTorch takes a -1 for the last block: it uses such an index as it is, and copies whole blocks 16 bytes
+    at a time.
     """
     B, G, _ = block_indices.shape
     row = torch.arange(0, B * G * blocks, blocks, device=block_indices.device).view(B, G, 1)

@@ -82,7 +82,7 @@ NOTHING: set[str] = set()
 CASES: dict[str, tuple[Callable[[Project], None], set[str]]] = {
     "nothing": (lambda project: None, NOTHING),
     "every source touched": (touch_all, NOTHING),
-    ".cu edited": (edit("nsa/kernels/cuda/csrc/select_half.cu", "\n// edited\n"), {"build"} | backend("cuda")),
+    ".cu edited": (edit("nsa/kernels/cuda/csrc/instantiate_dv64.cu", "\n// edited\n"), {"build"} | backend("cuda")),
     ".cuh edited": (edit("nsa/kernels/cuda/csrc/tile.cuh", "\n// edited\n"), {"build"} | backend("cuda")),
     "Triton kernel edited": (edit("nsa/kernels/triton/kernel.py", "\nEDITED = 1\n"), {"tune"} | backend("triton")),
     "fa2 edited": (edit("nsa/kernels/fa2/package.py", "\nEDITED = 1\n"), backend("fa2")),

@@ -23,7 +23,7 @@ from nsa.bench.runner import Replicated
 from nsa.bench.tune.job import Job, Sizes, Tried, TunedSize, TuneFacts
 from nsa.bench.workers import Turn
 from nsa.kernels.contract import HEAD_DIMS, MAX_HEADS_PER_GROUP, SelectAttention
-from nsa.kernels.triton.plan import Plan, candidates, rule
+from nsa.kernels.triton.plan import LaunchConfig, candidates, rule
 from nsa.kernels.triton.select import describe, run, size_of
 from nsa.machine.nvml import Sampler
 from nsa.records.words import AGAIN
@@ -89,7 +89,7 @@ def tune(shape: CheckShape, device: torch.device, timer: CudaTimer | None, turn:
 
 
 def compare(
-    kernels: Mapping[Plan, SelectAttention],
+    kernels: Mapping[LaunchConfig, SelectAttention],
     call: Call,
     ragged: Call,
     timer: CudaTimer | None,
