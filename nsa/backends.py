@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from nsa.errors import ConfigError
 
 GROUP = "nsa.backends"
 API = 1
+Examine = Callable[[Path], Iterable[tuple[Path, str, str]]]  # see Stage.examine
 BUILT_IN = {
     "sdpa": "nsa.kernels.sdpa.spec:SPEC",
     "triton": "nsa.kernels.triton.spec:SPEC",
