@@ -42,7 +42,9 @@ def older_version(layout: Layout, accepted: Path) -> Iterator[Finding]:
     """Files of an older version of this project that nothing reads or makes any more."""
     for name in OLD_STAMPS:
         if (path := layout.stamps / name).exists():
-            yield Finding(path, "left by an older version, and no rule makes it any more (see CHANGELOG.md)", "delete it")
+            yield Finding(
+                path, "left by an older version, and no rule makes it any more (see CHANGELOG.md)", "delete it"
+            )
     old = accepted.with_name(OLD_ACCEPTED)
     if old.is_dir():
         yield Finding(
