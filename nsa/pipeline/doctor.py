@@ -117,7 +117,7 @@ def _artifact(layout: Layout, own: backends.Stage, stage: str, today: Stamps) ->
         return
     if missing := sorted({"status", "reason", "fix"} - set(found)):
         yield Finding(path, f"invalid: it lacks {', '.join(missing)}", _delete(path))
-    elif "stamp" in found:
+    elif found.get("stamp") is not None:
         yield from _stale(path, found["stamp"], today[stage])
     elif _differs(layout, stage, today):
         yield Finding(path, "stale: its sources, settings or machine changed since it was made", AGAIN)
@@ -125,10 +125,13 @@ def _artifact(layout: Layout, own: backends.Stage, stage: str, today: Stamps) ->
 
 def _examined(layout: Layout, own: backends.Stage) -> Iterator[Finding]:
     """What the backend itself finds wrong with what its artifact names."""
-    if own.examine is not None:
-        look = cast(Examine, backends.resolve(own.examine))
-        for where, what, fix in look(layout.artifact(own.artifact)):
-            yield Finding(where, what, fix)
+    if own.examine is None:
+        return
+    path, look = layout.artifact(own.artifact), cast(Examine, backends.resolve(own.examine))
+    try:
+        yield from (Finding(where, what, fix) for where, what, fix in look(path))
+    except RecordError as error:
+        yield _unreadable(path, error)
 
 
 def _measured(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]:
