@@ -2,54 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import model_validator
 
 from nsa.errors import ConfigError
+from nsa.settings import Count, Settings, Whole, refuse
+
+MAX_HEADS_PER_GROUP = 16  # h
+MAX_SEL_COUNT = 128  # n
 
 
-@dataclass(frozen=True)
-class NsaShape:
+class NsaShape(Settings):
     """Sizes of one NSA attention layer; the paper's symbol is given beside each name.
 
     Raises:
         ConfigError: a size is impossible, with the key, its value and what was expected.
     """
 
-    dim: int = 256  # hidden size of x
-    heads: int = 8  # H, query heads
-    groups: int = 2  # G, KV groups
-    head_dim: int = 32  # D, of q and k
-    value_dim: int = 32  # Dv, of v
-    cmp_block: int = 32  # l, tokens in a compression block
-    cmp_stride: int = 16  # d, tokens between compression blocks
-    sel_block: int = 64  # l', tokens in a selection block
-    sel_count: int = 16  # n, blocks selected per (sequence, group), forced ones included
-    window: int = 512  # w, sliding window in tokens
-    phi: str = "mean"  # how a compression block becomes one token: "mean" or "mlp"
+    dim: Count = 256  # hidden size of x
+    heads: Count = 8  # H, query heads
+    groups: Count = 2  # G, KV groups
+    head_dim: Count = 32  # D, of q and k
+    value_dim: Count = 32  # Dv, of v
+    cmp_block: Count = 32  # l, tokens in a compression block
+    cmp_stride: Count = 16  # d, tokens between compression blocks
+    sel_block: Count = 64  # l', tokens in a selection block
+    # n, blocks selected per (sequence, group), forced ones included
+    sel_count: Annotated[
+        int, Whole(3, MAX_SEL_COUNT, why="block 0, the current block and its left are always selected")
+    ] = 16
+    window: Count = 512  # w, sliding window in tokens
+    phi: Literal["mean", "mlp"] = "mean"  # how a compression block becomes one token
 
-    def __post_init__(self) -> None:
-        sizes = {key: value for key, value in vars(self).items() if key != "phi"}
-        for key, value in sizes.items():
-            require(
-                isinstance(value, int) and not isinstance(value, bool) and value >= 1, key, value, "a whole number ≥ 1"
-            )
-        require(self.phi in ("mean", "mlp"), "phi", self.phi, "'mean' or 'mlp'")
-        require(self.heads % self.groups == 0, "heads", self.heads, f"a multiple of groups = {self.groups}")
-        require(self.heads_per_group <= 16, "heads", self.heads, f"at most 16 per group, groups = {self.groups}")
-        require(self.head_dim % 2 == 0, "head_dim", self.head_dim, "an even number, for RoPE")
-        require(
-            self.cmp_block % self.cmp_stride == 0,
-            "cmp_block",
-            self.cmp_block,
-            f"a multiple of cmp_stride = {self.cmp_stride}",
-        )
-        require(
-            self.sel_block % self.cmp_stride == 0,
-            "sel_block",
-            self.sel_block,
-            f"a multiple of cmp_stride = {self.cmp_stride}",
-        )
-        require(self.sel_count >= 3, "sel_count", self.sel_count, "at least 3: block 0, the current one and its left")
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.heads % self.groups:
+            raise refuse(self.heads, f"a multiple of groups = {self.groups}", "heads")
+        if self.heads_per_group > MAX_HEADS_PER_GROUP:
+            raise refuse(self.heads, f"at most {MAX_HEADS_PER_GROUP} per group, groups = {self.groups}", "heads")
+        if self.head_dim % 2:
+            raise refuse(self.head_dim, "an even number, for RoPE", "head_dim")
+        for key, value in (("cmp_block", self.cmp_block), ("sel_block", self.sel_block)):
+            if value % self.cmp_stride:
+                raise refuse(value, f"a multiple of cmp_stride = {self.cmp_stride}", key)
+        return self
 
     @property
     def heads_per_group(self) -> int:

@@ -1,0 +1,38 @@
+"""The typed configuration: config.yaml and the guide's environment flags, read once, here, at the edge."""
+
+from nsa.config.flags import BUILD, Flags, variables
+from nsa.config.sections import (
+    AcceptThresholds,
+    BuildSettings,
+    CheckSettings,
+    DecodeSettings,
+    DramSettings,
+    DtypeByDevice,
+    GateSettings,
+    InvestThresholds,
+    RegressionThresholds,
+    RooflineSettings,
+    Target,
+)
+from nsa.config.whole import Config, load
+from nsa.settings import parse
+
+__all__ = [
+    "BUILD",
+    "AcceptThresholds",
+    "BuildSettings",
+    "CheckSettings",
+    "Config",
+    "DecodeSettings",
+    "DramSettings",
+    "DtypeByDevice",
+    "Flags",
+    "GateSettings",
+    "InvestThresholds",
+    "RegressionThresholds",
+    "RooflineSettings",
+    "Target",
+    "load",
+    "parse",
+    "variables",
+]

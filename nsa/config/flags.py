@@ -1,0 +1,49 @@
+"""The environment flags (guide, "Optional: Experiment Flags"); the backends' specs say which there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nsa import backends
+from nsa.errors import ConfigError
+
+BUILD = "NSA_SEL_CUDA_BUILD"  # build the CUDA extension, whatever config.yaml says
+
+
+@dataclass(frozen=True)
+class Flags:
+    """The flags that are set, by their variables; one that is not set is missing."""
+
+    values: Mapping[str, bool] = field(default_factory=dict)
+
+    def on(self, variable: str) -> bool:
+        """Whether the variable is set to 1."""
+        return self.values.get(variable, False)
+
+    @property
+    def requested(self) -> tuple[str, ...]:
+        """The backends that the flags ask for."""
+        specs = [backends.spec(name) for name in backends.names()]
+        return tuple(
+            spec.name for spec in specs if any(flag.requests and self.on(flag.variable) for flag in spec.flags)
+        )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Flags:
+        """Read the flags.
+
+        Raises:
+            ConfigError: a value is neither 0 nor 1, with the variable's name.
+        """
+        given = {variable: environ[variable] for variable in variables() if environ.get(variable)}
+        for variable, value in given.items():
+            if value not in ("0", "1"):
+                raise ConfigError(f"{variable}: got {value!r}, expected 0, 1 or unset")
+        return cls({variable: value == "1" for variable, value in given.items()})
+
+
+def variables() -> tuple[str, ...]:
+    """Every flag's variable: that of the build, and those of the backends."""
+    flags = (flag for name in backends.names() for flag in backends.spec(name).flags)
+    return tuple(dict.fromkeys((BUILD, *(flag.variable for flag in flags))))

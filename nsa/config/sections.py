@@ -1,0 +1,169 @@
+"""The sections of config.yaml: every key with its bounds and the guide's default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from nsa import backends
+from nsa.settings import Count, Counts, Distinct, Dtype, Number, Positive, Seed, Settings, Share, Whole, refuse
+from nsa.settings import unknown_key
+from nsa.shapes import MAX_HEADS_PER_GROUP, MAX_SEL_COUNT, NsaShape
+
+Mode = Literal["auto", "require", "skip"]
+Heads = Annotated[
+    tuple[Annotated[int, Whole(1, MAX_HEADS_PER_GROUP)], ...], Distinct("a list of distinct numbers of heads")
+]
+SelCounts = Annotated[
+    tuple[Annotated[int, Whole(1, MAX_SEL_COUNT)], ...], Distinct("a list of distinct numbers of blocks")
+]
+
+
+class DtypeByDevice(Settings):
+    """The dtype on each kind of device."""
+
+    cuda: Dtype = "bfloat16"
+    cpu: Dtype = "float32"
+
+    def of(self, device: str) -> Dtype:
+        """That on "cuda" or "cpu"."""
+        return self.cuda if device == "cuda" else self.cpu
+
+
+class BuildSettings(Settings):
+    """The CUDA extension: built where nvcc is found, in any case (a missing nvcc is a failure), or not."""
+
+    cuda: Mode = "auto"
+
+
+class DecodeSettings(Settings):
+    """How one decode cell is measured (guide, "Run the Decode Bench")."""
+
+    batch: Count = 1
+    dtype: DtypeByDevice = DtypeByDevice()
+    model: NsaShape = NsaShape()
+    iters: Count = 32
+    warmup: Annotated[int, Whole(0)] = 8
+    processes: Count = 3
+    cpu_threads: Count = 1
+    timeout_s: Positive = 600  # of one process
+    seed: Seed = 0
+
+
+class CheckSettings(Settings):
+    """The acceptance grid and how it is checked (guide, "Acceptance Gate")."""
+
+    rows: Counts = (256, 1024)
+    heads_per_group: Heads = (4, 8)
+    head_dim: Counts = (64, 128)
+    value_dim: Counts = (64, 128)
+    sel_count: SelCounts = (8, 16)
+    sel_block: Count = 64
+    groups: Count = 4
+    context: Count = 4096
+    dtype: DtypeByDevice = DtypeByDevice()
+    seeds: Count = 5
+    iters: Count = 25
+    processes: Count = 3
+    timeout_s: Positive = 1800  # of one process
+    cpu_rows: Count = 16
+    cpu_context: Count = 1088
+
+    @model_validator(mode="after")
+    def _rows_are_whole_sequences(self) -> Self:
+        _multiples("rows", self.rows, self.groups, "check.groups")
+        _multiples("cpu_rows", (self.cpu_rows,), self.groups, "check.groups")
+        return self
+
+
+class DramSettings(Settings):
+    """Whether the hardware counts DRAM bytes: where ncu and a CUDA device are found, in any case, or not."""
+
+    ncu: Mode = "auto"
+
+
+class Target(Settings):
+    """The time that a backend's kernel shall not exceed: ratio times the memory floor, plus so many µs."""
+
+    ratio: Positive
+    plus_us: Annotated[float, Number("a number of at least 0", 0)]
+
+
+class RooflineSettings(Settings):
+    """The shapes on which every kernel is compared with the memory floor, and how often each is timed; Dv = D.
+
+    The targets decide nothing that is measured; a backend without one has none to meet.
+    """
+
+    rows: Counts = (4, 64, 256, 1024)
+    heads_per_group: Heads = (4, 8, 16)
+    head_dim: Counts = (64, 128)
+    sel_count: SelCounts = (8, 16)
+    sel_block: Count = 64
+    groups: Count = 4
+    context: Count = 4096
+    dtype: Dtype = "bfloat16"
+    iters: Count = 25
+    processes: Count = 3
+    timeout_s: Positive = 1800  # of one process
+    targets: dict[str, Target] = Field(default_factory=dict, description="a target for each backend that has one")
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _are_of_backends(cls, targets: object) -> object:
+        if not isinstance(targets, Mapping):
+            raise refuse(targets, "a mapping from backends to targets")
+        for name in targets:
+            if name not in backends.names():
+                raise unknown_key(name, backends.names())
+        return targets
+
+    @model_validator(mode="after")
+    def _rows_are_whole_sequences(self) -> Self:
+        _multiples("rows", self.rows, self.groups, "roofline.groups")
+        return self
+
+
+class InvestThresholds(Settings):
+    """Of the selection's share of ms_total (guide, "Acceptance Gate for M4 Kernel Work")."""
+
+    go: Share = 0.30
+    no_go: Share = 0.25
+    max_disagreement: Share = 0.03
+
+    @model_validator(mode="after")
+    def _no_go_lies_below_go(self) -> Self:
+        if self.no_go > self.go:
+            raise refuse(self.no_go, f"at most gates.invest.go = {self.go}", "no_go")
+        return self
+
+
+class AcceptThresholds(Settings):
+    """Of a kernel's error and its speedup over packed SDPA."""
+
+    mae: Positive = 1e-3
+    speedup: Positive = 1.2
+    error_ratio: Positive = 2.0
+
+
+class RegressionThresholds(Settings):
+    """Of a slowdown since the accepted run."""
+
+    margin: Share = 0.05
+
+
+class GateSettings(Settings):
+    """The thresholds of the two gates and of a regression."""
+
+    confidence: Annotated[float, Number("a number between 0.5 and 1", 0.5, 1, open=True)] = 0.95
+    invest: InvestThresholds = InvestThresholds()
+    accept: AcceptThresholds = AcceptThresholds()
+    regression: RegressionThresholds = RegressionThresholds()
+
+
+def _multiples(key: str, values: tuple[int, ...], of: int, name: str) -> None:
+    for value in values:
+        if value % of:
+            raise refuse(value, f"a multiple of {name} = {of}", key)

@@ -1,0 +1,110 @@
+"""The whole of config.yaml, with the environment's flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, JsonValue, model_validator
+
+from nsa import settings
+from nsa.config.flags import BUILD, Flags
+from nsa.config.kinds import AllOr, BackendName
+from nsa.config.sections import (
+    BuildSettings,
+    CheckSettings,
+    DecodeSettings,
+    DramSettings,
+    GateSettings,
+    Mode,
+    RooflineSettings,
+)
+from nsa.errors import ConfigError
+from nsa.settings import Count, Counts, Distinct, Settings, refuse
+
+Contexts = Annotated[Counts, AfterValidator(lambda contexts: tuple(sorted(contexts)))]
+
+
+class File(Settings):
+    """config.yaml: its keys, and what must hold between them."""
+
+    contexts: Contexts  # S
+    target_contexts: Annotated[Literal["all"] | tuple[int, ...], AllOr(Contexts, "all, or a list of contexts")]
+    max_context: Count
+    baseline: BackendName
+    candidates: Annotated[tuple[BackendName, ...], Distinct("a list of distinct backends", empty=True)]
+    device: Literal["auto", "cuda", "cpu"]
+    build: BuildSettings
+    decode: DecodeSettings
+    check: CheckSettings
+    dram: DramSettings
+    roofline: RooflineSettings
+    gates: GateSettings
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for S in self.contexts:
+            if S > self.max_context:
+                raise refuse(S, f"at most max_context = {self.max_context}", "contexts")
+        for S in self.targets:
+            if S not in self.contexts:
+                raise refuse(S, f"one of contexts = {list(self.contexts)}", "target_contexts")
+        if self.baseline in self.candidates:
+            raise refuse(list(self.candidates), f"a list without the baseline {self.baseline!r}", "candidates")
+        return self
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """The contexts that the invest gate decides on, ascending."""
+        return self.contexts if self.target_contexts == "all" else self.target_contexts
+
+
+class Config(File):
+    """The whole configuration; `flags` are part of it, so that flipping one reruns what it affects."""
+
+    flags: Flags = Flags()
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Every backend to run, each once: the baseline, the candidates, and what the flags ask for."""
+        return tuple(dict.fromkeys((self.baseline, *self.candidates, *self.flags.requested)))
+
+    @property
+    def build_mode(self) -> Mode:
+        """How the CUDA extension is built: as the flag says, else as the file does."""
+        asked = self.flags.values.get(BUILD)
+        return self.build.cuda if asked is None else "require" if asked else "skip"
+
+    def document(self) -> dict[str, JsonValue]:
+        """What config.yaml says, as JSON: `parse` makes the same configuration of it."""
+        document: dict[str, JsonValue] = self.model_dump(mode="json", exclude={"flags"})
+        return document
+
+    @classmethod
+    def parse(cls, raw: object, environ: Mapping[str, str], source: str = "config.yaml") -> Config:
+        """Validate what config.yaml holds, and the flags.
+
+        Raises:
+            ConfigError: one line naming the key, its value and what was expected.
+        """
+        file = settings.parse(File, raw, source)
+        return cls(**dict(file), flags=Flags.from_env(environ))
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Config:
+    """Read and validate a config.yaml.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds a wrong value.
+    """
+    import yaml  # here: the commands that read no config.yaml start without it
+
+    try:
+        # bytes: a wrong encoding is then a YAMLError; the parser in C, where there is one, takes a tenth of the time
+        raw = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a config.yaml") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    return Config.parse(raw if isinstance(raw, dict) else {}, environ)
