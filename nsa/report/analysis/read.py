@@ -28,11 +28,12 @@ from nsa.report.analysis.validate import (
 )
 
 F = TypeVar("F", bound=Model)
+F_co = TypeVar("F_co", bound=Model, covariant=True)  # a record is frozen
 Stamps = Mapping[str, Digests]  # today's, by stage
 
 
 @dataclass(frozen=True)
-class Record(Generic[F]):
+class Record(Generic[F_co]):
     """One file of a stage, and whether it may be used.
 
     Attributes:
@@ -45,7 +46,7 @@ class Record(Generic[F]):
 
     backend: str
     name: str
-    outcome: Ok[F] | Unavailable | Failed | OutOfMemory | Skipped | Stale | Invalid
+    outcome: Ok[F_co] | Unavailable | Failed | OutOfMemory | Skipped | Stale | Invalid
     device: Device | None = None
     provenance: Provenance | None = None
     stamp: Digests | None = None
@@ -72,7 +73,7 @@ class Record(Generic[F]):
         return isinstance(self.outcome, Ok)
 
     @property
-    def facts(self) -> F:
+    def facts(self) -> F_co:
         """What holds for the whole record.
 
         Raises:
