@@ -29,8 +29,8 @@ def again_ratio(record: Record[CheckFacts], confidence: float) -> Estimate | Non
     names = times.index.get_level_values("backend")
     if record.backend not in names or AGAIN + record.backend not in names:
         return None
-    ratios = times.xs(AGAIN + record.backend, level="backend") / times.xs(record.backend, level="backend")
-    known = ratios.map(math.log).mean(axis=0).dropna()  # over the shapes that the process timed twice
+    again, first = (pd.DataFrame(times.xs(name, level="backend")) for name in (AGAIN + record.backend, record.backend))
+    known = (again / first).map(math.log).mean(axis=0).dropna()  # over the shapes that the process timed twice
     return log_interval(known.map(math.exp), confidence) if len(known) else None
 
 
