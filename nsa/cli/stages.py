@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nsa.cli.app import app
-from nsa.layout import ACCEPTED, backend_of, cell_of
+from nsa.layout import ACCEPTED
 
 Backend = Annotated[str, typer.Option(help="The backend that runs; no other takes its place.")]
 Stamp = Annotated[Path, typer.Option(help="The stage's stamp: its settings are read from here.")]
@@ -71,7 +71,9 @@ def collect(cells: list[Path], stamp: Stamp, out: Out) -> None:
     from nsa.report.analysis import summary
 
     stamped = stamps.read(stamp)
-    summary.collect(cells, out, stamped.number("confidence"), stamped.carried)
+    confidence = stamped.settings["confidence"]
+    assert isinstance(confidence, float)
+    summary.collect(cells, out, confidence, stamped.carried)
 
 
 @app.command()
