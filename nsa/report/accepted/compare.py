@@ -117,9 +117,7 @@ def compare(run: Run, folder: Path, config: Config) -> Comparison:
     )
 
 
-def compared(
-    run: Run, accepted: AcceptedRun, now: pd.DataFrame, timed: Timed, gates: GateSettings
-) -> tuple[Line, ...]:
+def compared(run: Run, accepted: AcceptedRun, now: pd.DataFrame, timed: Timed, gates: GateSettings) -> tuple[Line, ...]:
     """A line for each decode cell and two for each kernel check, of today's run or of the accepted one.
 
     Args:

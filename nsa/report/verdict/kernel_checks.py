@@ -68,9 +68,7 @@ def replicates_differ(record: Record[CheckFacts]) -> list[Check]:
     return [Check("replicates_differ", severity, record.name, slower, threshold, message, slower > SLOWER_WARNS)]
 
 
-def packed_variant_wrong(
-    name: str, grid: Mapping[GridShape, Mapping[str, Measured]], gates: GateSettings
-) -> Check:
+def packed_variant_wrong(name: str, grid: Mapping[GridShape, Mapping[str, Measured]], gates: GateSettings) -> Check:
     """A variant that is wrong does not compete, so the one that wins may not be the fastest: nothing is decided then."""
     allowed = Tolerance.of(gates.accept)
     wrong = [

@@ -105,9 +105,7 @@ def read_run(
         controls=controls,
         checks=tuple(made),
         invest=invest(config.baseline, config.targets, summaries, made, config.gates),
-        accepts=tuple(
-            accept(backend, kernel.get(backend), made, config.check, config.gates) for backend in candidates
-        ),
+        accepts=tuple(accept(backend, kernel.get(backend), made, config.check, config.gates) for backend in candidates),
     )
 
 
