@@ -1,5 +1,6 @@
 """`python -m nsa`: see nsa.cli."""
 
-from nsa.cli import main
+if __name__ == "__main__":  # a process that a stage starts runs this module too, and needs no command line
+    from nsa.cli import main
 
-main()
+    main()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -17,6 +18,8 @@ from nsa.errors import ConfigError
 
 GROUP = "nsa.backends"
 API = 1
+NAME = re.compile("[a-z][a-z0-9_]*")  # it is part of paths, and of the names of stages
+FIX = "fix or uninstall its package"
 BUILT_IN = {
     "sdpa": "nsa.kernels.sdpa.spec:SPEC",
     "triton": "nsa.kernels.triton.spec:SPEC",
@@ -59,12 +62,17 @@ class Stage:
         on_machine: whether another machine gives another artifact.
         reads: what of the configuration it depends on: any of "build", "sizes" (all shapes that will be measured),
             "device" and "flags" (those of the backend that `affect`).
+        uses: programs and packages whose version changes the artifact, beside those of the backend: "nvcc".
+        examine: "module:function", called as function(artifact) with the artifact's path; yields (path, what, fix) for
+            whatever is wrong with what the artifact names, such as a library that is gone. For `nsa doctor`.
     """
 
     entry: str
     artifact: str
     on_machine: bool = True
     reads: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    examine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,7 @@ class BackendSpec:
             what packed SDPA launches is packed SDPA under another name.
         files: further files that it executes or reads, as patterns in its package's folder. Every module of the package
             and every other file in its folder counts without being named.
+        uses: packages whose version changes what it does, beside torch: another one makes its results stale.
         api: the version of this interface.
     """
 
@@ -94,6 +103,7 @@ class BackendSpec:
     packs: bool = False
     stage: Stage | None = None
     files: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
     api: int = API
 
 
@@ -120,9 +130,16 @@ def package(name: str) -> str:
 
 
 def resolve(line: str) -> Callable[..., object]:
-    """What "module:function" names, imported now."""
+    """What "module:function" names, imported now.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
     module, _, attribute = line.partition(":")
-    found: Callable[..., object] = getattr(importlib.import_module(module), attribute)
+    try:
+        found: Callable[..., object] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise ConfigError(f"{line} cannot be imported ({error}); {FIX}") from error
     return found
 
 
@@ -135,18 +152,30 @@ def _lines() -> dict[str, str]:
                 f"backend {point.name!r} is declared twice: {lines[point.name]} and {point.value}; "
                 "expected one, uninstall or rename the other"
             )
+        if not NAME.fullmatch(point.name):
+            raise ConfigError(
+                f"backend {point.name!r} ({point.value}): expected a name of small letters, digits and _; {FIX}"
+            )
         lines[point.name] = point.value
     return lines
 
 
 @functools.cache
 def _load(name: str, line: str) -> BackendSpec:
-    fix = "fix or uninstall its package"
+    if not package(name):
+        raise ConfigError(f"backend {name!r}: got {line!r}, expected 'package.module:NAME' in its entry point; {FIX}")
     try:
-        found = resolve(line)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"backend {name!r}: {line} cannot be imported ({error}); {fix}") from error
+        found: object = resolve(line)
+    except TypeError as error:  # a field that this interface does not have
+        raise ConfigError(f"backend {name!r}: {line} is no spec of api {API} ({error}); {FIX}") from error
     if not isinstance(found, BackendSpec) or found.name != name or found.api != API:
         said = f"{type(found).__name__} {getattr(found, 'name', '')!r}, api {getattr(found, 'api', None)}"
-        raise ConfigError(f"backend {name!r}: {line} is {said}, expected its BackendSpec of api {API}; {fix}")
+        raise ConfigError(f"backend {name!r}: {line} is {said}, expected its BackendSpec of api {API}; {FIX}")
+    affecting = {flag.variable for flag in found.flags if flag.affects}
+    for guard in found.guards:
+        if guard.lifted_by not in affecting:
+            raise ConfigError(
+                f"backend {name!r}: its guard is lifted by {guard.lifted_by!r}, expected one of its flags that `affects`: "
+                f"{', '.join(sorted(affecting)) or 'none'}; {FIX}"
+            )
     return found

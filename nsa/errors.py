@@ -54,13 +54,17 @@ class ProfilerFailed(NsaError):
 class KernelFailed(NsaError):
     """A backend that can run here failed while it ran: the status of its cell, with the reason, never another's time."""
 
-    fix = "look at the log under results/logs, and run compute-sanitizer on the kernel"
+    fix = "run compute-sanitizer on the kernel"
 
 
 class KernelHung(KernelFailed):
     """It did not end in the time it was given, and was killed."""
 
     fix = "raise timeout_s in that section of config.yaml if it is only slow, else look for the loop in the kernel"
+
+
+class NoMemory(NsaError):
+    """It does not fit into the device's memory."""
 
 
 class Killed(NsaError):

@@ -78,30 +78,31 @@ class Settings(BaseModel):
         for key in values:
             if key not in keys:
                 raise unknown_key(key, keys)
-        for key in keys if info.context == _FILE else ():
+        for key in keys if info.context == _COMPLETE else ():
             if key not in values:
                 says = f"{{}} lacks the key {key!r}; expected {_list(keys)}"
                 raise PydanticCustomError("keys", "missing", {"says": says})
         return dict(values)
 
 
-_FILE = "from a file"
+_COMPLETE = "every key must be there"
 S = TypeVar("S", bound=Settings)
 
 
-def parse(model: type[S], raw: object, source: str) -> S:
+def parse(model: type[S], raw: object, source: str, *, complete: bool = True) -> S:
     """Validate what a file holds.
 
     Args:
         model: the section.
-        raw: its content; every key must be there.
+        raw: its content.
         source: the file, named in the message.
+        complete: every key must be there; else those left out have their defaults.
 
     Raises:
         ConfigError: one line naming the file, the key, its value and what was expected.
     """
     try:
-        return model.model_validate(raw, context=_FILE)
+        return model.model_validate(raw, context=_COMPLETE if complete else None)
     except ValidationError as error:
         line = _line(error, source)
         raise ConfigError(line if line.startswith(f"{source} ") else f"{source}: {line}") from None

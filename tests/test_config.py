@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from nsa import backends
 from nsa.config import (
-    BACKENDS,
+    BUILD,
     CheckSettings,
     Config,
     DecodeSettings,
@@ -19,7 +22,10 @@ from nsa.config import (
     RooflineSettings,
     Target,
     load,
+    parse,
+    variables,
 )
+from nsa.config.__main__ import PATH, schema
 from nsa.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -42,20 +48,21 @@ def changed(key: str, value: object) -> dict[str, Any]:
 
 
 def test_the_repositorys_own_config_loads() -> None:
-    """A config.yaml that its own schema refuses would stop the very first command."""
+    """The committed config.yaml is valid."""
     config = load(ROOT / "config.yaml", {})
-    assert config.contexts == (128, 256, 512, 1024) == config.target_contexts
+    assert config.contexts == (128, 256, 512, 1024) == config.targets
     assert config.backends == ("sdpa", "cuda", "triton", "fa2")
-    assert config.build_cuda == config.dram_ncu == "auto"
-    assert config.gates.accept["speedup"] == 1.2
+    assert config.build_mode == config.dram.ncu == "auto"
+    assert config.gates.accept.speedup == 1.2
+    assert config.decode.dtype.of("cuda") == "bfloat16" and config.decode.dtype.of("cpu") == "float32"
 
 
 def test_config_file_holds_the_guides_defaults() -> None:
-    """Two sets of defaults that drift apart would make the console commands measure something else than the pipeline."""
-    config = Config.from_dict(GOOD, {})
+    """The console commands, which read no file, measure by default what the pipeline measures."""
+    config = Config.parse(GOOD, {})
     assert config.decode == DecodeSettings()
     assert config.check == CheckSettings()
-    assert config.roofline == RooflineSettings()
+    assert config.roofline == RooflineSettings(targets=config.roofline.targets)
     assert config.gates == GateSettings()
 
 
@@ -66,8 +73,12 @@ def test_config_file_holds_the_guides_defaults() -> None:
         ("contexts", [128, 128], "contexts: got [128, 128], expected a list of distinct"),
         ("contexts", [0], "contexts.0: got 0, expected a whole number of at least 1"),
         ("contexts", [128.0], "contexts.0: got 128.0, expected a whole number"),
+        ("contexts", ["128"], "contexts.0: got '128', expected a whole number of at least 1"),
+        ("contexts", 128, "contexts: got 128, expected a list of distinct whole numbers"),
         ("contexts", [131072], "contexts: got 131072, expected at most max_context = 65536"),
         ("target_contexts", "some", "target_contexts: got 'some', expected all, or a list of contexts"),
+        ("target_contexts", [], "target_contexts: got [], expected a list of distinct"),
+        ("target_contexts", [0], "target_contexts.0: got 0, expected a whole number of at least 1"),
         ("target_contexts", [64], "target_contexts: got 64, expected one of contexts = [128, 256, 512, 1024]"),
         ("baseline", "flash", "baseline: got 'flash', expected one of sdpa, triton, cuda, fa2"),
         ("candidates", ["sdpa"], "candidates: got ['sdpa'], expected a list without the baseline 'sdpa'"),
@@ -75,38 +86,60 @@ def test_config_file_holds_the_guides_defaults() -> None:
         ("device", "gpu", "device: got 'gpu', expected auto, cuda or cpu"),
         ("build.cuda", True, "build.cuda: got True, expected auto, require or skip"),
         ("dram.ncu", "always", "dram.ncu: got 'always', expected auto, require or skip"),
-        ("decode", None, "decode: got None, expected type object"),
+        ("decode", None, "decode: got None, expected a mapping with the keys batch, dtype, model"),
         ("decode.batch", True, "decode.batch: got True, expected a whole number of at least 1"),
         ("decode.iters", 0, "decode.iters: got 0, expected a whole number of at least 1"),
         ("decode.iters", 32.0, "decode.iters: got 32.0, expected a whole number of at least 1"),
+        ("decode.timeout_s", float("inf"), "decode.timeout_s: got inf, expected a number above 0"),
+        ("decode.timeout_s", float("nan"), "decode.timeout_s: got nan, expected a number above 0"),
+        ("decode.timeout_s", 10**400, "decode.timeout_s: got 1000"),
+        ("decode.timeout_s", 0, "decode.timeout_s: got 0, expected a number above 0"),
+        ("decode.seed", 2**31, "decode.seed: got 2147483648, expected a whole number of at most 2147483647"),
+        ("decode.model.window", 2**31, "decode.model.window: got 2147483648, expected a whole number of at most"),
+        ("max_context", 2**31, "max_context: got 2147483648, expected a whole number of at most 2147483647"),
         ("decode.seed", -1, "decode.seed: got -1, expected a whole number of at least 0"),
         ("decode.dtype.cuda", "int8", "decode.dtype.cuda: got 'int8', expected float32, float16 or bfloat16"),
-        ("decode.model.heads", 7, "heads: got 7, expected a multiple of groups = 2"),
-        ("decode.model.sel_count", 2, "decode.model.sel_count: got 2, expected a whole number from 3 to 64"),
+        ("decode.model.heads", 7, "decode.model.heads: got 7, expected a multiple of groups = 2"),
+        (
+            "decode.model.sel_count",
+            2,
+            "decode.model.sel_count: got 2, expected a whole number from 3 to 128 (block 0, ",
+        ),
         ("decode.model.phi", "max", "decode.model.phi: got 'max', expected mean or mlp"),
-        ("check.rows", [256, 6], "check.rows, check.cpu_rows: got 6, expected a multiple of check.groups = 4"),
-        ("check.cpu_rows", 7, "check.rows, check.cpu_rows: got 7, expected a multiple of check.groups = 4"),
+        ("check.rows", [256, 6], "check.rows: got 6, expected a multiple of check.groups = 4"),
+        ("check.cpu_rows", 7, "check.cpu_rows: got 7, expected a multiple of check.groups = 4"),
         ("check.heads_per_group", [17], "check.heads_per_group.0: got 17, expected a whole number from 1 to 16"),
         ("roofline.rows", [4, 6], "roofline.rows: got 6, expected a multiple of roofline.groups = 4"),
-        ("roofline.sel_count", [65], "roofline.sel_count.0: got 65, expected a whole number from 1 to 64"),
+        ("roofline.sel_count", [129], "roofline.sel_count.0: got 129, expected a whole number from 1 to 128"),
         ("roofline.targets.cuda.plus_us", -1, "roofline.targets.cuda.plus_us: got -1, expected a number of at least 0"),
+        (
+            "roofline.targets.cuda",
+            {"ratio": 1},
+            "roofline.targets.cuda lacks the key 'plus_us'; expected ratio, plus_us",
+        ),
+        ("roofline.targets", None, "roofline.targets: got None, expected a mapping from backends to targets"),
         ("roofline.targets.tilelang", {}, "unknown key 'tilelang' in roofline.targets; known keys: sdpa, triton"),
         ("gates.confidence", 95, "gates.confidence: got 95, expected a number between 0.5 and 1"),
         ("gates.invest.go", 30, "gates.invest.go: got 30, expected a number from 0 to 1"),
         ("gates.invest.no_go", 0.5, "gates.invest.no_go: got 0.5, expected at most gates.invest.go = 0.3"),
-        ("gates.accept.mae", "1e-3", "gates.accept.mae: got '1e-3', expected a number above 0"),
+        ("gates.accept.mae", "0.5", "gates.accept.mae: got '0.5', expected a number above 0"),
+        ("gates.accept.mae", "1e999", "gates.accept.mae: got '1e999', expected a number above 0"),
+        ("gates.accept.mae", True, "gates.accept.mae: got True, expected a number above 0"),
         ("gates.accept.mae", MISSING, "gates.accept lacks the key 'mae'; expected mae, speedup, error_ratio"),
         ("baseline", MISSING, "config.yaml lacks the key 'baseline'; expected contexts"),
+        ("decode.iters", MISSING, "decode lacks the key 'iters'; expected batch, dtype, model, iters"),
+        ("flags", {}, "unknown key 'flags' in config.yaml; known keys: contexts"),
         ("itres", 32, "unknown key 'itres' in config.yaml; known keys: contexts"),
         ("decode.model.n", 8, "unknown key 'n' in decode.model; known keys: dim, heads"),
     ],
 )
 def test_a_bad_setting_is_named(key: str, value: object, expected: str) -> None:
-    """A wrong setting that slips through is measured as something else, or fails an hour later without a name."""
+    """A wrong setting is one line that names the file, the key, the value and what was expected."""
     with pytest.raises(ConfigError) as caught:
-        Config.from_dict(changed(key, value), {})
+        Config.parse(changed(key, value), {})
     assert expected in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("config.yaml") and "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize(
@@ -119,7 +152,7 @@ def test_a_bad_setting_is_named(key: str, value: object, expected: str) -> None:
     ],
 )
 def test_a_broken_file_is_one_line(tmp_path: Path, content: bytes, expected: str) -> None:
-    """A half-saved or wrongly encoded config.yaml would otherwise end in a traceback."""
+    """A half-saved or wrongly encoded config.yaml is one line, no traceback."""
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
@@ -129,56 +162,114 @@ def test_a_broken_file_is_one_line(tmp_path: Path, content: bytes, expected: str
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """A mistyped --configfile must be told apart from an empty one."""
+    """A file that is not there is not taken for an empty one."""
     with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read \(No such file"):
         load(tmp_path / "absent.yaml", {})
 
 
+def test_an_exponent_without_a_point_is_a_number() -> None:
+    """YAML 1.1 reads `mae: 1e-3` as text; where a number is expected it is one."""
+    raw = changed("gates.accept", yaml.safe_load("{mae: 1e-3, speedup: 12E-1, error_ratio: 2}"))
+    accept = Config.parse(raw, {}).gates.accept
+    assert (accept.mae, accept.speedup, accept.error_ratio) == (1e-3, 1.2, 2.0)
+
+
 def test_the_targets_are_typed() -> None:
-    """A target read from another place, or under another unit, would move the line that kernels are judged by."""
-    assert Config.from_dict(GOOD, {}).targets == {"cuda": Target(1.10, 7.0), "triton": Target(1.25, 9.0)}
+    """Targets are by backend, and a backend may have none."""
+    assert Config.parse(GOOD, {}).roofline.targets == {
+        "cuda": Target(ratio=1.10, plus_us=7.0),
+        "triton": Target(ratio=1.25, plus_us=9.0),
+    }
+    assert Config.parse(changed("roofline.targets", {}), {}).roofline.targets == {}
 
 
 def test_contexts_are_sorted_and_targets_can_be_a_part() -> None:
-    """The report's tables and the gate go by these lists; an unsorted one would shuffle the rows."""
-    raw = changed("contexts", [1024, 128])
-    raw["target_contexts"] = [1024]
-    config = Config.from_dict(raw, {})
-    assert config.contexts == (128, 1024)
-    assert config.target_contexts == (1024,)
+    """Contexts and the contexts that decide are ascending, whatever their order in the file."""
+    raw = changed("contexts", [1024, 128, 256])
+    raw["target_contexts"] = [1024, 256]
+    config = Config.parse(raw, {})
+    assert config.contexts == (128, 256, 1024)
+    assert config.targets == (256, 1024)
+
+
+@pytest.mark.parametrize("targets", ["all", [128, 1024]])
+def test_a_document_gives_the_same_configuration(targets: object) -> None:
+    """What a stamp or an accepted run keeps of a configuration is JSON, and parsed is that configuration."""
+    config = Config.parse(changed("target_contexts", targets), {"NSA_SEL_CUDA": "1"})
+    document = json.loads(json.dumps(config.document(), allow_nan=False))
+    assert set(document) == set(GOOD)
+    assert Config.parse(document, {"NSA_SEL_CUDA": "1"}) == config
+
+
+def test_a_configuration_reaches_a_process() -> None:
+    """Settings are pickled on their way to a measuring process, and are equal there."""
+    config = Config.parse(GOOD, {"NSA_SEL_CUDA": "1"})
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_a_section_is_parsed_alone() -> None:
+    """A stage's stamp holds its own section; what is wrong with it is named with the stamp."""
+    section = Config.parse(GOOD, {}).check.model_dump(mode="json")
+    assert parse(CheckSettings, section, "check.json") == CheckSettings()
+    with pytest.raises(ConfigError, match=r"^check\.json: seeds: got 0, expected a whole number of at least 1$"):
+        parse(CheckSettings, {**section, "seeds": 0}, "check.json")
+    with pytest.raises(ConfigError, match=r"^check\.json lacks the key 'rows'; expected rows, heads_per_group"):
+        parse(CheckSettings, {}, "check.json")
+    assert parse(CheckSettings, {"seeds": 3}, "check.json", complete=False) == CheckSettings(seeds=3)
+
+
+def test_a_section_made_in_code_is_checked() -> None:
+    """Outside of files keys have defaults, and wrong ones are the same errors."""
+    assert DecodeSettings(iters=3).warmup == 8
+    with pytest.raises(ConfigError, match=r"^iters: got 0, expected a whole number of at least 1$"):
+        DecodeSettings(iters=0)
+    with pytest.raises(ConfigError, match="unknown key 'itres' in the settings; known keys: batch"):
+        DecodeSettings(itres=3)  # type: ignore[call-arg]
+
+
+def test_the_editors_schema_is_made_from_the_models() -> None:
+    """The committed schema is what `python -m nsa.config` writes."""
+    assert PATH.read_text() == schema(), "run `python -m nsa.config`"
+
+
+def test_the_editors_schema_accepts_what_is_accepted() -> None:
+    """The schema is valid, takes the committed config.yaml, refuses what the models refuse, and lists no backends."""
+    jsonschema = pytest.importorskip("jsonschema")
+    made = yaml.safe_load(PATH.read_text())
+    validator = jsonschema.Draft202012Validator(made)
+    validator.check_schema(made)
+    assert validator.is_valid(GOOD)
+    for key, value in [("contexts", [0]), ("decode.iters", MISSING), ("itres", 1), ("device", "gpu")]:
+        assert not validator.is_valid(changed(key, value))
+    assert validator.is_valid(changed("candidates", ["one_that_is_installed_elsewhere"]))
 
 
 def test_flags_read_the_guides_variables() -> None:
-    """A flag read under another name would silently do nothing, which is what the guide's users cannot see."""
+    """The flags are the build's and those that the backends declare, by the guide's names."""
     assert Flags.from_env({}) == Flags()
-    every = Flags.from_env(
-        {
-            "NSA_SEL_CUDA_BUILD": "1",
-            "NSA_SEL_CUDA": "1",
-            "NSA_USE_TRITON_SEL": "1",
-            "NSA_TRITON_SEL_FORCE": "1",
-            "NSA_FA2_FORCE": "1",
-        }
-    )
-    assert every == Flags(cuda_build=True, cuda=True, triton=True, triton_force=True, fa2_force=True)
-    assert every.requested == ("cuda", "triton", "fa2")
-    assert Flags.from_env({"NSA_SEL_CUDA": "0", "NSA_SEL_CUDA_BUILD": "0"}) == Flags(cuda_build=False)
+    assert set(variables()) >= {BUILD, "NSA_SEL_CUDA", "NSA_USE_TRITON_SEL", "NSA_TRITON_SEL_FORCE", "NSA_FA2_FORCE"}
+    every = Flags.from_env(dict.fromkeys(variables(), "1"))
+    assert all(every.on(variable) for variable in variables())
+    assert every.requested == ("triton", "cuda", "fa2")
+    some = Flags.from_env({"NSA_SEL_CUDA": "0", BUILD: "", "HOME": "/"})
+    assert some == Flags({"NSA_SEL_CUDA": False}) and not some.on("NSA_SEL_CUDA") and not some.on(BUILD)
+    assert some.requested == Flags({"NSA_TRITON_SEL_FORCE": True}).requested == ()
 
 
 def test_a_flag_that_is_neither_0_nor_1_is_refused() -> None:
-    """NSA_FA2_FORCE=true read as unset would run the guarded backend's refusal without telling why."""
+    """Another value of a flag is one line that names the variable."""
     with pytest.raises(ConfigError, match="NSA_FA2_FORCE: got 'true', expected 0, 1 or unset"):
         Flags.from_env({"NSA_FA2_FORCE": "true"})
 
 
 @pytest.mark.parametrize(("value", "mode"), [("1", "require"), ("0", "skip"), ("", "auto")])
 def test_the_build_flag_overrides_the_file(value: str, mode: str) -> None:
-    """NSA_SEL_CUDA_BUILD=1 is the guide's way to ask for a build; without it config.yaml decides."""
-    assert Config.from_dict(GOOD, {"NSA_SEL_CUDA_BUILD": value}).build_cuda == mode
+    """NSA_SEL_CUDA_BUILD asks for a build or forbids it; without it config.yaml decides."""
+    assert Config.parse(GOOD, {BUILD: value}).build_mode == mode
 
 
 def test_a_requested_backend_runs_once() -> None:
-    """A flag must add its backend to the run, and not measure it twice where it is a candidate already."""
-    config = Config.from_dict(changed("candidates", ["cuda"]), {"NSA_SEL_CUDA": "1", "NSA_USE_TRITON_SEL": "1"})
+    """A flag adds its backend to the run, once where it is a candidate already."""
+    config = Config.parse(changed("candidates", ["cuda"]), {"NSA_SEL_CUDA": "1", "NSA_USE_TRITON_SEL": "1"})
     assert config.backends == ("sdpa", "cuda", "triton")
-    assert set(config.backends) <= set(BACKENDS)
+    assert set(config.backends) <= set(backends.names())

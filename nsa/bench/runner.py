@@ -1,98 +1,133 @@
-"""What the timed stages share: where and on what they run, and the facts that every record carries."""
+"""The skeleton of every timed stage: require the backends, take a GPU, run the replicates, say what became of it."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
-from nsa.config import Flags
-from nsa.errors import KernelFailed, KernelHung, Killed
+from nsa.bench.workers import run_together
+from nsa.errors import BackendUnavailable, KernelFailed, NoMemory
+from nsa.kernels import registry
+from nsa.machine.gpus import one_gpu
 from nsa.machine.host import Host
-from nsa.machine.process import die_with_parent
-from nsa.records import files
+from nsa.machine.nvml import Sampler, our_processes
+from nsa.records.facts import Device
+from nsa.records.merge import Disagreement, Model, merge
+from nsa.records.outcome import Failed, NotRun, Ok, OutOfMemory, Unavailable
+from nsa.records.parquet import Row
 
-Argument = TypeVar("Argument")
-Result = TypeVar("Result")
+F = TypeVar("F", bound=Model)
+J = TypeVar("J")
 
-NO_MEMORY = ("out of memory", "can't allocate memory")
-FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # no kernel ends its process by these
+ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+CONTEXT_BYTES = 1 << 30  # of a process on a GPU, beside what it measures: context, libraries, the flush's buffer
+MEMORY_SHARE = 0.5  # of the free memory that the processes of a wave may take together
+Say = Callable[[str], None]
 
 
-def open_stage(stamp: Mapping[str, Any], environment: Path, artifacts: Sequence[Path]) -> tuple[Host, dict[str, Any]]:
-    """The host that a stamp's settings ask for, and the facts for the record: provenance and the stamp's digests.
+@dataclass(frozen=True)
+class Replicated(Generic[F]):
+    """What one process found: rows of the stage's table, and its facts."""
+
+    rows: list[Row]
+    facts: F
+
+
+@dataclass(frozen=True)
+class Task(Generic[J]):
+    """What a stage asks for.
+
+    Attributes:
+        name: how messages call it, "decode cuda S=1024".
+        backends: those that must be able to run here; nothing runs in their place.
+        work: "module:function", called as function(job, turn) -> Replicated in a process of its own; see bench.workers.
+        job: makes the argument from the card that was taken and the process's number.
+        processes: how many replicates.
+        timeout_s: how long one may take.
+        memory_bytes: what one needs on the device.
+        less_memory: what the user can do when that is too much.
+        log: where what the processes say is kept.
+    """
+
+    name: str
+    backends: Sequence[str]
+    work: str
+    job: Callable[[Host, int], J]
+    processes: int
+    timeout_s: float
+    memory_bytes: int
+    less_memory: str
+    log: Path
+
+
+@dataclass(frozen=True)
+class Result(Generic[F]):
+    """What became of a task: the device that was taken, the outcome, and the rows of all replicates."""
+
+    device: Device
+    outcome: Ok[F] | NotRun
+    rows: Sequence[Row] = ()
+
+
+def run(task: Task[J], host: Host, say: Say) -> Result[F]:
+    """Run a task; what a backend cannot do, or does wrong, is its outcome.
 
     Args:
-        stamp: of the stage.
-        environment: the environment stage's record.
-        artifacts: what backends' own stages made before, each record named by its backend.
+        task: what to do.
+        host: where.
+        say: receives lines of progress.
 
     Raises:
-        RecordError: an input record is missing or is not JSON.
-        ConfigError: CUDA was asked for and is not there.
+        Killed: a process was killed from outside; there is then nothing to record.
+        Exception: a fault of the harness, which is no backend's.
     """
-    from nsa.machine.environment import provenance
-
-    seen = files.read_json(environment)
-    settings = stamp["settings"]
-    own = {path.stem: files.read_json(path) for path in artifacts}
-    host = Host.of(settings["device"], Flags(**settings["flags"]), seen, own)
-    digests = {
-        "sources": stamp["sources"]["digest"],
-        "settings": stamp["settings_digest"],
-        "machine": stamp["machine_digest"],
-    }
-    return host, {"provenance": provenance(seen), "stamp": digests}
-
-
-def in_fresh_process(
-    function: Callable[[Argument], Result], argument: Argument, timeout_s: float, fork: bool = False
-) -> Result:
-    """Call a function in a process of its own, which dies with this one: the process is the replicate.
-
-    Args:
-        function: what to call, with the argument.
-        argument: its argument.
-        timeout_s: how long it may take.
-        fork: share what is imported instead of starting a new interpreter; for a CPU only, whose times decide nothing.
-
-    Raises:
-        KernelHung: it did not end in time; its process is killed.
-        KernelFailed: its process died under the backend: a crash.
-        Killed: its process was killed from outside.
-    """
-    context = multiprocessing.get_context("fork" if fork else "spawn")
-    others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(1, mp_context=context, initializer=die_with_parent, initargs=(os.getpid(),)) as pool:
-        future = pool.submit(function, argument)
-        (worker,) = set(multiprocessing.active_children()) - others
-        in_time = bool(wait([future], timeout_s).done)
-        if not in_time:
-            worker.kill()
-    if not in_time:
-        raise KernelHung(f"it did not end within {timeout_s:g} s and was killed")
+    device = host.device
+    outcome: Unavailable | Failed | OutOfMemory
     try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise _death(worker.exitcode) from error
+        for backend in task.backends:
+            registry.require(backend, host.machine, host.flags)
+        with one_gpu(host, say) as card:
+            device = card.device
+            found: list[Replicated[F]] = replicates(task, card, say)
+        facts = merge([part.facts for part in found])
+        return Result(device, Ok(facts=facts), [row for part in found for row in part.rows])
+    except BackendUnavailable as error:
+        outcome = Unavailable(reason=error.reason, fix=error.fix)
+    except NoMemory as error:
+        outcome = OutOfMemory(reason=str(error), fix=task.less_memory)
+    except KernelFailed as error:
+        outcome = Failed(reason=str(error), fix=f"see {task.log}, and {error.fix}")
+    except Disagreement as error:
+        outcome = Failed(reason=str(error), fix=f"see {task.log}, and run it again; a kernel that differs is broken")
+    say(f"{task.name}: {outcome.status}: {outcome.reason}")
+    return Result(device, outcome)
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an allocator gave up: CUDA's or the CPU's of torch, or the driver's own under an extension."""
-    return any(words in str(error) for words in NO_MEMORY)
+def replicates(task: Task[J], card: Host, say: Say) -> list[Replicated[F]]:
+    """Run the processes in waves that fit the memory, each alone while it measures."""
+    on_cpu = card.device.kind == "cpu"
+    found: list[Replicated[F]] = []
+    with Sampler(card.device.uuid) as sampler:
+        wave = (os.cpu_count() or 1) if on_cpu else processes_that_fit(task.memory_bytes, sampler.free_bytes())
+        before = sampler.processes()
+        for first in range(0, task.processes, wave):
+            jobs = [task.job(card, process) for process in range(first, min(first + wave, task.processes))]
+            found += run_together(
+                task.work,
+                jobs,
+                task.timeout_s,
+                on_cpu,
+                lambda pids: our_processes(before, sampler.processes(), pids),
+            )
+            say(f"{task.name}: {len(found)} of {task.processes} processes, {len(found[-1].rows)} rows each")
+    return found
 
 
-def _death(exitcode: int | None) -> KernelFailed | Killed:
-    """What a dead process says of who killed it."""
-    if exitcode is not None and -exitcode in FROM_OUTSIDE:
-        name = signal.Signals(-exitcode).name
-        return Killed(
-            f"its process was killed from outside ({name}: a user, a scheduler, or no memory left); run again"
-        )
-    how = signal.Signals(-exitcode).name if exitcode is not None and exitcode < 0 else f"exit status {exitcode}"
-    return KernelFailed(f"its process died while it ran ({how})")
+def processes_that_fit(memory_bytes: int, free_bytes: int | None) -> int:
+    """How many processes of a task prepare at once; one where the free memory is not known."""
+    if free_bytes is None:
+        return 1
+    return max(1, int(MEMORY_SHARE * free_bytes) // (memory_bytes + CONTEXT_BYTES))

@@ -8,8 +8,20 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from nsa import backends
-from nsa.settings import Count, Counts, Distinct, Dtype, Number, Positive, Seed, Settings, Share, Whole, refuse
-from nsa.settings import unknown_key
+from nsa.settings import (
+    Count,
+    Counts,
+    Distinct,
+    Dtype,
+    Number,
+    Positive,
+    Seed,
+    Settings,
+    Share,
+    Whole,
+    refuse,
+    unknown_key,
+)
 from nsa.shapes import MAX_HEADS_PER_GROUP, MAX_SEL_COUNT, NsaShape
 
 Mode = Literal["auto", "require", "skip"]

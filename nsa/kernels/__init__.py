@@ -1,1 +1,1 @@
-"""Selected-attention backends: the contract they share, the registry that names them, one folder for each."""
+"""Selected-attention backends: the contract they share, the registry that loads them, one folder for each."""

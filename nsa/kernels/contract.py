@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
+from pydantic import JsonValue
 
+from nsa import shapes
 from nsa.errors import InputError
 
-MAX_HEADS_PER_GROUP = 16
+MAX_HEADS_PER_GROUP = shapes.MAX_HEADS_PER_GROUP
 HEAD_DIMS = (32, 64, 96, 128, 192, 256)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -43,19 +45,16 @@ class Backend:
     """A backend that can run here.
 
     Attributes:
-        name: as the registry has it.
-        select_attention: its kernel.
+        name: as its spec has it.
+        selection: its kernel.
         variants: other correct ways to compute the same, which compete in the kernel check.
-        packs: whether it packs blocks for a library's attention, as packed SDPA does; any other backend that launches
-            what packed SDPA launches is packed SDPA under another name.
-        notes: what a record must say of how the calls so far were made.
+        notes: what a record must say of how the calls so far were made; after equal calls equal values, in any order.
     """
 
     name: str
-    select_attention: SelectAttention
+    selection: SelectAttention
     variants: Mapping[str, SelectAttention] = field(default_factory=dict)
-    packs: bool = False
-    notes: Callable[[], dict[str, Any]] = dict
+    notes: Callable[[], list[JsonValue]] = list
 
 
 def check_inputs(

@@ -1,11 +1,13 @@
-"""Why a backend cannot run on a machine: no CUDA device, or a guard that was not lifted."""
+"""Why a backend cannot run on a machine: no CUDA device, or a guard of its spec that no flag has lifted."""
 
 from __future__ import annotations
 
+from nsa.backends import BackendSpec
+from nsa.config import Flags
 from nsa.errors import BackendUnavailable
 from nsa.machine.host import Machine
 
-ADA = (8, 9)  # compute capability of the RTX 4090; the guide guards FA-2 and Triton selection there
+GENERATIONS = {(8, 9): " (Ada)"}  # the RTX 4090's, where the guide guards FA-2 and Triton selection
 
 
 def require_cuda(backend: str, machine: Machine) -> None:
@@ -14,9 +16,13 @@ def require_cuda(backend: str, machine: Machine) -> None:
         raise BackendUnavailable(backend, "no CUDA device is visible", "run on a machine with an NVIDIA GPU")
 
 
-def guard_ada(backend: str, machine: Machine, forced: bool, flag: str) -> None:
-    """Refuse a backend on compute capability 8.9 unless forced (guide, "Default Production Guardrails")."""
-    if machine.capability == ADA and not forced:
-        raise BackendUnavailable(
-            backend, "it is guarded on compute capability 8.9 (Ada)", f"set {flag}=1 to force it (experiments only)"
-        )
+def require_unguarded(spec: BackendSpec, machine: Machine, flags: Flags) -> None:
+    """Refuse a backend on a compute capability that its spec guards, unless forced (guide, "Guardrails")."""
+    for guard in spec.guards:
+        if machine.capability == guard.capability and not flags.on(guard.lifted_by):
+            capability = ".".join(map(str, guard.capability)) + GENERATIONS.get(guard.capability, "")
+            raise BackendUnavailable(
+                spec.name,
+                f"it is guarded on compute capability {capability}",
+                f"set {guard.lifted_by}=1 to force it (experiments only)",
+            )

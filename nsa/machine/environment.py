@@ -8,16 +8,16 @@ import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from nsa.machine import nvcc
 from nsa.machine.fingerprint import cpu_model, package_version, read_gpus
 from nsa.machine.nvml import Sampler
+from nsa.records.facts import Environment, Provenance
 
 ROOT = Path(__file__).parents[2]
 
 
-def probe(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+def probe(environ: Mapping[str, str] = os.environ) -> Environment:
     """What the machine is and what torch can use of it (guide, "Sanity check"); what it cannot tell is null.
 
     The first five keys are the guide's. `note` says why there is no CUDA device, `nvml_error` why NVML's part is null.
@@ -31,47 +31,51 @@ def probe(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
     compiler = nvcc.find(environ)
     with Sampler(uuid) as sampler:
         clocks = sampler.clocks()
-    return {
-        "cuda": cuda,
-        "device": device.name if device else None,
-        "capability": [device.major, device.minor] if device else None,
-        "torch": str(torch.__version__),
-        "cuda_version": torch.version.cuda,
-        "note": None if cuda else _why_no_cuda(gpus.driver, gpus.reason),
-        "driver": gpus.driver,
-        "nvml_error": gpus.reason or (sampler.reason if device else None),
-        "gpu_uuid": uuid,
-        "gpu_count": torch.cuda.device_count() if cuda else 0,
-        "memory_bytes": device.total_memory if device else None,
-        "sm_count": device.multi_processor_count if device else None,
-        "l2_bytes": device.L2_cache_size if device else None,
+    return Environment(
+        cuda=cuda,
+        device=device.name if device else None,
+        capability=(device.major, device.minor) if device else None,
+        torch=str(torch.__version__),
+        cuda_version=torch.version.cuda,
+        note=None if cuda else _why_no_cuda(gpus.driver, gpus.reason),
+        driver=gpus.driver,
+        nvml_error=gpus.reason or (sampler.reason if device else None),
+        gpu_uuid=uuid,
+        gpu_count=torch.cuda.device_count() if cuda else 0,
+        memory_bytes=device.total_memory if device else None,
+        sm_count=device.multi_processor_count if device else None,
+        l2_bytes=device.L2_cache_size if device else None,
         **clocks,
-        "nvcc": compiler.version if compiler else None,
-        "nvcc_path": str(compiler.path) if compiler else None,
-        "triton": package_version("triton"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": cpu_model(),
-        "cpu_cores": os.cpu_count(),
-    }
+        nvcc=compiler.version if compiler else None,
+        nvcc_path=str(compiler.path) if compiler else None,
+        triton=package_version("triton"),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cpu=cpu_model(),
+        cpu_cores=os.cpu_count(),
+    )
 
 
-def describe(environment: Mapping[str, Any]) -> str:
+def describe(environment: Environment) -> str:
     """A probed environment as text, one line per fact; what the machine could not tell is a dash."""
-    width = max(len(key) for key in environment)
-    return "\n".join(f"{key:<{width}}  {'-' if value is None else value}" for key, value in environment.items())
+    facts = environment.model_dump()
+    width = max(map(len, facts))
+    return "\n".join(f"{key:<{width}}  {'-' if value is None else value}" for key, value in facts.items())
 
 
-def provenance(environment: Mapping[str, Any], root: Path = ROOT) -> dict[str, Any]:
+def provenance(environment: Environment, root: Path = ROOT) -> Provenance:
     """What a record's metadata says of its origin: the code (git), the time (UTC) and the probed environment.
 
     git_commit and git_dirty are null, with git_reason, where there is no git, no repository or no commit.
     """
-    return {
-        **_git(root),
-        "utc_time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": dict(environment),
-    }
+    commit, dirty, reason = _git(root)
+    return Provenance(
+        git_commit=commit,
+        git_dirty=dirty,
+        git_reason=reason,
+        utc_time=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=environment,
+    )
 
 
 def _why_no_cuda(driver: str | None, reason: str | None) -> str:
@@ -89,18 +93,17 @@ def _why_no_cuda(driver: str | None, reason: str | None) -> str:
     return "; ".join(reasons)
 
 
-def _git(root: Path) -> dict[str, Any]:
-    """The commit that the code is at and whether anything differs from it, untracked files included."""
-    unknown = {"git_commit": None, "git_dirty": None}
+def _git(root: Path) -> tuple[str | None, bool | None, str | None]:
+    """The commit that the code is at, whether anything differs from it (untracked files included), or why unknown."""
     command = ["git", "--no-optional-locks", "-C", str(root), "status", "--porcelain=v2", "--branch"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        return {**unknown, "git_reason": "git is not installed"}
+        return None, None, "git is not installed"
     if answer.returncode != 0:
-        return {**unknown, "git_reason": answer.stderr.strip()}
+        return None, None, answer.stderr.strip()
     lines = answer.stdout.splitlines()
     commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid "))
     if commit == "(initial)":
-        return {**unknown, "git_reason": "the repository has no commit yet"}
-    return {"git_commit": commit, "git_dirty": any(not line.startswith("#") for line in lines), "git_reason": None}
+        return None, None, "the repository has no commit yet"
+    return commit, any(not line.startswith("#") for line in lines), None

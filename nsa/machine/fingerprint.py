@@ -18,6 +18,7 @@ import pynvml
 from nsa.machine import ncu, nvcc
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+TOOLS = ("nvcc", "ncu", "triton")  # facts that concern who uses them; all others concern everything measured
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,6 @@ def fingerprint(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         "ncu": str(profiler.resolve()) if profiler else "none",  # its real folder has the version in its name
         "torch": torch_version(),
         "triton": package_version("triton") or "none",
-        "snakemake": package_version("snakemake") or "none",
     }
 
 

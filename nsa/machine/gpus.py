@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -42,13 +41,13 @@ def one_gpu(host: Host, notify: Callable[[str], None]) -> Iterator[Host]:
     Raises:
         ConfigError: no card of the model is visible.
     """
-    cards = alike(host, read_gpus(), os.environ) if host.device == "cuda" else ()
+    cards = alike(host, read_gpus(), os.environ) if host.device.kind == "cuda" else ()
     if not cards:
-        with gpu_lock(host.device_uuid, notify):
+        with gpu_lock(host.device.uuid, notify):
             yield host
         return
     with first_free(cards, notify) as uuid, pinned(uuid):
-        yield replace(host, device_uuid=uuid)
+        yield host.on_card(uuid)
 
 
 def alike(host: Host, gpus: Gpus, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -57,7 +56,7 @@ def alike(host: Host, gpus: Gpus, environ: Mapping[str, str]) -> tuple[str, ...]
     Raises:
         ConfigError: NVML lists cards, and none of the model is visible; or which are visible cannot be told.
     """
-    if gpus.reason is not None or "MIG" in host.device_name.split():
+    if gpus.reason is not None or "MIG" in host.device.name.split():
         return ()
     models, listed = {gpu.name for gpu in gpus.devices}, environ.get(VISIBLE, "")
     by_number = any(entry.strip().isdecimal() for entry in listed.split(","))
@@ -67,11 +66,11 @@ def alike(host: Host, gpus: Gpus, environ: Mapping[str, str]) -> tuple[str, ...]
             "in CUDA than in NVML; expected uuids, or CUDA_DEVICE_ORDER=PCI_BUS_ID"
         )
     visible = gpus.visible(environ)
-    cards = tuple(gpu.uuid for gpu in visible if gpu.name == host.device_name)
+    cards = tuple(gpu.uuid for gpu in visible if gpu.name == host.device.name)
     if not cards:
         seen = ", ".join(map(str, visible)) or "none"
         raise ConfigError(
-            f"{VISIBLE}: got {environ.get(VISIBLE)!r}, which shows {seen}; expected a {host.device_name}, the model in "
+            f"{VISIBLE}: got {environ.get(VISIBLE)!r}, which shows {seen}; expected a {host.device.name}, the model in "
             "results/environment.json (a cluster with several models needs the gpu_model resource)"
         )
     return cards

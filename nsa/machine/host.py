@@ -3,50 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from pydantic import JsonValue
 
 from nsa.config import Flags
 from nsa.errors import ConfigError
+from nsa.records.facts import Device, Environment
+
+Artifact = Mapping[str, JsonValue]  # what a backend's own stage wrote
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The facts that availability depends on; no torch, so that an unavailable cell is recorded in milliseconds."""
+    """The facts that availability depends on; no torch, so that an unavailable cell is recorded in milliseconds.
 
-    capability: tuple[int, int] | None  # None: no CUDA device
-    # by backend, the record of the stage that is its own: cuda's build, triton's tuning; absent: it has not run
-    artifacts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    Attributes:
+        capability: compute capability of the GPU; None without a CUDA device.
+        artifacts: by backend, what its own stage wrote; absent where the stage has not run.
+    """
 
-    @classmethod
-    def from_records(cls, environment: Mapping[str, Any], artifacts: Mapping[str, Mapping[str, Any]]) -> Machine:
-        """Build from results/environment.json and the records of the backends' own stages."""
-        major_minor = environment.get("capability")
-        return cls(tuple(major_minor) if major_minor else None, artifacts)
+    capability: tuple[int, int] | None
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Host:
-    """Where a stage runs: the device that was asked for, the machine's facts and the guide's flags."""
+    """Where a stage runs: the device that was asked for, the machine's facts and the flags."""
 
-    device: str  # cuda or cpu
-    device_name: str
-    device_uuid: str | None
+    device: Device
     machine: Machine
     flags: Flags
 
     @classmethod
-    def of(
-        cls, device: str, flags: Flags, environment: Mapping[str, Any], artifacts: Mapping[str, Mapping[str, Any]]
-    ) -> Host:
-        """Resolve "auto", "cuda" or "cpu" against the environment record; on "cpu" a GPU counts as absent.
+    def of(cls, device: str, flags: Flags, environment: Environment, artifacts: Mapping[str, Artifact]) -> Self:
+        """Resolve "auto", "cuda" or "cpu" against the environment's record; on "cpu" a GPU counts as absent.
 
         Raises:
             ConfigError: CUDA was asked for and is not there.
         """
-        if device == "cuda" and not environment["cuda"]:
+        if device == "cuda" and not environment.cuda:
             raise ConfigError("device: got 'cuda', expected 'cpu' or 'auto': torch sees no CUDA device here")
-        if device == "cpu" or not environment["cuda"]:
-            return cls("cpu", environment["cpu"], None, Machine(None, artifacts), flags)
-        machine = Machine.from_records(environment, artifacts)
-        return cls("cuda", environment["device"], environment["gpu_uuid"], machine, flags)
+        if device == "cpu" or not environment.cuda:
+            cpu = Device(kind="cpu", name=environment.cpu, uuid=None)
+            return cls(cpu, Machine(None, artifacts), flags)
+        gpu = Device(kind="cuda", name=str(environment.device), uuid=environment.gpu_uuid)
+        return cls(gpu, Machine(environment.capability, artifacts), flags)
+
+    def on_card(self, uuid: str) -> Host:
+        """The same on another card of the model."""
+        return replace(self, device=self.device.model_copy(update={"uuid": uuid}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -65,10 +65,19 @@ class Sampler:
             "memory_clock_max_mhz": self._read(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_MEM),
         }
 
-    def other_processes(self) -> list[int]:
-        """Process ids that compute on the device and are not this process."""
-        processes = self._read(pynvml.nvmlDeviceGetComputeRunningProcesses) or []
-        return sorted(process.pid for process in processes if process.pid != os.getpid())
+    def processes(self) -> frozenset[int]:
+        """Process ids that compute on the device, as NVML names them: in a container these may be the host's."""
+        running = self._read(pynvml.nvmlDeviceGetComputeRunningProcesses) or []
+        return frozenset(process.pid for process in running)
+
+    def other_processes(self, ours: Iterable[int] = ()) -> list[int]:
+        """Process ids that compute on the device and are neither this process nor one of `ours`."""
+        return sorted(self.processes() - {os.getpid(), *ours})
+
+    def free_bytes(self) -> int | None:
+        """Memory of the device that nobody has taken."""
+        memory = self._read(pynvml.nvmlDeviceGetMemoryInfo)
+        return None if memory is None else int(memory.free)
 
     def _read(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """One reading; null, with the reason kept, where this device or driver does not give it."""
@@ -79,3 +88,13 @@ class Sampler:
         except pynvml.NVMLError as error:
             self.reason = f"{function.__name__}: {error}"
             return None
+
+
+def our_processes(before: frozenset[int], now: frozenset[int], workers: frozenset[int]) -> frozenset[int]:
+    """Which of the processes on a GPU are our own workers.
+
+    In a container NVML may name processes by the host's numbers, which are not ours to know. What has come since
+    before the workers started, and is not more than they are, is theirs; otherwise those whose numbers match.
+    """
+    new = now - before
+    return new if len(new) <= len(workers) else new & workers

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nsa.config import BACKENDS, Config
+from pydantic import BaseModel, JsonValue
 
-ACCEPTED = Path("accepted")  # in the folder that Snakemake runs in, the repository's root
-REPLICATION = ("seeds", "iters", "processes", "timeout_s")  # of the check and the roofline: how often, not what
+from nsa import backends
+from nsa.backends import BackendSpec
+from nsa.config import BUILD, Config
+from nsa.errors import ConfigError
+from nsa.layout import ACCEPTED
+
+BASELINE = "sdpa"  # packed SDPA, with which every kernel is compared
+REPORT = "report"
+REPLICATION = frozenset({"seeds", "iters", "processes", "timeout_s"})  # of check and roofline: how often, not what
 TUNED = ("groups", "heads_per_group", "head_dim", "value_dim", "sel_block", "sel_count")  # what a kernel sees
-FLAGS_READ = {"triton": ("triton_force",), "fa2": ("fa2_force",)}  # the flags that change what a backend does
+Settings = dict[str, JsonValue]
 
 
 @dataclass(frozen=True)
@@ -21,21 +27,21 @@ class Stage:
     """What one stage executes and reads.
 
     Attributes:
-        entry: the module where its import closure starts.
-        packages: packages that it loads by name, so that no import shows them; all of their modules count.
-        data: packages whose other files (kernels, templates) it reads.
+        starts: the modules where its import closure starts; of a package, every module.
         settings: the configuration that it reads, and nothing else.
+        backends: those that it loads by name: all of their modules and files count.
+        data: packages whose other files (templates, tables) it reads.
         on_machine: whether another machine gives another result.
-        uses_ncu: whether the profiler is part of that machine.
+        uses: the programs and packages whose versions are part of that machine, beside what every such stage uses.
     """
 
     name: str
-    entry: str
-    packages: tuple[str, ...]
-    data: tuple[str, ...]
-    settings: Mapping[str, Any]
-    on_machine: bool
-    uses_ncu: bool = False
+    starts: tuple[str, ...]
+    settings: Settings
+    backends: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    on_machine: bool = True
+    uses: tuple[str, ...] = ()
 
 
 def stages(config: Config, accepted: Path = ACCEPTED) -> Iterator[Stage]:
@@ -43,68 +49,136 @@ def stages(config: Config, accepted: Path = ACCEPTED) -> Iterator[Stage]:
 
     Args:
         accepted: the folder of accepted runs, which the report compares with; it need not exist.
+
+    Raises:
+        ConfigError: a backend's own stage reads what no configuration has.
     """
-    yield Stage("environment", "nsa.machine.environment", (), (), {}, True)
-    build = {"cuda": config.build_cuda}
-    yield Stage("build", "nsa.kernels.cuda.build", (), ("nsa.kernels.cuda",), build, True)
-    yield _tuning(config)
-    for backend in BACKENDS:
-        flags = {name: getattr(config.flags, name) for name in FLAGS_READ.get(backend, ())}
-        own = f"nsa.kernels.{backend}"
-        decode = {"decode": config.raw["decode"], "device": config.device, "flags": flags}
-        yield Stage(f"decode-{backend}", "nsa.bench.decode.stage", (own,), (own,), decode, True)
-        rivals = (own, "nsa.kernels.sdpa")  # every candidate competes with packed SDPA
-        check = {"check": config.raw["check"], "device": config.device, "flags": flags}
-        yield Stage(f"check-{backend}", "nsa.bench.check.stage", rivals, rivals, check, True)
-        dram = {"check": _sizes(config.raw["check"]), "device": config.device, "flags": flags, "ncu": config.dram_ncu}
-        profiled = (own, "nsa.bench.dram.target")  # ncu starts the target
-        yield Stage(f"dram-{backend}", "nsa.bench.dram.stage", profiled, (own,), dram, True, uses_ncu=True)
-    collect = {"confidence": config.gates.confidence, "contexts": list(config.contexts)}
-    yield Stage("collect", "nsa.report.analysis.summary", (), (), collect, False)
-    report = {
-        "baseline": config.baseline,
-        "backends": list(config.backends),
-        "target_contexts": list(config.target_contexts),
-        "check": config.raw["check"],
-        "gates": config.raw["gates"],
-        "config": config.raw,  # the report shows it
-        "accepted": {path.name: sha256(path) for path in sorted(accepted.glob("*.parquet"))},
-    }
-    yield Stage("report", "nsa.report.page.render", (), ("nsa.report.page.templates",), report, False)
-    raced = tuple(dict.fromkeys(("sdpa", *config.backends)))  # in one run; packed SDPA is what they are compared with
-    kernels = tuple(f"nsa.kernels.{backend}" for backend in raced)
-    flags = {name: getattr(config.flags, name) for backend in raced for name in FLAGS_READ.get(backend, ())}
-    measured = {key: value for key, value in config.raw["roofline"].items() if key != "targets"}
-    roofline = {"roofline": measured, "backends": list(raced), "device": config.device, "flags": flags}
-    yield Stage("roofline", "nsa.bench.roofline.stage", kernels, kernels, roofline, True)
-    table = {
-        "targets": config.raw["roofline"]["targets"],
-        "correct": {key: config.gates.accept[key] for key in ("mae", "error_ratio")},
-        "confidence": config.gates.confidence,
-    }
-    yield Stage(
-        "roofline-report", "nsa.report.page.roofline", (), ("nsa.report.analysis.public_kernels",), table, False
-    )
+    yield Stage("environment", ("nsa.machine.environment",), {})
+    for name in backends.names():
+        spec = backends.spec(name)
+        if spec.stage is not None:
+            yield _artifact(config, spec, spec.stage)
+        yield from _measured(config, spec)
+    yield _roofline(config)
+    yield _roofline_report(config)
+    collect: Settings = {"confidence": config.gates.confidence, "contexts": list(config.contexts)}
+    yield Stage("collect", ("nsa.report.analysis.summary",), collect, on_machine=False)
+    yield _report(config, accepted)
 
 
-def _tuning(config: Config) -> Stage:
-    """The stage that tunes the Triton kernel for every size that is measured, however often each is."""
-    model = config.decode.model
-    step = {name: getattr(model, name) for name in TUNED}
-    settings = {
-        "step": {**step, "rows": config.decode.batch * model.groups, "dtype": config.raw["decode"]["dtype"]},
-        "check": _sizes(config.raw["check"]),
-        "roofline": _sizes(config.raw["roofline"]),
-        "device": config.device,
-        "flags": {name: getattr(config.flags, name) for name in FLAGS_READ["triton"]},
-    }
-    return Stage("tune", "nsa.bench.tune.stage", (), (), settings, True)
+def artifact(backend: str) -> str:
+    """The name of a backend's own stage."""
+    return f"artifact-{backend}"
 
 
-def _sizes(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in section.items() if key not in (*REPLICATION, "targets")}
+def effective_flags(config: Config) -> dict[str, bool]:
+    """The flags without which the same config.yaml would be another run: one that asks for a candidate is none."""
+    specs = [backends.spec(name) for name in config.backends]
+    affecting = {flag.variable for spec in specs for flag in spec.flags if flag.affects}
+    listed = (config.baseline, *config.candidates)
+    asking = {flag.variable for spec in specs if spec.name not in listed for flag in spec.flags if flag.requests}
+    on = {variable for variable in affecting | asking if config.flags.on(variable)}
+    return {variable: value for variable, value in config.flags.values.items() if variable in on | {BUILD}}
 
 
 def sha256(file: Path) -> str:
     """The digest of a file's bytes."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _artifact(config: Config, spec: BackendSpec, own: backends.Stage) -> Stage:
+    """What a backend makes for itself before anything is measured."""
+    offered: dict[str, Callable[[], Settings]] = {
+        "build": lambda: {"build": config.build_mode},
+        "sizes": lambda: _sizes(config),
+        "device": lambda: {"device": config.device},
+        "flags": lambda: {"flags": _flags(config, spec)},
+    }
+    settings: Settings = {}
+    for key in own.reads:
+        if key not in offered:
+            raise ConfigError(
+                f"backend {spec.name!r}: its stage reads {key!r}, expected one of {', '.join(offered)}; "
+                "fix or uninstall its package"
+            )
+        settings |= offered[key]()
+    entry = own.entry.partition(":")[0].rpartition(".")[0]  # its package: what is called by name lies beside it
+    uses = (*spec.uses, *own.uses)
+    return Stage(artifact(spec.name), (entry,), settings, (spec.name,), on_machine=own.on_machine, uses=uses)
+
+
+def _measured(config: Config, spec: BackendSpec) -> Iterator[Stage]:
+    """The three stages that measure one backend."""
+    name = spec.name
+    common: Settings = {"device": config.device, "flags": _flags(config, spec)}
+    decode: Settings = {"decode": _dump(config.decode), **common}
+    yield Stage(f"decode-{name}", ("nsa.bench.decode",), decode, (name,), uses=spec.uses)
+    check: Settings = {"check": _dump(config.check), **common}
+    both = tuple(dict.fromkeys((name, BASELINE)))  # every candidate competes with packed SDPA
+    yield Stage(f"check-{name}", ("nsa.bench.check",), check, both, uses=_uses(both))
+    dram: Settings = {"check": _dump(config.check, REPLICATION), "ncu": config.dram.ncu, **common}
+    yield Stage(f"dram-{name}", ("nsa.bench.dram",), dram, (name,), uses=(*spec.uses, "ncu"))
+
+
+def _roofline(config: Config) -> Stage:
+    """All backends in one run; packed SDPA is what they are compared with."""
+    raced = tuple(dict.fromkeys((BASELINE, *config.backends)))
+    flags = {key: value for name in raced for key, value in _flags(config, backends.spec(name)).items()}
+    settings: Settings = {
+        "roofline": _dump(config.roofline, {"targets"}),
+        "backends": list(raced),
+        "device": config.device,
+        "flags": flags,
+    }
+    return Stage("roofline", ("nsa.bench.roofline",), settings, raced, uses=_uses(raced))
+
+
+def _roofline_report(config: Config) -> Stage:
+    gates = config.gates
+    settings: Settings = {
+        "targets": {name: _dump(target) for name, target in config.roofline.targets.items()},
+        "correct": {"mae": gates.accept.mae, "error_ratio": gates.accept.error_ratio},
+        "confidence": gates.confidence,
+    }
+    tables = ("nsa.report.analysis.public_kernels",)
+    return Stage("roofline-report", ("nsa.report.page.roofline",), settings, data=tables, on_machine=False)
+
+
+def _report(config: Config, accepted: Path) -> Stage:
+    settings: Settings = {
+        "baseline": config.baseline,
+        "backends": list(config.backends),
+        "target_contexts": list(config.targets),
+        "check": _dump(config.check),
+        "gates": _dump(config.gates),
+        "config": config.document(),  # the report shows it
+        "flags": {**effective_flags(config)},
+        "accepted": {path.name: sha256(path) for path in sorted(accepted.glob("*.parquet"))},
+    }
+    templates = ("nsa.report.page.templates",)
+    return Stage(REPORT, ("nsa.report.page.render",), settings, data=templates, on_machine=False)
+
+
+def _sizes(config: Config) -> Settings:
+    """Every size that is measured, however often each is."""
+    model = config.decode.model
+    step: Settings = {name: getattr(model, name) for name in TUNED}
+    step |= {"rows": config.decode.batch * model.groups, "dtype": _dump(config.decode.dtype)}
+    return {
+        "step": step,
+        "check": _dump(config.check, REPLICATION),
+        "roofline": _dump(config.roofline, REPLICATION | {"targets"}),
+    }
+
+
+def _flags(config: Config, spec: BackendSpec) -> Settings:
+    return {flag.variable: config.flags.on(flag.variable) for flag in spec.flags if flag.affects}
+
+
+def _uses(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(use for name in names for use in backends.spec(name).uses))
+
+
+def _dump(section: BaseModel, without: Iterable[str] = ()) -> Settings:
+    dumped: Settings = section.model_dump(mode="json", exclude=set(without))
+    return dumped

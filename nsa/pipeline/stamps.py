@@ -7,143 +7,86 @@ what was stamped is what runs. A stamp is rewritten only when it changed, so tha
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
-
-import grimp
 
 from nsa.config import Config
 from nsa.errors import RecordError
-from nsa.pipeline.stages import ACCEPTED, Stage, sha256, stages
+from nsa.layout import ACCEPTED, Layout
+from nsa.machine.fingerprint import TOOLS, package_version
+from nsa.pipeline import finished
+from nsa.pipeline.sources import Code
+from nsa.pipeline.stages import REPORT, Stage, sha256, stages
+from nsa.records.facts import Digests
+from nsa.records.stamp import Sources, Stamp, read
 
-PACKAGE = Path(__file__).parents[1]
-# Every stage starts here; its command imports the stage. What users type (guide, verdict) changes no stage.
-COMMAND_LINE = ("__main__.py", "cli/__init__.py", "cli/app.py", "cli/stages.py")
+__all__ = ["Stamp", "digests", "read", "today", "write"]
 
 
-def write(config: Config, fingerprint: Mapping[str, str], folder: Path, accepted: Path = ACCEPTED) -> None:
-    """Write `{folder}/{stage}.json` for every stage whose stamp is new or has changed.
+def write(config: Config, fingerprint: Mapping[str, str], layout: Layout, accepted: Path = ACCEPTED) -> None:
+    """Write the stamp of every stage for which it is new or has changed.
 
     Args:
         config: the validated configuration, flags included.
         fingerprint: the facts of this machine, see nsa.machine.fingerprint.
-        folder: where the stamps lie; made when it is missing.
+        layout: the results folder.
         accepted: the folder of accepted runs.
 
     Raises:
         RecordError: the folder cannot be written: read-only, a full disk.
     """
-    graph = grimp.build_graph("nsa", exclude_type_checking_imports=True, cache_dir=None)
+    for stamp in _make(config, fingerprint, accepted):
+        path = layout.stamp(stamp.stage)
+        if stamp.stage == REPORT:
+            stamp = stamp.model_copy(update={"gone": finished.gone(layout)})
+        text = json.dumps(stamp.model_dump(mode="json"), indent=1, sort_keys=True)
+        _write_if_changed(path, text + "\n")
+
+
+def digests(layout: Layout) -> dict[str, Digests]:
+    """What records of each stage must carry to be of the stamps in a results folder."""
+    found = [read(path) for path in sorted(layout.stamps.glob("*.json"))]
+    return {stamp.stage: stamp.carried for stamp in found}
+
+
+def today(config: Config, fingerprint: Mapping[str, str], accepted: Path = ACCEPTED) -> dict[str, Digests]:
+    """The same of the stamps as they would be written now, whatever an earlier parse left in the folder."""
+    return {stamp.stage: stamp.carried for stamp in _make(config, fingerprint, accepted)}
+
+
+def _make(config: Config, fingerprint: Mapping[str, str], accepted: Path) -> Iterator[Stamp]:
+    code, digest_of = Code(), functools.cache(sha256)
     for stage in stages(config, accepted):
-        files = sources(stage, graph)
+        files = code.sources(stage)
         machine = _machine(stage, fingerprint)
-        stamp = {
-            "stage": stage.name,
-            "sources": {"digest": _digest_files(files), "files": [_relative(file) for file in files]},
-            "settings": stage.settings,
-            "settings_digest": _digest_json(stage.settings),
-            "machine": machine,
-            "machine_digest": None if machine is None else _digest_json(machine),
-        }
-        _write_if_changed(folder / f"{stage.name}.json", json.dumps(stamp, indent=1, sort_keys=True) + "\n")
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Read a stamp: stage, sources (digest, files), settings, settings_digest, machine, machine_digest.
-
-    Raises:
-        RecordError: the file is missing or is no stamp.
-    """
-    try:
-        stamp = json.loads(path.read_bytes())
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror}); expected a stamp, run `snakemake -n`") from error
-    except ValueError as error:
-        raise RecordError(f"{path}: is not JSON ({error}); delete it and run `snakemake -n`") from error
-    if not isinstance(stamp, dict) or "settings" not in stamp:
-        raise RecordError(f"{path}: is no stamp (it has no settings); expected a file that `snakemake -n` writes")
-    return stamp
-
-
-def digests(folder: Path) -> dict[str, dict[str, str]]:
-    """The digests of every stamp in a folder, by stage: what a record must carry to be of today."""
-    found = [read(path) for path in sorted(folder.glob("*.json"))]
-    return {stamp["stage"]: carried(stamp) for stamp in found}
-
-
-def carried(stamp: Mapping[str, Any]) -> dict[str, str]:
-    """What a record carries of the stamp that it was made under."""
-    return {
-        "sources": stamp["sources"]["digest"],
-        "settings": stamp["settings_digest"],
-        "machine": stamp["machine_digest"],
-    }
-
-
-def today(config: Config, fingerprint: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """The digests of the stamps as they would be written now, whatever an earlier parse left in results/."""
-    with TemporaryDirectory() as folder:
-        write(config, fingerprint, Path(folder))
-        return digests(Path(folder))
-
-
-def sources(stage: Stage, graph: grimp.ImportGraph) -> list[Path]:
-    """The files that a stage executes or reads: its import closure, what it loads by name, and the command line."""
-    named = {module for module in graph.modules for package in stage.packages if _inside(module, package)}
-    files = {_file(module) for module in _closure({stage.entry, *named}, graph)}
-    folders = [PACKAGE.parent.joinpath(*package.split(".")) for package in stage.data]
-    files |= {file for folder in folders for file in folder.rglob("*") if _is_data(file)}
-    return sorted(files | {PACKAGE / name for name in COMMAND_LINE})
-
-
-def _closure(modules: Iterable[str], graph: grimp.ImportGraph) -> set[str]:
-    seen: set[str] = set()
-    todo = list(modules)
-    while todo:
-        module = todo.pop()
-        if module in seen:
-            continue
-        seen.add(module)
-        todo.extend(graph.find_modules_directly_imported_by(module))
-        if parent := module.rpartition(".")[0]:
-            todo.append(parent)  # importing a module first runs the __init__ of its packages
-    return seen
-
-
-def _inside(module: str, package: str) -> bool:
-    return module == package or module.startswith(package + ".")
-
-
-def _file(module: str) -> Path:
-    path = PACKAGE.parent.joinpath(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-def _is_data(file: Path) -> bool:
-    hidden = any(part.startswith(".") or part == "__pycache__" for part in file.relative_to(PACKAGE).parts)
-    return file.is_file() and file.suffix != ".py" and not hidden
-
-
-def _relative(file: Path) -> str:
-    return file.relative_to(PACKAGE.parent).as_posix()
+        yield Stamp(
+            stage=stage.name,
+            sources=Sources(digest=_digest_files(files, digest_of), files=tuple(files)),
+            settings=stage.settings,
+            settings_digest=_digest_json(stage.settings),
+            machine=machine,
+            machine_digest=None if machine is None else _digest_json(machine),
+        )
 
 
 def _machine(stage: Stage, fingerprint: Mapping[str, str]) -> dict[str, str] | None:
+    """The facts that the stage uses: those of everything measured, and the versions of its own tools and packages."""
     if not stage.on_machine:
         return None
-    return {fact: value for fact, value in fingerprint.items() if fact != "ncu" or stage.uses_ncu}
+    common = {fact: value for fact, value in fingerprint.items() if fact not in TOOLS}
+    own = {name: fingerprint.get(name) or package_version(name) or "none" for name in stage.uses}
+    return common | own
 
 
-def _digest_files(files: Iterable[Path]) -> str:
-    lines = [f"{_relative(file)} {sha256(file)}\n" for file in files]
+def _digest_files(files: Mapping[str, Path], digest_of: Callable[[Path], str]) -> str:
+    lines = [f"{name} {digest_of(file)}\n" for name, file in files.items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _digest_json(value: Any) -> str:
+def _digest_json(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

@@ -14,7 +14,9 @@ from nsa.shapes import NsaShape
 Array = reference.Array
 LN3 = math.log(3)
 
-TINY = NsaShape(2, 1, 1, 2, 2, cmp_block=2, cmp_stride=2, sel_block=2, sel_count=3, window=1)
+TINY = NsaShape(
+    dim=2, heads=1, groups=1, head_dim=2, value_dim=2, cmp_block=2, cmp_stride=2, sel_block=2, sel_count=3, window=1
+)
 
 
 def layer_weights(shape: NsaShape, qkv: Array, gate_logits: Array, out: Array) -> dict[str, Array]:
@@ -60,7 +62,9 @@ def test_layer_rotates_queries_and_keys() -> None:
     them differ by c ln 3. With c = 1, 2, -1 for cmp, sel, win the current token weighs 3/4, 9/10, 1/4.
     The values come from x[1] = 8, 16, times 1, 10, 100: 14 + 152 + 1000 = 1166; the gates are 1/2.
     """
-    shape = NsaShape(2, 1, 1, 2, 1, cmp_block=1, cmp_stride=1, sel_block=2, sel_count=3, window=2)
+    shape = NsaShape(
+        dim=2, heads=1, groups=1, head_dim=2, value_dim=1, cmp_block=1, cmp_stride=1, sel_block=2, sel_count=3, window=2
+    )
     first = np.array([[1, 0], [0, 0]])  # x -> (x[0], 0)
     q = math.sqrt(2) * LN3 / (1 - math.cos(1)) * first
     qkv = np.vstack([q, first, 2 * first, -first, [0, 1], [0, 10], [0, 100]])
@@ -75,7 +79,9 @@ def test_layer_of_several_heads_and_groups() -> None:
     H = 4, G = 2, Dv = 1. One token, nothing compressed: head j of group g gives g_sel v_sel[g] + g_win v_win[g]
     with v_sel = (8, 16), v_win = (80, 160). The gates (sel, win) are (3/4, 1/2), (1/2, 3/4), (1/4, 1/2), (1/2, 1/4).
     """
-    shape = NsaShape(4, 4, 2, 2, 1, cmp_block=2, cmp_stride=2, sel_block=2, sel_count=3, window=4)
+    shape = NsaShape(
+        dim=4, heads=4, groups=2, head_dim=2, value_dim=1, cmp_block=2, cmp_stride=2, sel_block=2, sel_count=3, window=4
+    )
     qkv = np.zeros((4 * 2 + 3 * 2 * 2 + 3 * 2, 4))
     qkv[-6:, 0] = [1, 2, 8, 16, 80, 160]  # v of cmp, sel, win, group by group
     logits = np.array([[9, LN3, 0], [9, 0, LN3], [9, -LN3, 0], [9, 0, -LN3]])
@@ -90,7 +96,9 @@ def test_queries_and_compressed_keys_are_laid_out_by_head_and_group() -> None:
     l = d = 1 and two tokens: x[0] = 1, 0 feeds the keys and x[1] = 1, 1 the queries. At t = 1 the key of token 0 is (s, 0) with s = 1 in group 0 and -1 in group 1, that of token 1 is 0. Head j
     has q = (a_j, 0), a_j = sqrt 2 ln(j + 2) / cos 1: its logits are s ln(j + 2) and 0.
     """
-    shape = NsaShape(2, 4, 2, 2, 1, cmp_block=1, cmp_stride=1, sel_block=2, sel_count=3, window=2)
+    shape = NsaShape(
+        dim=2, heads=4, groups=2, head_dim=2, value_dim=1, cmp_block=1, cmp_stride=1, sel_block=2, sel_count=3, window=2
+    )
     qkv = np.zeros((4 * 2 + 3 * 2 * 2 + 3 * 2, 2))
     qkv[0:8:2, 1] = [math.sqrt(2) * math.log(j + 2) / math.cos(1) for j in range(4)]
     qkv[8:12:2, 0] = [1, -1]  # k of cmp: (s, 0) for both groups
@@ -108,7 +116,9 @@ def test_routing_follows_the_compressed_attention_of_each_group() -> None:
     are 0: block 3. Group 1: the sign is turned, block 3 loses and 1 and 2 tie: block 1.
     With v_sel = 2^t and uniform selected attention: (1 + 8 + 16 + 32) / 4 and (1 + 2 + 16 + 32) / 4, half of each.
     """
-    shape = NsaShape(3, 2, 2, 2, 1, cmp_block=1, cmp_stride=1, sel_block=1, sel_count=4, window=1)
+    shape = NsaShape(
+        dim=3, heads=2, groups=2, head_dim=2, value_dim=1, cmp_block=1, cmp_stride=1, sel_block=1, sel_count=4, window=1
+    )
     qkv = np.zeros((2 * 2 + 3 * 2 * 2 + 3 * 2, 3))
     qkv[0:4:2, 0] = 1  # q = (x[0], 0)
     qkv[4:8:2, 1] = [-9, 9]  # k of cmp from x[1], which marks token 3
@@ -132,7 +142,18 @@ def test_routing_follows_the_compressed_attention_of_each_group() -> None:
 )
 def test_window(window: int, expected: list[float]) -> None:
     """Would break if the window were off by one or left out the current token (v_win = 1, 2, 4, 8, uniform)."""
-    shape = NsaShape(1, 1, 1, 2, 1, cmp_block=2, cmp_stride=2, sel_block=2, sel_count=3, window=window)
+    shape = NsaShape(
+        dim=1,
+        heads=1,
+        groups=1,
+        head_dim=2,
+        value_dim=1,
+        cmp_block=2,
+        cmp_stride=2,
+        sel_block=2,
+        sel_count=3,
+        window=window,
+    )
     qkv = np.zeros((2 + 6 + 3, 1))
     qkv[-1] = 2  # v of win; the gate of one half takes it back
     weights = layer_weights(shape, qkv, np.zeros((1, 3)), np.ones((1, 1)))
@@ -146,7 +167,9 @@ def test_compressed_tokens_overlap_and_wait_for_a_full_block() -> None:
     S < 4: none. S = 4 and 5: the mean of tokens 0-3. S = 6: also that of tokens 2-5; their mean, uniform attention.
     The gate halves v_cmp to 1, 2, 4, ...: 15/4, 15/4, then (15/4 + 60/4) / 2 = 75/8.
     """
-    shape = NsaShape(1, 1, 1, 2, 1, cmp_block=4, cmp_stride=2, sel_block=2, sel_count=3, window=1)
+    shape = NsaShape(
+        dim=1, heads=1, groups=1, head_dim=2, value_dim=1, cmp_block=4, cmp_stride=2, sel_block=2, sel_count=3, window=1
+    )
     qkv = np.zeros((2 + 6 + 3, 1))
     qkv[-3] = 2
     weights = layer_weights(shape, qkv, np.zeros((1, 3)), np.ones((1, 1)))
@@ -160,7 +183,19 @@ def test_mlp_compression_in_the_layer_uses_both_networks() -> None:
     One token, l = d = 1: the compressed value is the output bias 6 of compress_v (its weights are 0), and half of it
     passes the gate. At the second token the compressed keys are (b, 0) twice, so they weigh the same: 3 again.
     """
-    shape = NsaShape(1, 1, 1, 2, 1, cmp_block=1, cmp_stride=1, sel_block=1, sel_count=3, window=1, phi="mlp")
+    shape = NsaShape(
+        dim=1,
+        heads=1,
+        groups=1,
+        head_dim=2,
+        value_dim=1,
+        cmp_block=1,
+        cmp_stride=1,
+        sel_block=1,
+        sel_count=3,
+        window=1,
+        phi="mlp",
+    )
     weights = layer_weights(shape, np.zeros((2 + 6 + 3, 1)), np.zeros((1, 3)), np.ones((1, 1)))
     for name, width, bias in (("compress_k", 2, [4.0, 0]), ("compress_v", 1, [6.0])):
         weights[f"{name}.position"] = np.ones((1, width))

@@ -2,128 +2,156 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import random
+import time
+from dataclasses import asdict
 
 import torch
 
-from nsa.bench.method.accuracy import run_poisoned
+from nsa import backends
+from nsa.bench.check.job import Job
+from nsa.bench.method.accuracy import oracle, run_poisoned, selected_oracle
 from nsa.bench.method.behaviour import follows_its_inputs, is_packed_sdpa, reads_what_it_is_given, repeats
-from nsa.bench.method.inputs import Call, CheckShape, grid, ragged_case
-from nsa.bench.method.interleave import judge, race
-from nsa.bench.runner import out_of_memory
-from nsa.config import CheckSettings
-from nsa.errors import InputError, KernelFailed
+from nsa.bench.method.failures import device_at_work, guarded
+from nsa.bench.method.inputs import Call, CheckShape, full_case, grid, ragged_case
+from nsa.bench.method.interleave import interleave, replicate_facts
+from nsa.bench.method.kernels import Kernels, able, enter, judge, last_calls
+from nsa.bench.method.timing import FLUSH, NO_FLUSH, CudaTimer, copy_bandwidth
+from nsa.bench.runner import Replicated
+from nsa.bench.workers import Turn
 from nsa.kernels import registry
-from nsa.kernels.contract import Backend, SelectAttention
-from nsa.machine.host import Host
+from nsa.kernels.contract import Backend
 from nsa.machine.nvml import Sampler
+from nsa.records.facts import CheckFacts, LeftOut
+from nsa.records.parquet import Row
+from nsa.records.schemas import AGAIN, BASELINE, PACKED, VARIANT
 
-BASELINE = "sdpa"
-CPU_CALLS = 5  # of the race on a CPU, which records no time
+BLOCKS = 5  # randomised blocks that the repetitions are spread over
+CPU_CALLS = 5  # of each kernel on a CPU, which records no time
 SEEDS = 1000  # draws that one seed of the check keeps for itself
-PACKED = f"{BASELINE}:gather"  # the packed SDPA that errors are compared with: it takes every shape and stride
-
-Kernels = Mapping[str, SelectAttention]
+TIMED_SEED = 1000  # the inputs that are timed, one draw a process, are none of those checked before
 
 
-@dataclass(frozen=True)
-class Job:
-    """What one replicate checks; `seed` moves every random draw, so that the check itself can be repeated."""
+def replicate(job: Job, turn: Turn) -> Replicated[CheckFacts]:
+    """Check the job's backend on the whole grid against every packed SDPA variant.
 
-    backend: str
-    settings: CheckSettings
-    host: Host
-    process: int
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Rows of records.CHECK_REPETITIONS, variants left out with their reasons, and why memory was not enough.
-
-    `notes` is what the backend says of how its calls were made.
+    Raises:
+        BackendUnavailable: the backend cannot run here.
+        NoMemory: a shape does not fit.
+        KernelFailed: the backend, or a packed variant, failed while it ran.
     """
-
-    rows: list[dict[str, Any]]
-    left_out: dict[str, str]
-    other_processes: list[int]
-    error: str | None = None
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-
-def contest(job: Job) -> Outcome:
-    """Check the job's backend on the whole grid against every packed SDPA variant."""
     backend = registry.load(job.backend, job.host.machine, job.host.flags)
     packed = registry.load(BASELINE, job.host.machine, job.host.flags)
-    rivals = {f"{BASELINE}:{name}": variant for name, variant in packed.variants.items()}
-    return check_kernel(backend, rivals, job)
+    rivals = {f"{VARIANT}{name}": variant for name, variant in packed.variants.items()}
+    return check_kernel(backend, rivals, job, turn, backends.spec(job.backend).packs)
 
 
-def check_kernel(backend: Backend, rivals: Kernels, job: Job) -> Outcome:
-    """Check one backend's kernel: correctness on ragged inputs, behaviour, and the timed invocations."""
-    name, kernel = backend.name, backend.select_attention
-    device = torch.device(job.host.device)
-    if device.type == "cpu":
+def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs: bool) -> Replicated[CheckFacts]:
+    """Check one backend's kernel: correctness on ragged inputs, behaviour, and the timed calls.
+
+    Args:
+        backend: whose kernel is checked.
+        rivals: packed SDPA, by the names of their rows.
+        job: on what, and in which process.
+        turn: the process's right to the GPU.
+        packs: whether the backend may launch what packed SDPA launches.
+    """
+    start, device, name = time.monotonic(), torch.device(job.host.device.kind), backend.name
+    on_cuda = device.type == "cuda"
+    if not on_cuda:
         torch.set_num_threads(1)  # waiting threads spin, and small kernels gain nothing from them
-    iters = job.settings.iters if device.type == "cuda" else min(job.settings.iters, CPU_CALLS)
-    rows: list[dict[str, Any]] = []
-    left_out: dict[str, str] = {}
+    timer = CudaTimer(device) if on_cuda else None
+    kernels = {each: guarded(each, kernel) for each, kernel in {name: backend.selection, **rivals}.items()}
+    rows: list[Row] = []
+    left_out: list[LeftOut] = []
     others: set[int] = set()
-    try:
-        with Sampler(job.host.device_uuid) as sampler:
-            for place, shape in enumerate(grid(job.settings, device.type)):
-                able = _able({name: kernel, **rivals}, shape, device, left_out)
-                if name not in able:
-                    rows.append({**asdict(shape), "backend": name, "seed": 0, "fault": f"refused: {left_out[name]}"})
-                    continue
-                if job.process == 0:
-                    judged = [row for seed in range(job.settings.seeds) for row in _correctness(able, shape, seed, job)]
-                    call = ragged_case(shape, SEEDS * job.seed + SEEDS // 2, device)
-                    judged[0]["fault"] = judged[0]["fault"] or _behaviour(backend, able, call, thorough=place == 0)
-                    rows += judged
-                if device.type == "cuda" or job.process == 0:
-                    timed, call, outputs = race(able, shape, iters, job.seed, job.process, device)
-                    rows += timed + judge(outputs, PACKED, asdict(shape), job.settings.seeds + job.process, call)
-                others.update(sampler.other_processes())
-                print(f"check {name}: process {job.process + 1}: {shape}", flush=True)
-    except RuntimeError as error:  # what torch, Triton and the extension raise for a kernel that fails on the device
-        if out_of_memory(error):
-            return Outcome([], left_out, sorted(others), str(error).splitlines()[0])
-        traceback.print_exc()  # into the job's log
-        raise KernelFailed(str(error).splitlines()[0]) from error
-    rows = [{**row, "process": job.process} for row in rows]
-    return Outcome(rows, left_out, sorted(others), notes=backend.notes())
+    with device_at_work(name), Sampler(job.host.device.uuid) as sampler:
+        bandwidth: tuple[float, ...] = ()
+        if on_cuda:
+            with turn:
+                bandwidth = (copy_bandwidth(device),)
+        for place, shape in enumerate(grid(job.settings, device.type)):
+            columns: Row = {**asdict(shape), "process": job.process}
+            takes, refused = able(kernels, ragged_case(shape, 0, device))
+            if name in refused:
+                rows.append({**columns, "backend": name, "seed": 0, "fault": f"refused: {refused[name]}"})
+                continue
+            left_out += (LeftOut(name=each, shape=str(shape), reason=why) for each, why in refused.items())
+            if job.process == 0:
+                rows += _judged(backend, takes, shape, job, columns, thorough=place == 0, packs=packs)
+            rows += _timed(name, takes, shape, job, columns, timer, turn, sampler)
+            others.update(sampler.other_processes(turn.ours))
+            print(f"check {name}: process {job.process + 1}: {shape}", flush=True)
+    facts = CheckFacts(
+        device=job.host.device,
+        flush=FLUSH if on_cuda else NO_FLUSH,
+        bandwidth_bytes_per_s=bandwidth,
+        replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
+        other_processes=tuple(sorted(others)),
+        notes=tuple(backend.notes()),
+        dtype=job.settings.dtype.of(device.type),
+        seeds=job.settings.seeds,
+        left_out=tuple(left_out),
+    )
+    return Replicated(rows, facts)
 
 
-def _able(kernels: Kernels, shape: CheckShape, device: torch.device, left_out: dict[str, str]) -> Kernels:
-    """The kernels that take this shape; the others are left out, with their reason."""
-    call, able = ragged_case(shape, 0, device), {}
-    for name, kernel in kernels.items():
-        try:
-            kernel(*call)
-        except InputError as error:
-            left_out.setdefault(name, str(error))
-        else:
-            able[name] = kernel
-    return able
+def _judged(
+    backend: Backend, kernels: Kernels, shape: CheckShape, job: Job, columns: Row, *, thorough: bool, packs: bool
+) -> list[Row]:
+    """Fresh ragged inputs for each seed, and how the kernel behaves; the first fault is the first row's."""
+    rows = [row for seed in range(job.settings.seeds) for row in _correctness(kernels, shape, seed, job, columns)]
+    call = ragged_case(shape, SEEDS * job.seed + SEEDS // 2, torch.device(job.host.device.kind))
+    fault = rows[0].get("fault") or _behaviour(backend, kernels, call, thorough, packs)
+    return [{**rows[0], "fault": fault}, *rows[1:]]
 
 
-def _correctness(kernels: Kernels, shape: CheckShape, seed: int, job: Job) -> list[dict[str, Any]]:
-    """One row a kernel: its faults and errors on fresh ragged inputs, its output memory poisoned before."""
-    call = ragged_case(shape, SEEDS * job.seed + seed, torch.device(job.host.device))
+def _correctness(kernels: Kernels, shape: CheckShape, seed: int, job: Job, columns: Row) -> list[Row]:
+    """One row a kernel: its faults and errors on fresh ragged inputs, its output memory poisoned before.
+
+    The oracle that gathers nothing judges the first seed, and by it the batched one that judges the others.
+    """
+    call = ragged_case(shape, SEEDS * job.seed + seed, torch.device(job.host.device.kind))
     outputs = {name: run_poisoned(kernel, call) for name, kernel in kernels.items()}
-    return judge(outputs, PACKED, asdict(shape), seed, call)
+    exact = oracle(call) if seed == 0 else selected_oracle(call)
+    return judge(outputs, PACKED, columns, seed, exact)
 
 
-def _behaviour(backend: Backend, kernels: Kernels, call: Call, thorough: bool) -> str | None:
-    """The first fault in how the kernel behaves; the probes that no shape changes are made once (thorough)."""
-    name, kernel = backend.name, backend.select_attention
+def _behaviour(backend: Backend, kernels: Kernels, call: Call, thorough: bool, packs: bool) -> str | None:
+    """The first fault in how the kernel behaves; what no shape changes is looked at once (thorough)."""
+    name = backend.name
+    kernel = kernels[name]
     found = repeats(kernel, call)
-    if found is None and thorough and not backend.packs:
+    if found is None and thorough and not packs:
         found = is_packed_sdpa(name, kernels, call)
     if found is None and thorough:
         found = reads_what_it_is_given(kernel, call)
     return found or follows_its_inputs(kernel, call)
+
+
+def _timed(
+    name: str,
+    kernels: Kernels,
+    shape: CheckShape,
+    job: Job,
+    columns: Row,
+    timer: CudaTimer | None,
+    turn: Turn,
+    sampler: Sampler,
+) -> list[Row]:
+    """Time every kernel in randomised blocks, the checked one twice under two names; and what the last calls returned.
+
+    On CUDA each kernel is a captured graph, timed cold. On a CPU the same calls are made but no time is recorded: it
+    would decide nothing. The last timed call of every kernel has a query of its own that was never seen before.
+    """
+    seed = TIMED_SEED * (job.seed + 1) + job.process
+    call = full_case(shape, seed, torch.device(job.host.device.kind))
+    order = random.Random(f"{seed}/{shape}")
+    timed = enter({**kernels, f"{AGAIN}{name}": kernels[name]}, columns, call, order, timer)
+    iters = job.settings.iters if timer else min(job.settings.iters, CPU_CALLS)
+    with turn:
+        rows = interleave([list(timed.group.values())], iters, BLOCKS, order, sampler)
+        last, outputs = last_calls(timed)
+    outputs = {each: output for each, output in outputs.items() if not each.startswith(AGAIN)}
+    judged = judge(outputs, PACKED, columns, job.settings.seeds + job.process, selected_oracle(call))
+    return [*rows, *last, *judged] if timer else judged

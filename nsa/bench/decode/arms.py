@@ -18,7 +18,7 @@ class Arm:
 
 NOTHING = Parts(cmp=False, route=False, sel=False, win=False)
 
-# measurement.md, "Arms": ms_sel = T(sel) - T(none), ms_sel_loo = T(all) - T(all_without_sel), and so on.
+# ms_sel = T(sel) - T(none), ms_sel_loo = T(all) - T(all_without_sel), and so on.
 ARMS = {
     "none": Arm(NOTHING),
     "cmp": Arm(Parts(route=False, sel=False, win=False)),
@@ -29,7 +29,6 @@ ARMS = {
     "all_without_sel": Arm(Parts(sel=False)),
     "all_again": Arm(Parts()),  # the A/A control: the same arm under another name
 }
-EMPTY = "empty"  # a captured graph with one trivial kernel: the floor of the method, CUDA only
 
 
 def emission(shape: NsaShape, S: int) -> tuple[dict[bool, int], float]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 
 from nsa.attention.cache import KVCache
-from nsa.attention.layer import NsaAttention, Step
+from nsa.attention.layer import Keys, NsaAttention, Step
 from nsa.attention.prefill import fill
 from nsa.bench.decode.arms import ARMS, emission
 from nsa.bench.method.launches import launched
-from nsa.bench.method.reads import selected_by_kernel, visible
+from nsa.bench.method.reads import selected_by_kernel
 from nsa.config import DecodeSettings
 from nsa.kernels.contract import SelectAttention
+from nsa.records.facts import Reads
 
 FILL_TOKENS = 2048  # hidden states drawn at once in prefill
 
@@ -27,7 +28,7 @@ class Cell:
         shape = settings.model
         self.settings, self.S, self.select, self.device = settings, S, select, device
         self.steps, self.emit_weight = emission(shape, S)  # {emits: S'}
-        dtype: torch.dtype = getattr(torch, settings.dtype[device.type])
+        dtype: torch.dtype = getattr(torch, settings.dtype.of(device.type))
         longest = max(self.steps.values())
         self.layer = NsaAttention(shape, settings.seed).to(device, dtype)
         capacity = shape.num_blocks(longest + 1) * shape.sel_block
@@ -46,7 +47,7 @@ class Cell:
             for emits, step in self.steps.items()
         }
         self.frozen: dict[bool, torch.Tensor] = {}
-        self.reads: dict[str, float] = {}
+        self.reads = Reads(cmp=0, sel=0, win=0, actual=0, expected=0)
         for emits, step in self.steps.items():
             full = self.arm("all", emits)
             assert full.block_indices is not None
@@ -54,7 +55,7 @@ class Cell:
             if step == S:
                 self.reads = self._count(full)
 
-    def _count(self, full: Step) -> dict[str, float]:
+    def _count(self, full: Step) -> Reads:
         """KV tokens that a full step touches per (sequence, group), averaged over both."""
         shape, cache = self.settings.model, self.cache
         assert full.block_indices is not None
@@ -62,8 +63,8 @@ class Cell:
         selected = selected_by_kernel(
             self.select, full.block_indices, cache.seq_lens, shape.sel_block, cache.capacity, sizes, self.x
         )
-        tokens = {"cmp": visible(full.cmp), "sel": selected.mean().item(), "win": visible(full.win)}
-        return {**tokens, "actual": sum(tokens.values())}
+        cmp, sel, win = visible(full.cmp), selected.mean().item(), visible(full.win)
+        return Reads(cmp=cmp, sel=sel, win=win, actual=cmp + sel + win, expected=shape.reads_expected(self.S))
 
     def rewind(self, emits: bool) -> None:
         """Return the device's lengths to the state before the step: before a replay, without waiting for the device."""
@@ -109,9 +110,20 @@ class Cell:
         """KV bytes that one full step touches: counted tokens, (D + Dv) values each, over all sequences and groups."""
         shape, size = self.settings.model, self.x.element_size()
         per_token = (shape.head_dim + shape.value_dim) * size * shape.groups * self.settings.batch
-        return round(self.reads["actual"] * per_token)
+        return round(self.reads.actual * per_token)
 
     @property
     def bytes_weights(self) -> int:
         """Bytes of the layer's weights, which every step reads."""
         return sum(p.numel() * p.element_size() for p in self.layer.parameters())
+
+
+def visible(keys: Keys | None) -> float:
+    """Key tokens that at least one query row of the group sees, averaged over sequences and groups."""
+    if keys is None:
+        return 0.0
+    B, G, M, _ = keys.keys.shape
+    if keys.mask is None:
+        return float(M)
+    seen = keys.mask.any(-2)  # [B or 1, G or 1, M]
+    return seen.expand(B, G, M).sum(-1).double().mean().item()

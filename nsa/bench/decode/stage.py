@@ -1,86 +1,60 @@
-"""The decode stage: measure one (backend, S) cell in fresh processes and write its record."""
+"""The decode stage: measure one (backend, S) cell in processes of its own and write its record."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from nsa.bench.runner import in_fresh_process, open_stage
+from nsa.bench.decode.job import Job
+from nsa.bench.records import open_stage, write
+from nsa.bench.runner import ITEM_BYTES, Result, Say, Task
+from nsa.bench.runner import run as run_task
 from nsa.config import DecodeSettings
-from nsa.errors import BackendUnavailable, KernelFailed
-from nsa.kernels import registry
-from nsa.machine.gpus import one_gpu
+from nsa.layout import Layout
 from nsa.machine.host import Host
-from nsa.records import parquet, schemas
+from nsa.records.facts import DecodeFacts
+from nsa.records.schemas import REPETITIONS
 
 
-def run_cell(
-    backend: str, S: int, stamp: Mapping[str, Any], environment: Path, artifacts: Sequence[Path], out: Path
-) -> None:
-    """Measure one cell as the stamp's settings say and write its record, whatever the cell's status."""
-    host, provenance = open_stage(stamp, environment, artifacts)
-    settings = DecodeSettings.from_dict(stamp["settings"]["decode"])
-    rows, facts = measure(backend, S, settings, host, lambda line: print(line, flush=True))
-    parquet.write(out, rows, schemas.REPETITIONS, {**facts, **provenance})
+def run(backend: str, S: int, stamp: Path, environment: Path, artifacts: Sequence[Path], out: Path) -> None:
+    """Measure one cell as the stamp's settings say and write its record, whatever its outcome."""
+    opened = open_stage(stamp, environment, artifacts)
+    settings = DecodeSettings.model_validate(opened.settings["decode"])
+    result = measure(backend, S, settings, opened.host, lambda line: print(line, flush=True))
+    write(out, opened, "decode", result, REPETITIONS, backend=backend, S=S)
 
 
-def measure(
-    backend: str, S: int, settings: DecodeSettings, host: Host, say: Callable[[str], None]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Measure one cell: rows of schemas.REPETITIONS, and the facts of the cell with its status.
-
-    An unavailable backend and a cell out of memory are statuses with their reasons; nothing runs in their place.
+def measure(backend: str, S: int, settings: DecodeSettings, host: Host, say: Say) -> Result[DecodeFacts]:
+    """Measure one cell: rows of REPETITIONS, and its facts or why there are none.
 
     Args:
         backend: the requested backend; no other is ever run.
         S: tokens in the caches after the measured step.
         settings: the layer, and how often it is measured.
         host: where to measure.
-        say: receives a line of progress for each process.
+        say: receives lines of progress.
 
     Raises:
-        Killed: the process was killed from outside; such a cell has no record.
+        Killed: a process was killed from outside; such a cell has no record.
     """
-    facts: dict[str, Any] = {"stage": "decode", "backend": backend, "S": S, "device": host.device, "reads": None}
-    try:
-        registry.require(backend, host.machine, host.flags)
-    except BackendUnavailable as error:
-        say(f"decode {backend} S={S}: unavailable: {error.reason}")
-        return [], {**facts, "status": "unavailable", "reason": error.reason, "fix": error.fix}
+    task = Task(
+        name=f"decode {backend} S={S}",
+        backends=(backend,),
+        work="nsa.bench.decode.replicate:replicate",
+        job=lambda card, process: Job(backend, S, settings, card, process),
+        processes=settings.processes,
+        timeout_s=settings.timeout_s,
+        memory_bytes=memory_bytes(settings, S, host.device.kind),
+        less_memory="lower decode.batch, the model's sizes or S",
+        log=Layout().log(f"decode/{backend}/S{S}"),
+    )
+    return run_task(task, host, say)
 
-    from nsa.bench.decode.replicate import Job, replicate  # torch: imported only where something runs
 
-    rows: list[dict[str, Any]] = []
-    finite = True
-    with one_gpu(host, say) as card:
-        for process in range(settings.processes):
-            try:
-                job = Job(backend, S, settings, card, process)
-                found = in_fresh_process(replicate, job, settings.timeout_s, fork=card.device == "cpu")
-            except BackendUnavailable as error:  # its extension does not load
-                say(f"decode {backend} S={S}: unavailable: {error.reason}")
-                return [], {**facts, "status": "unavailable", "reason": error.reason, "fix": error.fix}
-            except KernelFailed as error:
-                say(f"decode {backend} S={S}: failed: {error}")
-                return [], {**facts, "status": "failed", "reason": str(error), "fix": error.fix}
-            if found.facts["status"] != "ok":
-                say(f"decode {backend} S={S}: {found.facts['status']}: {found.facts['reason']}")
-                return [], {**facts, **found.facts}
-            facts = {**found.facts, **facts, "reads": found.facts["reads"]}
-            finite &= found.facts["outputs_finite"]
-            rows += found.rows
-            say(f"decode {backend} S={S}: process {process + 1} of {settings.processes}, {len(found.rows)} repetitions")
-    reads = {**facts["reads"], "expected": settings.model.reads_expected(S)}
-    cell = {
-        **asdict(settings.model),
-        "device": host.device,
-        "device_name": host.device_name,
-        "device_uuid": card.device_uuid,
-        "batch": settings.batch,
-        "S": S,
-        "dtype": settings.dtype[host.device],
-        "seed": settings.seed,
-    }
-    return [{**cell, **row} for row in rows], {**facts, "reads": reads, "outputs_finite": finite, "fix": None}
+def memory_bytes(settings: DecodeSettings, S: int, kind: str) -> int:
+    """What one process needs on the device, roughly: the caches twice, for prefill and counting, and the weights."""
+    shape, item = settings.model, ITEM_BYTES[settings.dtype.of(kind)]
+    token = shape.groups * (shape.head_dim + shape.value_dim) * item
+    caches = settings.batch * token * (3 * S + shape.num_compressed(S))
+    projected = shape.dim * (shape.heads * (shape.head_dim + shape.value_dim) + 3 * token // item) * item
+    return 2 * caches + 2 * projected

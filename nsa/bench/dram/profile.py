@@ -11,22 +11,22 @@ import pickle
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from io import StringIO
 from itertools import dropwhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pandas as pd
 
-from nsa.bench.dram.stage import Job
+from nsa.bench.dram.job import MARKER, Job
 from nsa.errors import ProfilerFailed
 from nsa.machine.process import die_with_parent
+from nsa.records.facts import KernelBytes
 
 TARGET = "nsa.bench.dram.target"
-METRICS = {"bytes_read": "dram__bytes_read.sum", "bytes_written": "dram__bytes_write.sum"}
+METRICS = ("dram__bytes_read.sum", "dram__bytes_write.sum")
 NAME = "Kernel Name"
 # The clocks are left alone, and only what the target encloses in cudaProfilerStart and Stop is profiled.
 MEASURE = ("--clock-control", "none", "--cache-control", "all", "--profile-from-start", "off")
@@ -41,8 +41,8 @@ ALLOW = (
 INVESTIGATE = "see the stage's log for all that ncu said, or set dram.ncu to skip"
 
 
-def profile(program: Path, job: Job, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Run one job under ncu: name, bytes_read and bytes_written of each kernel, in launch order.
+def profile(program: Path, job: Job, say: Callable[[str], None]) -> list[tuple[KernelBytes, ...]]:
+    """Run a job under ncu: for each of its shapes the bytes of each kernel, in launch order.
 
     Raises:
         ProfilerFailed: ncu could not be run, failed, took too long, or counted nothing that can be read.
@@ -51,7 +51,7 @@ def profile(program: Path, job: Job, say: Callable[[str], None]) -> list[dict[st
         path = Path(folder) / "job"
         path.write_bytes(pickle.dumps(job))
         target = (sys.executable, "-m", TARGET, str(path))
-        command = [str(program), *MEASURE, *PRINT, "--metrics", ",".join(METRICS.values()), *target]
+        command = [str(program), *MEASURE, *PRINT, "--metrics", ",".join(METRICS), *target]
         say(shlex.join(command))
         try:
             answer = subprocess.run(
@@ -71,10 +71,31 @@ def profile(program: Path, job: Job, say: Callable[[str], None]) -> list[dict[st
     if answer.returncode != 0:
         words = last_words(answer.stdout, answer.stderr) or f"it said nothing, exit status {answer.returncode}"
         raise ProfilerFailed(f"ncu failed: {words}", ALLOW if PERMISSION in words else INVESTIGATE)
-    return parse(answer.stdout)
+    return by_shape(parse(answer.stdout), len(job.shapes))
 
 
-def parse(text: str) -> list[dict[str, Any]]:
+def by_shape(kernels: Sequence[KernelBytes], shapes: int) -> list[tuple[KernelBytes, ...]]:
+    """The kernels before each marker.
+
+    Raises:
+        ProfilerFailed: there are not as many markers as shapes, or a shape launched nothing.
+    """
+    parts: list[tuple[KernelBytes, ...]] = [()]
+    for kernel in kernels:
+        if kernel.name == MARKER:
+            parts.append(())
+        else:
+            parts[-1] = (*parts[-1], kernel)
+    counted, rest = parts[:-1], parts[-1]
+    if len(counted) != shapes or rest or not all(counted):
+        raise ProfilerFailed(
+            f"ncu profiled {len(counted)} of {shapes} shapes, with {', '.join(str(len(part)) for part in parts)} kernels",
+            INVESTIGATE,
+        )
+    return counted
+
+
+def parse(text: str) -> list[KernelBytes]:
     """Name, bytes_read and bytes_written of each kernel from ncu's `--csv --page raw --print-units base`.
 
     The table stands among ncu's own lines (==PROF==) and the target's; the row below its header holds the units.
@@ -88,19 +109,26 @@ def parse(text: str) -> list[dict[str, Any]]:
         words = last_words(text, "") or "it said nothing"
         raise ProfilerFailed(f"ncu profiled no kernel: {words}", ALLOW if PERMISSION in words else INVESTIGATE)
     frame = pd.read_csv(StringIO("\n".join(table)), dtype=str, keep_default_na=False)
-    if missing := [name for name in (NAME, *METRICS.values()) if name not in frame]:
+    if missing := [name for name in (NAME, *METRICS) if name not in frame]:
         raise ProfilerFailed(f"ncu's table lacks {', '.join(missing)}", INVESTIGATE)
     units, rows = frame.iloc[0], frame.iloc[1:]
-    columns = {"name": rows[NAME].tolist()}
-    for key, metric in METRICS.items():
-        if units[metric] != "byte":
-            raise ProfilerFailed(f"ncu gives {metric} in {units[metric]!r}, expected 'byte'", INVESTIGATE)
-        values = pd.to_numeric(rows[metric].str.replace(",", ""), errors="coerce")
-        if values.isna().any():
-            shown = rows[metric][values.isna()].iloc[0]
-            raise ProfilerFailed(f"ncu gives {shown!r} for {metric}, expected a number", INVESTIGATE)
-        columns[key] = values.round().astype("int64").tolist()
-    return [dict(zip(columns, kernel, strict=True)) for kernel in zip(*columns.values(), strict=True)]
+    names = [str(name) for name in rows[NAME]]
+    read, written = (_bytes(units, rows, metric) for metric in METRICS)
+    return [
+        KernelBytes(name=name, bytes_read=into, bytes_written=out)
+        for name, into, out in zip(names, read, written, strict=True)
+    ]
+
+
+def _bytes(units: pd.Series[str], rows: pd.DataFrame, metric: str) -> list[int]:
+    """One metric of each kernel."""
+    if units[metric] != "byte":
+        raise ProfilerFailed(f"ncu gives {metric} in {units[metric]!r}, expected 'byte'", INVESTIGATE)
+    values = pd.to_numeric(rows[metric].str.replace(",", ""), errors="coerce")
+    if values.isna().any():
+        shown = rows[metric][values.isna()].iloc[0]
+        raise ProfilerFailed(f"ncu gives {shown!r} for {metric}, expected a number", INVESTIGATE)
+    return [round(float(value)) for value in values]
 
 
 def last_words(stdout: str, stderr: str) -> str:

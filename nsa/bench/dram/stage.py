@@ -5,58 +5,47 @@ It is optional: where there is no ncu or no CUDA device, its record says so and 
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from nsa.bench.runner import open_stage
+from nsa.bench.dram.job import Job
+from nsa.bench.records import header, open_stage
+from nsa.bench.runner import ITEM_BYTES, Result, Say
 from nsa.config import CheckSettings
 from nsa.errors import BackendUnavailable, ProfilerFailed
 from nsa.kernels import registry
 from nsa.machine import ncu
 from nsa.machine.gpus import one_gpu
 from nsa.machine.host import Host
-from nsa.records import files, parquet
+from nsa.records import files
+from nsa.records.facts import CountedShape, DramFacts, KernelBytes
+from nsa.records.outcome import Failed, Ok, Skipped, Unavailable
 
 if TYPE_CHECKING:
     from nsa.bench.method.inputs import CheckShape
 
-ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 INDEX_BYTES = 4  # block_indices and seq_lens are int32
 
 
-@dataclass(frozen=True)
-class Job:
-    """What one profiled process runs."""
-
-    backend: str
-    shape: CheckShape
-    host: Host
-
-
-def run(backend: str, stamp: Mapping[str, Any], environment: Path, artifacts: Sequence[Path], out: Path) -> None:
-    """Count one backend's bytes as the stamp's settings say and write its record, whatever its status."""
-    host, provenance = open_stage(stamp, environment, artifacts)
-    settings = CheckSettings.from_dict(stamp["settings"]["check"])
-    facts = measure(backend, settings, stamp["settings"]["ncu"], host, os.environ, lambda line: print(line, flush=True))
-    if facts["status"] == "failed":
-        facts["fix"] += f"; then delete {out} and run again"  # nothing that is stamped changes with the fix
-    record = {"schema_version": parquet.SCHEMA_VERSION, **facts, **provenance}
-    files.write_text(out, json.dumps(record, indent=1, allow_nan=False) + "\n")
+def run(backend: str, stamp: Path, environment: Path, artifacts: Sequence[Path], out: Path) -> None:
+    """Count one backend's bytes as the stamp's settings say and write its record, whatever its outcome."""
+    opened = open_stage(stamp, environment, artifacts)
+    settings = CheckSettings.model_validate(opened.settings["check"])
+    mode = str(opened.settings["ncu"])
+    result = measure(backend, settings, mode, opened.host, os.environ, lambda line: print(line, flush=True))
+    if isinstance(result.outcome, Failed):  # nothing that is stamped changes with the fix
+        again = result.outcome.model_copy(update={"fix": f"{result.outcome.fix}; then delete {out} and run again"})
+        result = Result(result.device, again)
+    files.write_model(out, header(opened, "dram", result, backend))
 
 
 def measure(
-    backend: str,
-    settings: CheckSettings,
-    mode: str,
-    host: Host,
-    environ: Mapping[str, str],
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """The record of one backend: its status with reason and fix, and the counted shapes.
+    backend: str, settings: CheckSettings, mode: str, host: Host, environ: Mapping[str, str], say: Say
+) -> Result[DramFacts]:
+    """The counted shapes of one backend, or why there are none.
 
     Args:
         backend: whose kernel is profiled, outside of any graph; no other takes its place.
@@ -66,39 +55,47 @@ def measure(
         environ: where to look for ncu.
         say: receives lines of progress, and what ncu said.
     """
-    program = ncu.find(environ)
-    facts: dict[str, Any] = {"stage": "dram", "backend": backend, "device": host.device, "shapes": []}
-    facts |= {"device_name": host.device_name, "device_uuid": host.device_uuid, "ncu": program and str(program)}
-
-    def ended(status: str, reason: str, fix: str) -> dict[str, Any]:
-        say(f"dram {backend}: {status}: {reason}")
-        return {**facts, "status": status, "reason": reason, "fix": fix}
-
-    missing = "failed" if mode == "require" else "skipped"
-    if mode == "skip":
-        return ended("skipped", "dram.ncu is skip", "set dram.ncu to auto")
-    if host.device != "cuda":
-        return ended(missing, "no CUDA device whose DRAM could be counted", "run on a machine with an NVIDIA GPU")
-    if program is None:
-        return ended(missing, f"no ncu in {ncu.SEARCHED}", "install Nsight Compute, or set dram.ncu to skip")
+    device, program = host.device, ncu.find(environ)
+    missing: type[Failed | Skipped] = Failed if mode == "require" else Skipped
+    outcome: Failed | Skipped | Unavailable
     try:
-        registry.require(backend, host.machine, host.flags)
+        if mode == "skip":
+            outcome = Skipped(reason="dram.ncu is skip", fix="set dram.ncu to auto")
+        elif device.kind != "cuda":
+            fix = "run on a machine with an NVIDIA GPU"
+            outcome = missing(reason="no CUDA device whose DRAM could be counted", fix=fix)
+        elif program is None:
+            fix = "install Nsight Compute, or set dram.ncu to skip"
+            outcome = missing(reason=f"no ncu in {ncu.SEARCHED}", fix=fix)
+        else:
+            registry.require(backend, host.machine, host.flags)
+            with one_gpu(host, say) as card:
+                device = card.device
+                return Result(device, Ok(facts=count(program, backend, settings, card, say)))
     except BackendUnavailable as error:
-        return ended("unavailable", error.reason, error.fix)
+        outcome = Unavailable(reason=error.reason, fix=error.fix)
+    except ProfilerFailed as error:
+        outcome = Failed(reason=error.reason, fix=error.fix)
+    say(f"dram {backend}: {outcome.status}: {outcome.reason}")
+    return Result(device, outcome)
 
+
+def count(program: Path, backend: str, settings: CheckSettings, card: Host, say: Say) -> DramFacts:
+    """Profile a backend's kernel on a few shapes.
+
+    Raises:
+        ProfilerFailed: ncu gave nothing that can be used.
+    """
     from nsa.bench.dram.profile import profile  # pandas and torch: imported only where something is counted
 
-    counted = []
-    with one_gpu(host, say) as card:
-        facts["device_uuid"] = card.device_uuid
-        for shape in shapes(settings):
-            try:
-                kernels = profile(program, Job(backend, shape, card), say)
-            except ProfilerFailed as error:
-                return ended("failed", error.reason, error.fix)
-            counted.append(row(shape, kernels))
-            say(f"dram {backend}: {shape}: {counted[-1]['ratio']:.3f} of the bytes expected")
-    return {**facts, "shapes": counted, "status": "ok", "reason": None, "fix": None}
+    chosen = shapes(settings)
+    counted = [
+        counted_shape(shape, kernels)
+        for shape, kernels in zip(chosen, profile(program, Job(backend, tuple(chosen), card), say), strict=True)
+    ]
+    for shape, row in zip(chosen, counted, strict=True):
+        say(f"dram {backend}: {shape}: {row.ratio:.3f} of the bytes expected")
+    return DramFacts(device=card.device, ncu=str(program), shapes=tuple(counted))
 
 
 def shapes(settings: CheckSettings) -> list[CheckShape]:
@@ -106,7 +103,13 @@ def shapes(settings: CheckSettings) -> list[CheckShape]:
     from nsa.bench.method.inputs import grid
 
     rows, heads = sorted(settings.rows)[-2:], min(settings.heads_per_group)
-    corners = [(end(settings.head_dim), end(settings.value_dim), end(settings.sel_count)) for end in (min, max)]
+    ends: tuple[Literal["min", "max"], ...] = ("min", "max")
+    corners = [
+        tuple(
+            (min if end == "min" else max)(axis) for axis in (settings.head_dim, settings.value_dim, settings.sel_count)
+        )
+        for end in ends
+    ]
     return [
         shape
         for shape in grid(settings, "cuda")
@@ -117,7 +120,7 @@ def shapes(settings: CheckSettings) -> list[CheckShape]:
 
 
 def expected_bytes(shape: CheckShape) -> int:
-    """What a call on cases.full_case must move: selected K and V, q, o, block_indices and seq_lens, each once."""
+    """What a call on full_case must move: selected K and V, q, o, block_indices and seq_lens, each once."""
     blocks = -(-shape.context // shape.sel_block)
     beyond = blocks * shape.sel_block - shape.context  # of the last block, which is always among the selected
     tokens = min(shape.sel_count, blocks) * shape.sel_block - beyond
@@ -126,16 +129,16 @@ def expected_bytes(shape: CheckShape) -> int:
     return values * ITEM_BYTES[shape.dtype] + indices * INDEX_BYTES
 
 
-def row(shape: CheckShape, kernels: list[dict[str, Any]]) -> dict[str, Any]:
-    """One counted shape: read and written apart, their sum, its ratio to the bytes expected, and each kernel's part."""
-    read, written = (sum(kernel[key] for kernel in kernels) for key in ("bytes_read", "bytes_written"))
+def counted_shape(shape: CheckShape, kernels: Sequence[KernelBytes]) -> CountedShape:
+    """One shape: read and written apart, their sum, its ratio to the bytes expected, and each kernel's part."""
+    read, written = sum(kernel.bytes_read for kernel in kernels), sum(kernel.bytes_written for kernel in kernels)
     expected = expected_bytes(shape)
-    return {
+    return CountedShape(
         **asdict(shape),
-        "bytes_expected": expected,
-        "bytes_read": read,
-        "bytes_written": written,
-        "bytes_counted": read + written,
-        "ratio": (read + written) / expected,
-        "kernels": kernels,
-    }
+        bytes_expected=expected,
+        bytes_read=read,
+        bytes_written=written,
+        bytes_counted=read + written,
+        ratio=(read + written) / expected,
+        kernels=tuple(kernels),
+    )

@@ -7,6 +7,8 @@ import torch
 from nsa.bench.method.inputs import Call
 from nsa.kernels.contract import SelectAttention
 
+CHUNK_BYTES = 1 << 29  # of gathered keys and values in float64 that the batched oracle holds at once
+
 
 def oracle(call: Call) -> torch.Tensor:
     """Selected attention in float64, [B, G, h, Dv]: dense scores over every token, masked; nothing is gathered.
@@ -24,6 +26,29 @@ def oracle(call: Call) -> torch.Tensor:
         scores = call.q[b].double() @ k.transpose(-1, -2) / call.q.shape[-1] ** 0.5  # [G, h, S]
         p = scores.masked_fill(~seen[:, None], -torch.inf).softmax(-1)
         out[b] = torch.where(seen.any(-1)[:, None, None], p, 0) @ v
+    return out
+
+
+def selected_oracle(call: Call) -> torch.Tensor:
+    """The same over the selected tokens alone, gathered and computed in float64 for some sequences at a time.
+
+    It judges every timed output in milliseconds; `oracle`, which gathers nothing, holds it in the kernel check.
+    """
+    (B, G, n), (_, _, h, D), Dv = call.block_indices.shape, call.q.shape, call.v.shape[3]
+    out = torch.zeros(B, G, h, Dv, dtype=torch.float64, device=call.q.device)
+    offset = torch.arange(call.block_size, device=call.q.device)
+    token = (call.block_indices.long()[..., None] * call.block_size + offset).flatten(2)  # [B, G, n*l']
+    seen = (token >= 0) & (token < call.seq_lens[:, None, None])
+    token = token.clamp(0, call.k.shape[2] - 1)
+    step = max(1, CHUNK_BYTES // max(1, 8 * G * n * call.block_size * (D + Dv)))
+    for first in range(0, B, step):
+        rows = slice(first, first + step)
+        place, here = token[rows, :, :, None], seen[rows]
+        k = call.k[rows].gather(2, place.expand(-1, -1, -1, D)).double().masked_fill_(~here[..., None], 0)
+        v = call.v[rows].gather(2, place.expand(-1, -1, -1, Dv)).double().masked_fill_(~here[..., None], 0)
+        scores = call.q[rows].double() @ k.transpose(-1, -2) / D**0.5  # [b, G, h, n*l']
+        p = scores.masked_fill_(~here[:, :, None], -torch.inf).softmax(-1)
+        out[rows] = torch.where(here.any(-1)[..., None, None], p, 0) @ v
     return out
 
 

@@ -43,7 +43,7 @@ def grid(settings: CheckSettings, device: str) -> list[CheckShape]:
     rows = settings.rows if on_cuda else (settings.cpu_rows,)
     context = settings.context if on_cuda else settings.cpu_context
     axes = product(rows, settings.heads_per_group, settings.head_dim, settings.value_dim, settings.sel_count)
-    fixed = (settings.sel_block, context, settings.groups, settings.dtype[device])
+    fixed = (settings.sel_block, context, settings.groups, settings.dtype.of(device))
     return [CheckShape(*sizes, *fixed) for sizes in axes]
 
 

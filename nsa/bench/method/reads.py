@@ -4,21 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from nsa.attention.layer import Keys
 from nsa.kernels.contract import SelectAttention
 
 FOREIGN = 1024.0  # the value of tokens that must not be read: it shows even in one weight of a thousand
-
-
-def visible(keys: Keys | None) -> float:
-    """Key tokens that at least one query row of the group sees, averaged over sequences and groups."""
-    if keys is None:
-        return 0.0
-    B, G, M, _ = keys.keys.shape
-    if keys.mask is None:
-        return float(M)
-    seen = keys.mask.any(-2)  # [B or 1, G or 1, M]
-    return seen.expand(B, G, M).sum(-1).double().mean().item()
 
 
 def selected_by_tensors(block_indices: torch.Tensor, seq_lens: torch.Tensor, block_size: int) -> torch.Tensor:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 
 FLUSH_BYTES = 256 << 20  # several times the L2 of any GPU: written before each cold repetition
+FLUSH = "write 256 MiB"  # how records name it; times of two methods are not comparable
+NO_FLUSH = "none"  # on a CPU
 COVER_CYCLES = 200_000  # about 0.1 ms of GPU time during which the host enqueues what is timed
 
 
@@ -97,4 +99,7 @@ def copy_bandwidth(device: torch.device, repetitions: int = 20) -> float:
         target.copy_(source)
     stop.record()
     torch.cuda.synchronize(device)
-    return 2 * source.numel() * repetitions / (start.elapsed_time(stop) * 1e-3)
+    rate = 2 * source.numel() * repetitions / (start.elapsed_time(stop) * 1e-3)
+    del source, target
+    torch.cuda.empty_cache()  # other processes of the run may need the two gigabytes
+    return rate

@@ -3,80 +3,69 @@
 from __future__ import annotations
 
 import random
-import traceback
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from itertools import product
-from typing import Any
 
 import torch
 
-from nsa.bench.decode.arms import EMPTY
+from nsa.bench.method.accuracy import selected_oracle
+from nsa.bench.method.failures import device_at_work
 from nsa.bench.method.inputs import Call, CheckShape, full_case
-from nsa.bench.method.interleave import WARMUP, Candidate, Group, QueryRotation, enter, interleave, judge, last_calls
+from nsa.bench.method.interleave import Candidate, interleave, replicate_facts
+from nsa.bench.method.kernels import WARMUP, Kernels, Timed, able, enter, judge, last_calls
 from nsa.bench.method.reads import selected_by_tensors
-from nsa.bench.method.timing import CudaTimer, copy_bandwidth
-from nsa.bench.roofline.stage import PACKED
-from nsa.bench.runner import out_of_memory
+from nsa.bench.method.timing import FLUSH, CudaTimer, copy_bandwidth
+from nsa.bench.roofline.job import Job
+from nsa.bench.runner import Replicated
+from nsa.bench.workers import Turn
 from nsa.config import RooflineSettings
-from nsa.errors import InputError, KernelFailed
 from nsa.kernels import registry
-from nsa.kernels.contract import SelectAttention
-from nsa.machine.host import Host
 from nsa.machine.nvml import Sampler
-
-Rows = list[dict[str, Any]]
-Kernels = Mapping[str, SelectAttention]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one replicate times; packed SDPA is among the backends."""
-
-    backends: tuple[str, ...]
-    settings: RooflineSettings
-    host: Host
-    process: int
+from nsa.records.facts import RooflineFacts
+from nsa.records.parquet import Row
+from nsa.records.schemas import AGAIN, BASELINE, EMPTY
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Rows of records.ROOFLINE, the copy bandwidth before and after them, and why memory was not enough.
-
-    `notes` is what each backend says of how its calls were made.
-    """
-
-    rows: Rows = field(default_factory=list)
-    bandwidth_bytes_per_s: tuple[float, ...] = ()
-    other_processes: tuple[int, ...] = ()
-    error: str | None = None
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-
-def replicate(job: Job) -> Outcome:
+def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
     """Run one replicate in this process.
 
     Raises:
         BackendUnavailable: a backend is there and does not load.
-        KernelFailed: a backend failed while it ran; which one, only a race of its own can tell.
+        NoMemory: the shapes do not fit together.
+        KernelFailed: a backend failed while it ran.
     """
-    machine, flags, device = job.host.machine, job.host.flags, torch.device(job.host.device)
-    backends = {name: registry.load(name, machine, flags) for name in job.backends}
-    kernels = {name: backend.select_attention for name, backend in backends.items()}
-    try:
-        with Sampler(job.host.device_uuid) as sampler:
+    start, device = time.monotonic(), torch.device(job.host.device.kind)
+    loaded = {name: registry.load(name, job.host.machine, job.host.flags) for name in job.backends}
+    with device_at_work(", ".join(loaded)), Sampler(job.host.device.uuid) as sampler:
+        order, timer = random.Random(job.process), CudaTimer(device)
+        rows, entered = _enter_all({name: backend.selection for name, backend in loaded.items()}, job, order, timer)
+        empty = timer.capture_empty(WARMUP)
+        nothing = Candidate({"backend": EMPTY}, partial(timer.time, lambda: None, empty.graph.replay, True))
+        groups: list[list[Candidate]] = [[nothing], *(list(timed.group.values()) for _, timed in entered)]
+        iters = job.settings.iters
+        with turn:
             before = copy_bandwidth(device)
-            rows = _race(kernels, job, device)
+            rows += interleave(groups, iters, iters, order, sampler)
+            lasts = [last_calls(timed) for _, timed in entered]
             after = copy_bandwidth(device)
-            others = sampler.other_processes()
-    except RuntimeError as error:  # what torch, Triton and the extension raise for a kernel that fails on the device
-        if out_of_memory(error):
-            return Outcome(error=str(error).splitlines()[0])
-        traceback.print_exc()  # into the job's log
-        raise KernelFailed(str(error).splitlines()[0]) from error
-    notes = {name: backend.notes() for name, backend in backends.items()}
-    return Outcome(rows, (before, after), tuple(others), notes=notes)
+            others = sampler.other_processes(turn.ours)
+        for (columns, timed), (last, outputs) in zip(entered, lasts, strict=True):
+            outputs = {name: output for name, output in outputs.items() if not name.startswith(AGAIN)}
+            rows += [*last, *judge(outputs, BASELINE, columns, job.process, selected_oracle(timed.queries.call))]
+    rows = [{**row, "process": job.process} for row in rows]
+    facts = RooflineFacts(
+        device=job.host.device,
+        flush=FLUSH,
+        bandwidth_bytes_per_s=(before, after),
+        replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
+        other_processes=tuple(others),
+        notes=tuple({"backend": name, "note": note} for name, one in loaded.items() for note in one.notes()),
+        backends={},  # the stage knows which did not take part
+    )
+    return Replicated(rows, facts)
 
 
 def shapes(settings: RooflineSettings) -> list[CheckShape]:
@@ -86,42 +75,24 @@ def shapes(settings: RooflineSettings) -> list[CheckShape]:
     return [CheckShape(N, h, D, D, n, *fixed) for N, D, n, h in axes]
 
 
-def _race(kernels: Kernels, job: Job, device: torch.device) -> Rows:
-    """Capture every kernel on every shape, in random order; then time all of them once a round, in another."""
-    order, timer = random.Random(job.process), CudaTimer(device)
-    every = shapes(job.settings)
+def _enter_all(
+    kernels: Kernels, job: Job, order: random.Random, timer: CudaTimer
+) -> tuple[list[Row], list[tuple[Row, Timed]]]:
+    """Capture every kernel on every shape, in random order, packed SDPA twice; a row for each that refuses one."""
+    device, every = timer.device, shapes(job.settings)
     caches: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
-    rows: Rows = []
-    entered: list[tuple[Group, QueryRotation]] = []
+    rows: list[Row] = []
+    entered: list[tuple[Row, Timed]] = []
     for shape in order.sample(every, len(every)):
         call = full_case(shape, job.process, device)
         k, v = caches.setdefault((shape.rows, shape.head_dim), (call.k, call.v))  # gigabytes: one draw for all h and n
         call = call._replace(k=k, v=v)
-        columns = {**asdict(shape), "selected_bytes": _selected_bytes(call)}
-        able, refused = _able(kernels, call)
+        columns: Mapping[str, str | int] = {**asdict(shape), "selected_bytes": _selected_bytes(call)}
+        takes, refused = able(kernels, call)
+        takes = {BASELINE: kernels[BASELINE], f"{AGAIN}{BASELINE}": kernels[BASELINE], **takes}
         rows += [{**columns, "backend": name, "fault": f"refused: {reason}"} for name, reason in refused.items()]
-        entered.append(enter(able, columns, call, order, timer))
-    empty = timer.capture_empty(WARMUP)
-    nothing = Candidate(partial(timer.time, lambda: None, empty.graph.replay, True), empty.output.clone)
-    groups = [Group({}, {EMPTY: nothing}), *(group for group, _ in entered)]
-    rows += interleave(groups, job.settings.iters, job.settings.iters, order)
-    for group, queries in entered:
-        last, outputs = last_calls(group, queries)
-        rows += last + judge(outputs, PACKED, group.columns, job.process, queries.call)
-    return [{**row, "process": job.process} for row in rows]
-
-
-def _able(kernels: Kernels, call: Call) -> tuple[Kernels, dict[str, str]]:
-    """The kernels that take this call, packed SDPA always among them, and why the others refuse it."""
-    able, refused = {PACKED: kernels[PACKED]}, {}
-    for name, kernel in kernels.items():
-        try:
-            kernel(*call)
-        except InputError as error:
-            refused[name] = str(error)
-        else:
-            able[name] = kernel
-    return able, refused
+        entered.append((columns, enter(takes, columns, call, order, timer)))
+    return rows, entered
 
 
 def _selected_bytes(call: Call) -> int:

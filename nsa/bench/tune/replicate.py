@@ -1,83 +1,62 @@
-"""The race of the launch_configs: for each size every candidate is judged, then timed in turns with the others; the slow drop out."""
+"""Launch configurations of the Triton kernel compared: for each size every one is judged, then timed in turns."""
 
 from __future__ import annotations
 
 import random
-import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
 from statistics import median
-from typing import Any
 
 import torch
 from triton.runtime.errors import OutOfResources
 
-from nsa.bench.method.accuracy import oracle, run_poisoned, worst_row_error
+from nsa.bench.method.accuracy import run_poisoned, selected_oracle, worst_row_error
+from nsa.bench.method.failures import device_at_work, kernel_at_work
 from nsa.bench.method.inputs import Call, CheckShape, full_case, grid, ragged_case
-from nsa.bench.method.interleave import Group, enter, interleave, last_calls
+from nsa.bench.method.interleave import interleave
+from nsa.bench.method.kernels import Kernels, Timed, enter, last_calls
 from nsa.bench.method.timing import CudaTimer
-from nsa.bench.runner import out_of_memory
-from nsa.bench.tune.stage import Sizes
-from nsa.errors import KernelFailed
+from nsa.bench.runner import Replicated
+from nsa.bench.tune.job import Job, Sizes, Tried, TunedSize, TuneFacts
+from nsa.bench.workers import Turn
 from nsa.kernels.contract import HEAD_DIMS, MAX_HEADS_PER_GROUP, SelectAttention
 from nsa.kernels.triton.plan import Plan, candidates, rule
 from nsa.kernels.triton.select import describe, run, size_of
-from nsa.machine.host import Host
+from nsa.machine.nvml import Sampler
+from nsa.records.schemas import AGAIN
 
 REPETITIONS = 5  # of a candidate in a block
 BLOCKS = 3
 FAR_BEHIND = 1.5  # times the best after the first block: timed no more
-JUDGED_ROWS = 64  # of the ragged call: the cut's masks and its combination do not depend on how many rows there are
+JUDGED_ROWS = 64  # of the ragged call: masks and the combination do not depend on how many rows there are
 WORST_ROW = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}  # what rounding alone may cost, relative
 SEED = 0
 
-Kernels = Mapping[Plan, SelectAttention]
 
-
-@dataclass(frozen=True)
-class Job:
-    """What is tuned, and where."""
-
-    sizes: Sizes
-    host: Host
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the launch_configs hold for, and for each size the one that won with all that were tried; or why memory was short."""
-
-    tuned_for: str | None = None
-    sizes: list[dict[str, Any]] = field(default_factory=list)
-    error: str | None = None
-
-
-def race_all(job: Job) -> Outcome:
-    """Tune every size in this process.
+def replicate(job: Job, turn: Turn) -> Replicated[TuneFacts]:
+    """Tune one process's share of the sizes.
 
     Raises:
-        KernelFailed: a cut failed while it ran; such a device answers nothing more.
+        NoMemory: a size does not fit.
+        KernelFailed: a configuration failed while it ran; such a device answers nothing more.
     """
-    device, rows = torch.device(job.host.device), []
-    timer = CudaTimer(device)
-    try:
-        for shape in shapes(job.sizes, job.host.device):
-            rows.append(tune(shape, device, timer))
-            print(f"tune: {shape}: {rows[-1]['plan']}", flush=True)
-    except RuntimeError as error:  # what torch and Triton raise for a kernel that fails on the device
-        if out_of_memory(error):
-            return Outcome(error=str(error).splitlines()[0])
-        traceback.print_exc()  # into the job's log
-        raise KernelFailed(str(error).splitlines()[0]) from error
-    return Outcome(describe(device), rows)
+    device = torch.device(job.host.device.kind)
+    timer = CudaTimer(device) if device.type == "cuda" else None
+    tuned: list[TunedSize] = []
+    with device_at_work("triton"), Sampler(job.host.device.uuid) as sampler:
+        for shape in shapes(job.sizes, device.type)[job.process :: job.of]:
+            tuned.append(tune(shape, device, timer, turn, sampler))
+            print(f"tune: {shape}: {tuned[-1].plan}", flush=True)
+    return Replicated([], TuneFacts(device=job.host.device, tuned_for=describe(device), sizes=tuple(tuned)))
 
 
 def shapes(sizes: Sizes, device: str) -> list[CheckShape]:
     """Every shape that decode, check and roofline give the kernel, each once; not what it refuses."""
     check, roofline, step = sizes.check, sizes.roofline, sizes.step
-    context = max(check.context, step["sel_count"] * step["sel_block"])  # every block exists
-    decode = CheckShape(**{**step, "context": context, "dtype": step["dtype"][device]})
+    context = max(check.context, step.sel_count * step.sel_block)  # every block exists
+    decode = CheckShape(context=context, **{**step.model_dump(), "dtype": step.dtype.of(device)})
     axes = product(roofline.rows, roofline.heads_per_group, roofline.head_dim, roofline.sel_count)
     fixed = (roofline.sel_block, roofline.context, roofline.groups, roofline.dtype)
     every = [decode, *grid(check, device), *(CheckShape(N, h, D, D, n, *fixed) for N, h, D, n in axes)]
@@ -90,61 +69,88 @@ def taken(shape: CheckShape) -> bool:
     return widest <= max(HEAD_DIMS) and shape.heads_per_group <= MAX_HEADS_PER_GROUP
 
 
-def tune(shape: CheckShape, device: torch.device, timer: CudaTimer | None) -> dict[str, Any]:
-    """One size: every cut that was tried, and the fastest of the right ones."""
+def tune(shape: CheckShape, device: torch.device, timer: CudaTimer | None, turn: Turn, sampler: Sampler) -> TunedSize:
+    """One size: every configuration that was tried, and the fastest of the right ones."""
     call = full_case(shape, SEED, device)
     size = size_of(call.q, call.v, call.block_indices, call.block_size)
     kernels = {plan: partial(run, plan) for plan in candidates(size)}
     ragged = ragged_case(replace(shape, rows=min(shape.rows, JUDGED_ROWS)), SEED, device)
-    tried = compare(kernels, call, ragged, timer)
-    right = [row for row in tried if row["fault"] is None]
-    best = min(right, key=lambda row: row["median_us"], default=None)
-    return {
-        "size": asdict(size),
-        "plan": best and best["plan"],
-        "rule": asdict(rule(size)),
-        "candidates": tried,
-    }
+    tried, aa_ratio = compare(kernels, call, ragged, timer, turn, sampler)
+    right = [row for row in tried if row.fault is None and row.median_us is not None]
+    best = min(right, key=lambda row: row.median_us or 0.0, default=None)
+    return TunedSize(
+        size=asdict(size),
+        plan=best.plan if best else None,
+        rule=asdict(rule(size)),
+        candidates=tuple(tried),
+        aa_ratio=aa_ratio,
+    )
 
 
-def compare(kernels: Kernels, call: Call, ragged: Call, timer: CudaTimer | None) -> list[dict[str, Any]]:
-    """Every cut with its fault, if any, and its median time.
+def compare(
+    kernels: Mapping[Plan, SelectAttention],
+    call: Call,
+    ragged: Call,
+    timer: CudaTimer | None,
+    turn: Turn,
+    sampler: Sampler,
+) -> tuple[list[Tried], float | None]:
+    """Every configuration with its fault, if any, and its median time; and the A/A control's ratio.
 
-    A cut is judged twice against the float64 oracle: before, on a ragged call, and by what its last timed call
-    returned. A wrong one is not timed, or its time does not count.
+    A configuration is judged twice against the float64 oracle: before, on a ragged call, and by what its last timed
+    call returned. A wrong one is not timed, or its time does not count. Those far behind after a block drop out.
 
     Args:
-        kernels: the launch_configs.
+        kernels: the configurations, the rule's own first.
         call: what is timed, cold and captured with a timer; as it is on a CPU, without one.
         ragged: a call with lengths, empty rows and padding of every kind.
+        timer: on CUDA.
+        turn: the process's right to the GPU.
+        sampler: of the GPU.
     """
     names = {f"{place}": plan for place, plan in enumerate(kernels)}
-    exact = oracle(ragged)
+    exact = selected_oracle(ragged)
     faults = {name: _judge(kernels[plan], ragged, exact) for name, plan in names.items()}
-    times: dict[str, list[int]] = {name: [] for name in names}
-    able = {name: kernels[plan] for name, plan in names.items() if faults[name] is None}
+    able: Kernels = {name: kernels[plan] for name, plan in names.items() if faults[name] is None}
+    times: dict[str, list[int]] = {}
     if able:
+        first = next(iter(able))
         order = random.Random(SEED)
-        group, queries = enter(able, {}, call, order, timer)
-        for _ in range(BLOCKS):
-            for row in interleave([group], REPETITIONS, 1, order):
-                times[row["backend"]].append(row["value_ns"])
-            limit = FAR_BEHIND * min(median(times[name]) for name in group.candidates)
-            group = Group(
-                {}, {name: candidate for name, candidate in group.candidates.items() if median(times[name]) <= limit}
-            )
-        _, outputs = last_calls(group, queries)
-        exact = oracle(call)
-        faults |= {name: found or _far_off(output, exact) for name, (output, found) in outputs.items()}
-    return [
-        {
-            "plan": asdict(plan),
-            "fault": faults[name],
-            "median_us": median(times[name]) / 1e3 if times[name] else None,
-            "repetitions": len(times[name]),
-        }
+        with kernel_at_work("triton"):
+            timed = enter({**able, f"{AGAIN}{first}": able[first]}, {}, call, order, timer)
+        with turn:
+            times, timed = _times(timed, first, order, sampler)
+            _, outputs = last_calls(timed)
+        exact = selected_oracle(call)
+        known = {name: output for name, output in outputs.items() if name in names}
+        faults |= {name: found or _far_off(output, exact) for name, (output, found) in known.items()}
+    tried = [
+        Tried(
+            plan=asdict(plan),
+            fault=faults[name],
+            median_us=median(times[name]) / 1e3 if name in times else None,
+            repetitions=len(times.get(name, ())),
+        )
         for name, plan in names.items()
     ]
+    again = [name for name in times if name.startswith(AGAIN)]
+    aa_ratio = median(times[again[0]]) / median(times[again[0].removeprefix(AGAIN)]) if again else None
+    return tried, aa_ratio
+
+
+def _times(timed: Timed, first: str, order: random.Random, sampler: Sampler) -> tuple[dict[str, list[int]], Timed]:
+    """The times of each in blocks, and those that were still timed in the last; the first and its control stay."""
+    times: dict[str, list[int]] = {name: [] for name in timed.group}
+    for _ in range(BLOCKS):
+        for row in interleave([list(timed.group.values())], REPETITIONS, 1, order, sampler):
+            name, value = row["backend"], row["value_ns"]
+            assert isinstance(name, str) and isinstance(value, int)
+            times[name].append(value)
+        limit = FAR_BEHIND * min(median(times[name]) for name in timed.group)
+        kept = (first, f"{AGAIN}{first}")
+        near = {name: one for name, one in timed.group.items() if name in kept or median(times[name]) <= limit}
+        timed = replace(timed, group=near)
+    return times, timed
 
 
 def _judge(kernel: SelectAttention, call: Call, exact: torch.Tensor) -> str | None:

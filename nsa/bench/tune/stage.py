@@ -1,81 +1,83 @@
-"""The tuning stage: for every size that this configuration measures, the fastest right cut of the Triton kernel.
+"""The tuning stage: for every size that will be measured, the fastest right launch configuration of the Triton kernel.
 
-The launch_configs are frozen in its record, which the backend is given before anything is timed: nothing is tuned afterwards.
+They are frozen in its artifact, which the backend is given before anything is timed: nothing is tuned afterwards.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import os
 from pathlib import Path
-from typing import Any
 
-from nsa.bench.runner import in_fresh_process, open_stage
-from nsa.config import CheckSettings, RooflineSettings
-from nsa.errors import BackendUnavailable, KernelFailed
-from nsa.kernels import registry
-from nsa.machine.gpus import one_gpu
+from pydantic import JsonValue
+
+from nsa.bench.records import Opened, open_stage
+from nsa.bench.runner import ITEM_BYTES, Result, Say, Task
+from nsa.bench.runner import run as run_task
+from nsa.bench.tune.job import Job, Sizes, TuneFacts
+from nsa.layout import Layout
 from nsa.machine.host import Host
-from nsa.records import files, parquet
+from nsa.records import files
+from nsa.records.outcome import Ok
 
 BACKEND = "triton"
-TIMEOUT_S = 900  # of all sizes, most of which is compiling when Triton's own cache is empty
+TIMEOUT_S = 900  # of one process, most of which is compiling when Triton's own cache is empty
+MOST_PROCESSES = 8  # that compile side by side
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """What will be measured: the selection of a decode step, and the shapes of the kernel check and the roofline."""
-
-    step: Mapping[str, Any]  # the fields of a CheckShape but its context; dtype by device
-    check: CheckSettings
-    roofline: RooflineSettings
-
-    @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> Sizes:
-        """Build from the stamp's settings."""
-        return cls(
-            settings["step"],
-            CheckSettings.from_dict(settings["check"]),
-            RooflineSettings.from_dict(settings["roofline"]),
-        )
+def run(stamp: Path, environment: Path, out: Path) -> None:
+    """Tune as the stamp's settings say and write the artifact, whatever the outcome."""
+    opened = open_stage(stamp, environment, ())
+    sizes = opened.settings["sizes"]
+    assert isinstance(sizes, dict)
+    result = measure(Sizes.of(sizes), opened.host, lambda line: print(line, flush=True))
+    files.write_text(out, json.dumps(artifact(result, opened), indent=1, allow_nan=False) + "\n")
 
 
-def run(stamp: Mapping[str, Any], environment: Path, out: Path) -> None:
-    """Tune as the stamp's settings say and write the record, whatever its status."""
-    host, provenance = open_stage(stamp, environment, ())
-    facts = measure(Sizes.from_dict(stamp["settings"]), host, lambda line: print(line, flush=True))
-    record = {"schema_version": parquet.SCHEMA_VERSION, **facts, **provenance}
-    files.write_text(out, json.dumps(record, indent=1, allow_nan=False) + "\n")
-
-
-def measure(sizes: Sizes, host: Host, say: Callable[[str], None]) -> dict[str, Any]:
-    """The record: its status with reason and fix, what the launch_configs hold for, and each size with all that was tried.
+def measure(sizes: Sizes, host: Host, say: Say) -> Result[TuneFacts]:
+    """Every size with all that was tried, or why nothing was tuned.
 
     Raises:
-        Killed: the process was killed from outside; such a tuning has no record.
+        Killed: a process was killed from outside; such a tuning has no record.
     """
-    facts: dict[str, Any] = {"stage": "tune", "backend": BACKEND, "device": host.device, "tuned_for": None, "sizes": []}
-    facts |= {"device_name": host.device_name, "device_uuid": host.device_uuid}
+    processes = min(MOST_PROCESSES, os.cpu_count() or 1) if host.device.kind == "cuda" else 1
+    task = Task(
+        name=f"tune {BACKEND}",
+        backends=(BACKEND,),
+        work="nsa.bench.tune.replicate:replicate",
+        job=lambda card, process: Job(sizes, card, process, processes),
+        processes=processes,
+        timeout_s=TIMEOUT_S,
+        memory_bytes=memory_bytes(sizes),
+        less_memory="use a GPU with more memory, or lower rows or context of check or roofline",
+        log=Layout().log(f"artifact_{BACKEND}"),
+    )
+    return run_task(task, host, say)
 
-    def ended(status: str, reason: str, fix: str | None) -> dict[str, Any]:
-        say(f"tune {BACKEND}: {status}: {reason}")
-        return {**facts, "status": status, "reason": reason, "fix": fix}
 
-    try:
-        registry.require(BACKEND, host.machine, host.flags)
-    except BackendUnavailable as error:
-        return ended("unavailable", error.reason, error.fix)
+def artifact(result: Result[TuneFacts], opened: Opened) -> dict[str, JsonValue]:
+    """What the backend is given: the outcome, what was tuned, and where it comes from."""
+    outcome = result.outcome
+    tuned = outcome.facts.model_dump(mode="json", exclude={"device"}) if isinstance(outcome, Ok) else {}
+    return {
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "fix": outcome.fix,
+        "backend": BACKEND,
+        "device": result.device.model_dump(mode="json"),
+        "tuned_for": None,
+        "sizes": [],
+        **tuned,
+        "provenance": opened.provenance.model_dump(mode="json"),
+        "stamp": opened.digests.model_dump(mode="json"),
+    }
 
-    from nsa.bench.tune.replicate import Job, race_all  # torch and Triton: imported only where something runs
 
-    with one_gpu(host, say) as card:
-        facts["device_uuid"] = card.device_uuid
-        try:
-            found = in_fresh_process(race_all, Job(sizes, card), TIMEOUT_S)
-        except KernelFailed as error:
-            return ended("failed", str(error), error.fix)
-    if found.error is not None:
-        return ended("oom", found.error, "use a GPU with more memory, or lower rows or context of check or roofline")
-    facts |= {"tuned_for": found.tuned_for, "sizes": found.sizes}
-    return {**facts, "status": "ok", "reason": None, "fix": None}
+def memory_bytes(sizes: Sizes) -> int:
+    """What one process needs on the device, roughly: the caches of the largest shape, twice, and what judges them."""
+    check, roofline = sizes.check, sizes.roofline
+    most = max(
+        max(check.rows) * check.context * (max(check.head_dim) + max(check.value_dim)),
+        max(roofline.rows) * roofline.context * 2 * max(roofline.head_dim),
+    )
+    return 3 * most * max(ITEM_BYTES[check.dtype.cuda], ITEM_BYTES[roofline.dtype])

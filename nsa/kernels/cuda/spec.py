@@ -2,10 +2,17 @@
 
 from nsa.backends import BackendSpec, Flag, Stage
 
+ARTIFACT = "build/cuda.json"
 SPEC = BackendSpec(
     name="cuda",
     require="nsa.kernels.cuda.backend:require",
     load="nsa.kernels.cuda.backend:load",
     flags=(Flag("NSA_SEL_CUDA", requests=True),),
-    stage=Stage("nsa.kernels.cuda.build:run", "build/cuda.json", reads=("build",)),
+    stage=Stage(
+        "nsa.kernels.cuda.build:run",
+        ARTIFACT,
+        reads=("build",),
+        uses=("nvcc",),
+        examine="nsa.kernels.cuda.examine:examine",
+    ),
 )

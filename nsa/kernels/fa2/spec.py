@@ -9,4 +9,5 @@ SPEC = BackendSpec(
     flags=(Flag("NSA_FA2_FORCE", requests=True, affects=True),),
     guards=(Guard((8, 9), lifted_by="NSA_FA2_FORCE"),),
     packs=True,
+    uses=("flash_attn",),
 )

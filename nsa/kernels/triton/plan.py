@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
-
-from nsa.errors import RecordError
 
 MAX_SPLITS = 64  # a combination holds them all at once
 FLIGHT_BYTES = 60 << 10  # of K and V that one processor must have on their way to reach the memory's bandwidth
@@ -89,17 +86,3 @@ def _cut(size: Size, tokens: int) -> Plan:
     while warps < MOST_WARPS and 2 * warps * WARP_BYTES <= step_bytes:
         warps *= 2
     return Plan(tokens, warps, splits, prefetch=steps(size, tokens) >= PREFETCH_STEPS * splits)
-
-
-def frozen(record: Mapping[str, Any]) -> dict[Size, Plan]:
-    """The launch_configs that the tuning stage's record froze; none where it could not run.
-
-    Raises:
-        RecordError: it is not what the stage writes.
-    """
-    try:
-        return {Size(**row["size"]): Plan(**row["plan"]) for row in record["sizes"] if row["plan"] is not None}
-    except (KeyError, TypeError) as error:
-        raise RecordError(
-            f"results/tune/triton.json: holds no launch_configs ({error!r}); delete it and run `snakemake results/tune/triton.json`"
-        ) from error

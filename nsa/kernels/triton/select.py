@@ -7,10 +7,10 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import torch
 import triton
+from pydantic import JsonValue
 
 from nsa.errors import InputError
 from nsa.kernels.contract import check_inputs
@@ -59,14 +59,12 @@ class SelectAttention:
         plan = self._chosen[size] = self._tuned.get(size) or rule(size)
         return plan
 
-    def launch_configs(self) -> dict[str, Any]:
-        """For the record: how every size that was called so far was cut, and who chose."""
-        return {
-            "launch_configs": [
-                {**asdict(size), **asdict(plan), "by": "tuning" if size in self._tuned else "rule"}
-                for size, plan in self._chosen.items()
-            ]
-        }
+    def launch_configs(self) -> list[JsonValue]:
+        """For the record: every size that was called so far, its launch configuration, and who chose it."""
+        return [
+            {**asdict(size), **asdict(plan), "by": "tuning" if size in self._tuned else "rule"}
+            for size, plan in self._chosen.items()
+        ]
 
 
 def size_of(q: torch.Tensor, v: torch.Tensor, block_indices: torch.Tensor, block_size: int) -> Size:

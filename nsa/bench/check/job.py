@@ -1,0 +1,19 @@
+"""What one replicate of a kernel check does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nsa.config import CheckSettings
+from nsa.machine.host import Host
+
+
+@dataclass(frozen=True)
+class Job:
+    """A backend on the whole grid, on a card, in one of the check's processes; `seed` moves every random draw."""
+
+    backend: str
+    settings: CheckSettings
+    host: Host
+    process: int
+    seed: int = 0

@@ -1,0 +1,22 @@
+"""What one profiled process runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nsa.machine.host import Host
+
+if TYPE_CHECKING:
+    from nsa.bench.method.inputs import CheckShape  # torch: whoever profiles imports none
+
+MARKER = "spin_kernel"  # of torch.cuda._sleep: it stands after the kernels of each shape
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of a backend's kernel on each of some shapes."""
+
+    backend: str
+    shapes: tuple[CheckShape, ...]
+    host: Host

@@ -1,0 +1,98 @@
+"""How a timed stage opens its inputs and writes its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+from pydantic import JsonValue
+
+from nsa import backends
+from nsa.bench.runner import Result
+from nsa.config import Flags
+from nsa.errors import ConfigError
+from nsa.machine.environment import provenance
+from nsa.machine.host import Host
+from nsa.records import files, parquet
+from nsa.records.facts import Digests, Environment, Provenance
+from nsa.records.merge import Model
+from nsa.records.outcome import Header
+from nsa.records.stamp import Stamp
+
+F = TypeVar("F", bound=Model)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a stage starts from: its settings, where it runs, and what its record says of its origin."""
+
+    settings: Mapping[str, JsonValue]
+    host: Host
+    provenance: Provenance
+    digests: Digests
+
+
+def open_stage(stamp: Path, environment: Path, artifacts: Sequence[Path]) -> Opened:
+    """Read a stage's inputs.
+
+    Args:
+        stamp: of the stage: what was stamped is what runs.
+        environment: the probed machine.
+        artifacts: what backends' own stages made before.
+
+    Raises:
+        RecordError: an input is missing or broken.
+        ConfigError: CUDA was asked for and is not there.
+    """
+    stamped, seen = files.read_model(stamp, Stamp), files.read_model(environment, Environment)
+    made = {backend_of(path): files.read_json(path) for path in artifacts}
+    flags = Flags(_flags(stamped.settings["flags"]))
+    host = Host.of(str(stamped.settings["device"]), flags, seen, made)
+    return Opened(stamped.settings, host, provenance(seen), stamped.carried)
+
+
+def _flags(stamped: JsonValue) -> dict[str, bool]:
+    assert isinstance(stamped, dict)
+    return {variable: value is True for variable, value in stamped.items()}
+
+
+def backend_of(artifact: Path) -> str:
+    """The backend whose own stage makes this artifact.
+
+    Raises:
+        ConfigError: none does.
+    """
+    for name in backends.names():
+        stage = backends.spec(name).stage
+        if stage is not None and artifact.as_posix().endswith(stage.artifact):
+            return name
+    raise ConfigError(f"--artifacts: got {artifact}, expected the artifact of a backend's own stage")
+
+
+def write(
+    out: Path,
+    opened: Opened,
+    stage: str,
+    result: Result[F],
+    schema: pa.Schema,
+    backend: str | None,
+    S: int | None = None,
+) -> None:
+    """Write a stage's Parquet record, whatever its outcome."""
+    parquet.write(out, result.rows, schema, header(opened, stage, result, backend, S))
+
+
+def header(opened: Opened, stage: str, result: Result[F], backend: str | None, S: int | None = None) -> Header[F]:
+    """What a record says of itself."""
+    return Header[F](
+        stage=stage,
+        backend=backend,
+        S=S,
+        device=result.device,
+        outcome=result.outcome,
+        provenance=opened.provenance,
+        stamp=opened.digests,
+    )

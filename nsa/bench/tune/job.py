@@ -1,0 +1,85 @@
+"""What is tuned, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+from pydantic import JsonValue
+
+from nsa.config import CheckSettings, DtypeByDevice, RooflineSettings
+from nsa.machine.host import Host
+from nsa.records.facts import Device
+from nsa.records.merge import Merge, Model
+from nsa.settings import Settings
+
+
+class StepSizes(Settings):
+    """What the selection of a decode step gives the kernel."""
+
+    rows: int
+    groups: int
+    heads_per_group: int
+    head_dim: int
+    value_dim: int
+    sel_block: int
+    sel_count: int
+    dtype: DtypeByDevice
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What will be measured: the selection of a decode step, and the shapes of the kernel check and the roofline."""
+
+    step: StepSizes
+    check: CheckSettings
+    roofline: RooflineSettings
+
+    @classmethod
+    def of(cls, settings: dict[str, JsonValue]) -> Self:
+        """Build from the settings that the stage's stamp calls sizes."""
+        return cls(
+            StepSizes.model_validate(settings["step"]),
+            CheckSettings.model_validate(settings["check"]),
+            RooflineSettings.model_validate(settings["roofline"]),
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """The sizes that fall to one of the stage's processes: every `of`-th one, from the process's number on."""
+
+    sizes: Sizes
+    host: Host
+    process: int
+    of: int
+
+
+class Tried(Model):
+    """One launch configuration on one size: why it is out, or its median time."""
+
+    plan: dict[str, JsonValue]
+    fault: str | None
+    median_us: float | None
+    repetitions: int
+
+
+class TunedSize(Model):
+    """One size, by the fields of nsa.kernels.triton.plan.Size: the fastest right configuration, and all that were tried.
+
+    aa_ratio is the A/A control: the rule's own configuration, captured and timed twice.
+    """
+
+    size: dict[str, JsonValue]
+    plan: dict[str, JsonValue] | None  # None where none was right
+    rule: dict[str, JsonValue]
+    candidates: tuple[Tried, ...]
+    aa_ratio: float | None
+
+
+class TuneFacts(Model):
+    """What the configurations hold for, and every size."""
+
+    device: Annotated[Device, Merge.SAME]
+    tuned_for: Annotated[str, Merge.SAME]
+    sizes: Annotated[tuple[TunedSize, ...], Merge.EACH]

@@ -1,0 +1,97 @@
+"""The run that is there: the configuration that its report was made from, and what is gone of its files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from nsa import backends
+from nsa.config import Config, load
+from nsa.errors import ConfigError, RecordError
+from nsa.layout import Layout
+from nsa.pipeline.stages import REPORT
+from nsa.records import files, stamp
+from nsa.records.facts import SCHEMA_VERSION
+from nsa.records.stamp import Gone
+
+
+def configuration(layout: Layout, otherwise: Path, environ: Mapping[str, str]) -> Config:
+    """The configuration of the run in a results folder, which a later `snakemake -n` or an edit does not change.
+
+    Args:
+        layout: the results folder.
+        otherwise: a config.yaml, which is read with the flags in `environ` where nothing has been run.
+        environ: where those flags are read.
+
+    Raises:
+        RecordError: the report's gate.json, or without a report its stage's stamp, is broken or of another version.
+        ConfigError: config.yaml is missing, is not YAML, or holds a wrong value.
+    """
+    if layout.gate.exists():
+        return reported(layout.gate)
+    if layout.stamp(REPORT).exists():
+        return _parse(layout.stamp(REPORT), stamp.read(layout.stamp(REPORT)).settings)
+    return load(otherwise, environ)
+
+
+def reported(gate: Path) -> Config:
+    """The configuration in a gate.json.
+
+    Raises:
+        RecordError: it is missing, broken or of another version.
+    """
+    found = files.read_json(gate)
+    if found.get("schema_version") != SCHEMA_VERSION:
+        raise RecordError(
+            f"{gate}: schema version {found.get('schema_version')!r}, expected {SCHEMA_VERSION} (see CHANGELOG.md); "
+            f"delete {gate} and run `snakemake`"
+        )
+    return _parse(gate, found)
+
+
+def gone(layout: Layout) -> Gone:
+    """What is missing of the last report and of its records; as it was noted before when nothing is missing now.
+
+    Snakemake takes a report for whole while it is newer than what is left of its records; as a part of the report's
+    stamp, what is gone makes the report run again, and with it what it is made of.
+    """
+    missing = tuple(str(path) for path in _of_last_report(layout) if not path.exists())
+    if missing:
+        return Gone(files=missing, noticed_ns=time.time_ns())
+    try:
+        noted = stamp.read(layout.stamp(REPORT)).gone
+    except RecordError:  # there is none, or it is broken and is about to be written anew
+        noted = None
+    return noted or Gone()
+
+
+def _of_last_report(layout: Layout) -> Iterator[Path]:
+    """The files of the last report and of its records; none where there is no report."""
+    if not layout.report.exists():
+        return
+    yield from (layout.gate, layout.html, layout.csv, layout.checks, layout.environment)
+    try:
+        config = reported(layout.gate)
+    except RecordError:  # see `nsa doctor`
+        return
+    for backend in config.backends:
+        yield from (layout.cell(backend, S) for S in config.contexts)
+        yield from (layout.check(backend), layout.dram(backend))
+        own = backends.spec(backend).stage
+        if own is not None:
+            yield layout.artifact(own.artifact)
+
+
+def _parse(path: Path, found: Mapping[str, JsonValue]) -> Config:
+    """The configuration under the keys `config` and `flags` of a gate.json, or of the report's settings."""
+    fix = f"delete {path} and run `snakemake`"
+    flags = found.get("flags")
+    if not isinstance(found.get("config"), dict) or not isinstance(flags, dict):
+        raise RecordError(f"{path}: does not say which configuration it is of; {fix}")
+    try:
+        return Config.parse(found["config"], {name: "1" if on else "0" for name, on in flags.items()}, str(path))
+    except ConfigError as error:
+        raise RecordError(f"{error}; {fix}") from error
