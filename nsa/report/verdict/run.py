@@ -15,7 +15,7 @@ from nsa.records.facts import CheckFacts, Device, Environment, TimedFacts
 from nsa.records.outcome import Invalid
 from nsa.report.analysis import aa
 from nsa.report.analysis.kernel import off_grid
-from nsa.report.analysis.read import Cell, Record, Stamps, read_cell, read_check
+from nsa.report.analysis.read import Record, Stamps, read_cell, read_check
 from nsa.report.analysis.replicates import again_ratio
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import CellSummary, summarise
