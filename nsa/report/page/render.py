@@ -12,6 +12,7 @@ from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from nsa import backends
 from nsa.config import Config
 from nsa.errors import RecordError
 from nsa.layout import Layout
@@ -42,7 +43,7 @@ class Build(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    status: str = "not asked for"
+    status: str
     reason: str | None = None
     fix: str | None = None
     log: str | None = None
@@ -53,9 +54,12 @@ class Build(BaseModel):
         return "\n".join((self.log or "").splitlines()[-LOG_LINES:])
 
 
+NO_BUILD = Build(status="not asked for")
+
+
 def report(
     environment: Path,
-    build: Path | None,
+    artifacts: Sequence[Path],
     cells: Sequence[Path],
     checks: Sequence[Path],
     stamps: Stamps,
@@ -67,7 +71,8 @@ def report(
     """Write gate_report.md and .html, gate.json, decode.csv, checks.parquet and the figure; keep the last good report.
 
     Args:
-        environment, build: the JSON records of the probe and of the CUDA build; None where no build was asked for.
+        environment: the JSON record of the probe.
+        artifacts: what the backends' own stages made; that of the CUDA build is shown.
         cells, checks: results/decode/*/S*.parquet, results/check_*.parquet.
         stamps: today's digests by stage, "decode-<backend>", "check-<backend>", "dram-<backend>".
         config: what decides, and what the report says that it was made from; see nsa.report.verdict.run.config_of.
@@ -82,8 +87,8 @@ def report(
         RecordError: the environment or the build record cannot be read, or a path names no cell. Any other faulty
             record is INVALID or STALE in the report.
     """
-    about, manifest = files.read_model(environment, Environment), files.read_json(build) if build else None
-    built = Build() if build is None else _shown(build, manifest)
+    about = files.read_model(environment, Environment)
+    built, manifest = read_build(artifacts)
     layout = Layout(out_dir)
     set_previous_aside(layout)
     run = read_run(about, cells, checks, stamps, config)
@@ -101,7 +106,7 @@ def report(
         config,
         {
             "environment": about,
-            "build": manifest or built,
+            "build": manifest,
             "provenance": {key: sorted(seen) for key, seen in origin.items()},
             "stamp": stamps.get("report"),
         },
@@ -143,13 +148,24 @@ def report(
     return document
 
 
-def _shown(path: Path, manifest: dict[str, JsonValue] | None) -> Build:
+def read_build(artifacts: Sequence[Path]) -> tuple[Build, dict[str, JsonValue]]:
+    """What the report shows of the CUDA build, and the whole of it; nothing was asked for where it is no artifact.
+
+    Raises:
+        RecordError: it cannot be read, or does not say what became of it.
+    """
+    own = backends.spec("cuda").stage
+    path = next((path for path in artifacts if own and path.as_posix().endswith(own.artifact)), None)
+    if path is None:
+        return NO_BUILD, NO_BUILD.model_dump()
+    manifest = files.read_json(path)
     try:
-        return Build.model_validate(manifest)
+        return Build.model_validate(manifest), manifest
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "it"
         raise RecordError(
-            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r:.80}; delete it and rerun"
+            f"{path}: {where}: {first['msg']}, got {first['input']!r:.80}; delete it and rerun"
         ) from error
 
 
