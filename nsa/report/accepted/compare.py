@@ -12,6 +12,7 @@ import pandas as pd
 
 from nsa.config import Config, GateSettings
 from nsa.errors import RecordError
+from nsa.records.facts import TimedFacts
 from nsa.report.accepted.keep import (
     CHECK,
     DECODE,
@@ -26,7 +27,6 @@ from nsa.report.accepted.keep import (
     what_is_timed,
 )
 from nsa.report.analysis.kernel import AXES, GridShape
-from nsa.records.facts import TimedFacts
 from nsa.report.analysis.read import Record, cell_name, check_name
 from nsa.report.analysis.stats import Change, Estimate, changed, each_of
 from nsa.report.verdict.checks import blocking
@@ -117,9 +117,7 @@ def compare(run: Run, folder: Path, config: Config) -> Comparison:
     )
 
 
-def compared(
-    run: Run, accepted: AcceptedRun, now: pd.DataFrame, timed: Timed, gates: GateSettings
-) -> tuple[Line, ...]:
+def compared(run: Run, accepted: AcceptedRun, now: pd.DataFrame, timed: Timed, gates: GateSettings) -> tuple[Line, ...]:
     """A line for each decode cell and two for each kernel check, of today's run or of the accepted one.
 
     Args:

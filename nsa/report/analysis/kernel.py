@@ -18,6 +18,7 @@ from nsa.report.analysis.stats import Estimate, speedup
 from nsa.settings import Positive, Settings
 
 NS_PER_US = 1e3
+REFUSED = "refused: "  # begins the fault of a kernel that does not take a shape
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ class Measured:
     rows: pd.DataFrame
     time_us: float | None
     correctness: Correctness | None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the kernel does not take the shape; then nothing runs beside it."""
+        return self.correctness is not None and (self.correctness.fault or "").startswith(REFUSED)
 
     def failures(self, allowed: Tolerance) -> list[str]:
         """What is wrong with its results; nothing where there are none."""

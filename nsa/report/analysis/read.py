@@ -79,9 +79,9 @@ class Record(Generic[F_co]):
         Raises:
             ValueError: it is not ok, and has none.
         """
-        if not isinstance(self.outcome, Ok):
-            raise ValueError(f"{self.name} is {self.status}: only a record that is ok has facts")
-        return self.outcome.facts
+        if self.outcome.status == "ok":
+            return self.outcome.facts
+        raise ValueError(f"{self.name} is {self.status}: only a record that is ok has facts")
 
     @property
     def on_cuda(self) -> bool:

@@ -17,7 +17,7 @@ from nsa.records import parquet, schemas
 from nsa.records.facts import RooflineFacts, State
 from nsa.records.outcome import Header, Ok
 from nsa.records.schemas import BASELINE, EMPTY
-from nsa.report.analysis.kernel import AXES, NS_PER_US, GridShape, Tolerance, worst
+from nsa.report.analysis.kernel import AXES, NS_PER_US, REFUSED, GridShape, Tolerance, worst
 from nsa.report.analysis.read import Record, Stamps, has_result, invalid, judged
 from nsa.report.analysis.stats import Estimate, log_interval
 from nsa.report.analysis.validate import (
@@ -192,7 +192,7 @@ def fault_of(rows: pd.DataFrame, correct: Tolerance) -> str | None:
     result = worst(rows, correct.error_ratio)
     if result is None or (result.fault is None and rows["value_ns"].isna().all()):
         return "not timed"
-    if (result.fault or "").startswith("refused: "):
+    if (result.fault or "").startswith(REFUSED):
         return result.fault
     failures = result.failures(correct)
     return f"WRONG: {', '.join(failures)}" if failures else None

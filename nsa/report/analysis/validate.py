@@ -34,9 +34,7 @@ def require_device(path: Path, header: Device, facts: Device) -> None:
     """The header and the facts name one model of device; of several cards, only the facts know which one it was."""
     for key, said, measured in (("kind", header.kind, facts.kind), ("name", header.name, facts.name)):
         if said != measured:
-            raise RecordError(
-                f"{path}: device.{key} is {said!r}, and the facts say {measured!r}; delete it and rerun"
-            )
+            raise RecordError(f"{path}: device.{key} is {said!r}, and the facts say {measured!r}; delete it and rerun")
 
 
 def require_cell(path: Path, facts: DecodeFacts, S: int, rows: pd.DataFrame, mode: str, cache_state: str) -> None:

@@ -140,7 +140,12 @@ def below_memory_floor(name: str, facts: DecodeFacts, total_ms: float, severity:
 
 def impossible_share(name: str, arms: ArmFigures, severity: str) -> Check:
     """No share above 100 % and no marginal below 0, beyond its interval."""
-    shares = {"cmp_pct": arms.cmp_pct, "sel_pct": arms.sel_pct, "win_pct": arms.win_pct, "sel_loo_pct": arms.sel_loo_pct}
+    shares = {
+        "cmp_pct": arms.cmp_pct,
+        "sel_pct": arms.sel_pct,
+        "win_pct": arms.win_pct,
+        "sel_loo_pct": arms.sel_loo_pct,
+    }
     marginals = {"ms_cmp": arms.ms_cmp, "ms_sel": arms.ms_sel, "ms_win": arms.ms_win, "ms_route": arms.ms_route}
     marginals |= {"ms_sel_loo": arms.ms_sel_loo}
     faults = [(key, 100.0, share) for key, share in shares.items() if share.low > 100]

@@ -68,9 +68,7 @@ def replicates_differ(record: Record[CheckFacts]) -> list[Check]:
     return [Check("replicates_differ", severity, record.name, slower, threshold, message, slower > SLOWER_WARNS)]
 
 
-def packed_variant_wrong(
-    name: str, grid: Mapping[GridShape, Mapping[str, Measured]], gates: GateSettings
-) -> Check:
+def packed_variant_wrong(name: str, grid: Mapping[GridShape, Mapping[str, Measured]], gates: GateSettings) -> Check:
     """A variant that is wrong does not compete, so the one that wins may not be the fastest: nothing is decided then."""
     allowed = Tolerance.of(gates.accept)
     wrong = [
@@ -96,10 +94,15 @@ def packed_variant_refused(record: Record[CheckFacts], grid: Mapping[GridShape, 
         f"{variant.removeprefix(VARIANT)} on {shape}: not run, and the record does not say why"
         for shape, kernels in grid.items()
         for variant in variants
-        if kernels and variant not in kernels and (variant, str(shape)) not in said
+        if took_part(record.backend, kernels) and variant not in kernels and (variant, str(shape)) not in said
     ]
     message = _named(refused) or "every packed SDPA variant took part on every shape"
     return Check("packed_variant_refused", WARNING, record.name, float(len(refused)), 0.0, message, bool(refused))
+
+
+def took_part(backend: str, kernels: Mapping[str, Measured]) -> bool:
+    """Whether the kernel that is checked takes this shape: where it refuses, no variant runs beside it."""
+    return backend in kernels and not kernels[backend].refused
 
 
 def _named(found: list[str]) -> str:

@@ -10,12 +10,12 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from nsa.config import CheckSettings, Config
-from nsa.errors import RecordError
+from nsa.errors import ConfigError, RecordError
 from nsa.records.facts import CheckFacts, Device, Environment, TimedFacts
 from nsa.records.outcome import Invalid
 from nsa.report.analysis import aa
 from nsa.report.analysis.kernel import off_grid
-from nsa.report.analysis.read import Cell, Record, Stamps, read_cell, read_check
+from nsa.report.analysis.read import Record, Stamps, read_cell, read_check
 from nsa.report.analysis.replicates import again_ratio
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import CellSummary, summarise
@@ -62,17 +62,19 @@ class Run:
         return next((record.facts.device for record in self.measured), None)
 
 
-def config_of(settings: Mapping[str, JsonValue]) -> Config:
-    """The configuration that the settings of the report stage's stamp hold: what was stamped is what decides.
+def config_of(found: Mapping[str, JsonValue], source: Path) -> Config:
+    """The configuration that the settings of the report stage's stamp hold, or a gate.json: what was stamped decides.
 
     Raises:
-        RecordError: they hold none.
-        ConfigError: it is not valid.
+        RecordError: they hold none, or one that is not valid; one line names the source.
     """
-    flags = settings.get("flags")
-    if "config" not in settings or not isinstance(flags, dict):
-        raise RecordError("the stamp of the report holds no config and flags; run `snakemake -n`, which writes it anew")
-    return Config.parse(settings["config"], {name: "1" if on else "0" for name, on in flags.items()})
+    config, flags, fix = found.get("config"), found.get("flags"), f"delete {source} and run `snakemake`"
+    if not isinstance(config, dict) or not isinstance(flags, dict):
+        raise RecordError(f"{source}: does not say which configuration it is of; {fix}")
+    try:
+        return Config.parse(config, {name: "1" if on else "0" for name, on in flags.items()}, str(source))
+    except ConfigError as error:
+        raise RecordError(f"{error}; {fix}") from error
 
 
 def read_run(
@@ -105,9 +107,7 @@ def read_run(
         controls=controls,
         checks=tuple(made),
         invest=invest(config.baseline, config.targets, summaries, made, config.gates),
-        accepts=tuple(
-            accept(backend, kernel.get(backend), made, config.check, config.gates) for backend in candidates
-        ),
+        accepts=tuple(accept(backend, kernel.get(backend), made, config.check, config.gates) for backend in candidates),
     )
 
 
