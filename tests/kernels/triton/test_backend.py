@@ -12,17 +12,17 @@ from nsa.config import Flags
 from nsa.errors import BackendUnavailable, RecordError
 from nsa.kernels import registry
 from nsa.kernels.triton import select, tuning
-from nsa.kernels.triton.plan import Plan, Size
+from nsa.kernels.triton.plan import LaunchConfig, Size
 from nsa.machine.host import Artifact, Machine
 
 HOPPER = Machine(capability=(9, 0))
 SIZE = Size(rows=256, heads=8, count=16, block=64, head_dim=128, value_dim=128, itemsize=2, processors=132)
-PLAN = Plan(32, 4, 2, True)
+CONFIG = LaunchConfig(32, 4, 2, True)
 
 
 def artifact(**changes: JsonValue) -> Artifact:
     """What a tuning that went well has written."""
-    sizes: list[JsonValue] = [{"size": asdict(SIZE), "plan": asdict(PLAN), "candidates": []}]
+    sizes: list[JsonValue] = [{"size": asdict(SIZE), "plan": asdict(CONFIG), "candidates": []}]
     return {"status": "ok", "reason": None, "fix": None, "tuned_for": "a GPU", "sizes": sizes, **changes}
 
 
@@ -61,10 +61,10 @@ def test_a_tuning_that_failed_is_not_passed_over(status: str) -> None:
 def test_an_artifact_gives_its_launch_configurations_back() -> None:
     """A size without a right one has none."""
     rows: list[JsonValue] = [
-        {"size": asdict(SIZE), "plan": asdict(PLAN)},
+        {"size": asdict(SIZE), "plan": asdict(CONFIG)},
         {"size": asdict(replace(SIZE, heads=4)), "plan": None},
     ]
-    assert tuning.of(artifact(sizes=rows)).plans == {SIZE: PLAN}
+    assert tuning.of(artifact(sizes=rows)).plans == {SIZE: CONFIG}
 
 
 @pytest.mark.parametrize(

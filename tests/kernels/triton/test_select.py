@@ -9,7 +9,7 @@ from strategies import CPU
 
 from nsa.errors import InputError
 from nsa.kernels.triton import select
-from nsa.kernels.triton.plan import Plan, rule
+from nsa.kernels.triton.plan import LaunchConfig, rule
 from nsa.kernels.triton.select import SelectAttention, size_of
 
 
@@ -25,7 +25,7 @@ from nsa.kernels.triton.select import SelectAttention, size_of
     ],
 )
 def test_what_it_cannot_do_is_refused(change: dict, message: str) -> None:
-    """Breaks if a stride that the kernel ignores gives wrong numbers instead of an error."""
+    """Arguments that the kernel does not take raise an InputError that names them."""
     call = {
         "q": torch.randn(2, 2, 4, 32),
         "k": torch.randn(2, 2, 64, 32),
@@ -38,17 +38,17 @@ def test_what_it_cannot_do_is_refused(change: dict, message: str) -> None:
         SelectAttention({})(**{**call, **change})
 
 
-def test_a_call_is_cut_as_tuned_for_its_size_else_by_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks if calls do not use what was measured, use it for another size, or the record says so wrongly."""
+def test_a_call_is_launched_as_tuned_for_its_size_else_by_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tuned size is launched as measured, any other by the rule, and the record says which."""
     call = random_call(5, Kind(torch.float16, 64, 64, 64, "plain"), CPU, rows=4, blocks=20)
     more = call._replace(block_indices=call.block_indices.repeat(1, 1, 2))
     size, other = (size_of(each.q, each.v, each.block_indices, each.block_size) for each in (call, more))
-    cut = Plan(16, 4, 2, True)
-    ran: list[Plan] = []
-    monkeypatch.setattr(select, "run", lambda plan, *_: ran.append(plan))
-    kernel = SelectAttention({size: cut})
+    config = LaunchConfig(16, 4, 2, True)
+    ran: list[LaunchConfig] = []
+    monkeypatch.setattr(select, "run", lambda config, *_: ran.append(config))
+    kernel = SelectAttention({size: config})
     for each in (call, more, call):
         kernel(*each)
-    assert ran == [cut, rule(other), cut]
-    noted = [(row["count"], row["tokens"], row["by"]) for row in kernel.launch_configs()]
+    assert ran == [config, rule(other), config]
+    noted = [(row["count"], row["tokens"], row["chosen_by"]) for row in kernel.launch_configs()]
     assert noted == [(size.count, 16, "tuning"), (other.count, rule(other).tokens, "rule")]
