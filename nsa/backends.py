@@ -177,7 +177,7 @@ def _load(name: str, line: str) -> BackendSpec:
     for guard in found.guards:
         if guard.lifted_by not in affecting:
             raise ConfigError(
-                f"backend {name!r}: its guard is lifted by {guard.lifted_by!r}, expected one of its flags that `affects`: "
-                f"{', '.join(sorted(affecting)) or 'none'}; {FIX}"
+                f"backend {name!r}: its guard is lifted by {guard.lifted_by!r}, expected one of its flags that "
+                f"`affects`: {', '.join(sorted(affecting)) or 'none'}; {FIX}"
             )
     return found
