@@ -31,7 +31,9 @@ def check(
 @app.command()
 def accept(
     results: Annotated[Path, typer.Option(help="The folder of the run.")] = RESULTS,
-    accepted: Annotated[Path, typer.Option(help="The folder of accepted runs, one file for each GPU model.")] = ACCEPTED,
+    accepted: Annotated[
+        Path, typer.Option(help="The folder of accepted runs, one file for each GPU model.")
+    ] = ACCEPTED,
     cpu: Annotated[bool, typer.Option("--cpu", help="Keep a run without a GPU too, as a model of its own.")] = False,
 ) -> None:
     """Keep the run that is there as the accepted one of its GPU model; later reports say what changed since."""
