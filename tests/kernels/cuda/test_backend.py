@@ -30,7 +30,11 @@ def hopper(artifact: Artifact | None) -> Machine:
     ("artifact", "reason", "fix"),
     [
         (None, "its extension has not been built", "run `snakemake results/build/cuda.json` and read its manifest"),
-        ({"status": "failed", "reason": "nvcc could not build x.cu"}, "its build failed: nvcc could not build", "run `"),
+        (
+            {"status": "failed", "reason": "nvcc could not build x.cu"},
+            "its build failed: nvcc could not build",
+            "run `",
+        ),
         ({"status": "skipped", "reason": "no GPU", "fix": "get one"}, "its build skipped: no GPU", "get one"),
         ({**BUILT, "archs": ["80", "120"]}, "its extension has no code for sm_90, only for 80, 120", "run `snakemake"),
         (BUILT, "its library absent.so is missing", "delete results/build/cuda.json, then run `snakemake`"),
@@ -75,7 +79,7 @@ def test_a_damaged_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_doctor_is_told_what_is_wrong_with_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library that is gone, damaged, for other GPUs, or does not load is named with the fix; without one nothing is."""
+    """A library that is gone, damaged, for other GPUs or does not load is named with the fix."""
     monkeypatch.setattr(examination, "native_archs", lambda: ["90a"])
     library, path = tmp_path / "nsa_cuda.so", tmp_path / "cuda.json"
 
