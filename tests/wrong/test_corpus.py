@@ -11,7 +11,8 @@ from wrong.corpus import CORPUS, right
 from nsa.bench.check.replicate import Job, check_kernel
 from nsa.bench.decode.routing_check import routing_fault
 from nsa.bench.method.accuracy import mean_absolute_error, oracle, worst_row_error
-from nsa.bench.method.inputs import CheckShape, full_case
+from nsa.bench.method.inputs import full_case
+from nsa.bench.method.shapes import CheckShape
 from nsa.config import CheckSettings, Flags, GateSettings
 from nsa.errors import InputError
 from nsa.kernels.contract import Backend, SelectAttention

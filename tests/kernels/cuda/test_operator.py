@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from nsa.bench.method.accuracy import fault, oracle, worst_row_error
-from nsa.bench.method.inputs import Call, CheckShape, ragged_case
+from nsa.bench.method.inputs import Call, ragged_case
+from nsa.bench.method.shapes import CheckShape
 from nsa.errors import InputError
 from nsa.kernels.contract import HEAD_DIMS
 from nsa.kernels.cuda import build as stage

@@ -16,7 +16,8 @@ from kernels.sdpa.calls import TOLERANCE, draw_call, random_call, require_oracle
 from strategies import CPU
 
 from nsa.bench.method.accuracy import oracle, run_poisoned, worst_row_error
-from nsa.bench.method.inputs import CheckShape, full_case
+from nsa.bench.method.inputs import full_case
+from nsa.bench.method.shapes import CheckShape
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable, InputError
 from nsa.kernels import registry, varlen
