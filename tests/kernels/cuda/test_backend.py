@@ -30,7 +30,11 @@ def hopper(artifact: Artifact | None) -> Machine:
     ("artifact", "reason", "fix"),
     [
         (None, "its extension has not been built", "run `snakemake results/build/cuda.json` and read its manifest"),
-        ({"status": "failed", "reason": "nvcc could not build x.cu"}, "its build failed: nvcc could not build", "run `"),
+        (
+            {"status": "failed", "reason": "nvcc could not build x.cu"},
+            "its build failed: nvcc could not build",
+            "run `",
+        ),
         ({"status": "skipped", "reason": "no GPU", "fix": "get one"}, "its build skipped: no GPU", "get one"),
         ({**BUILT, "archs": ["80", "120"]}, "its extension has no code for sm_90, only for 80, 120", "run `snakemake"),
         (BUILT, "its library absent.so is missing", "delete results/build/cuda.json, then run `snakemake`"),

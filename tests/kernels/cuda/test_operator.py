@@ -29,7 +29,9 @@ LIMIT = {"float16": 2e-3, "bfloat16": 1.5e-2}  # worst-row relative error; packe
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """The extension built for this machine's GPUs, or without one for every architecture that the compiler knows."""
     archs = os.environ.get("NSA_TEST_ARCHS")
-    return stage.build("require", tmp_path_factory.mktemp("build") / "cuda.json", archs=archs.split(",") if archs else None)
+    return stage.build(
+        "require", tmp_path_factory.mktemp("build") / "cuda.json", archs=archs.split(",") if archs else None
+    )
 
 
 @pytest.fixture(scope="module")
