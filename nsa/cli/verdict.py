@@ -11,12 +11,12 @@ import typer
 from nsa.cli.app import app
 from nsa.layout import ACCEPTED, RESULTS, Layout
 
-CONFIG = Path("config.yaml")
+CONFIG, GATE = Path("config.yaml"), Layout().gate
 
 
 @app.command()
 def check(
-    gate: Annotated[Path, typer.Argument(help="The report's gate.json.")] = Layout().gate,
+    gate: Annotated[Path, typer.Argument(help="The report's gate.json.")] = GATE,
     exit_status: Annotated[bool, typer.Option(help="End with the verdict's exit status.")] = True,
 ) -> None:
     """Say the verdict, and turn it into an exit status: 0 decided, 1 failed or inconclusive, 3 not measured."""
