@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pandas as pd
 
 from nsa.errors import RecordError
@@ -99,5 +100,7 @@ def require_positive(path: Path, rows: pd.DataFrame) -> None:
 
 
 def _plain(value: object) -> object:
-    """A NumPy scalar as Python prints it."""
-    return value.item() if hasattr(value, "item") else value
+    """A cell of a table as Python prints it, a null as None."""
+    if value is None or value != value:
+        return None
+    return value.item() if isinstance(value, np.generic) else value
