@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
+from nsa import backends
 from nsa.cli.app import app
-from nsa.config import BACKENDS, DecodeSettings, Flags
+from nsa.config import DecodeSettings, Flags, parse
 from nsa.errors import ConfigError
-from nsa.shapes import NsaShape, require
+from nsa.layout import Layout
+from nsa.settings import MAX_INT32, Dtype
+from nsa.shapes import require
 
 GUIDE = DecodeSettings()
-SHAPE = NsaShape()
+SHAPE = GUIDE.model
 DEVICES = ("auto", "cuda", "cpu")
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = get_args(Dtype)
 
 
 @app.command()
 def summarize(
     csv: Annotated[Path, typer.Argument(help="A decode.csv, or a decode_*.parquet.")],
-    config: Annotated[Path, typer.Option(help="Where the gate's thresholds are read from.")] = Path("config.yaml"),
+    config: Annotated[
+        Path | None, typer.Option(help="Where the thresholds are read from. Default: those of the run, or config.yaml.")
+    ] = None,
 ) -> None:
     """Print each context's total, branch shares and reads (guide, "Summarize Results")."""
     from rich.console import Console
 
     from nsa.config import load
+    from nsa.pipeline import finished
     from nsa.report.page import guide
 
-    Console(highlight=False).print(guide.summarize(csv, load(config, os.environ).gates))
+    if config is None:  # what lies in a results folder is of the run that is there
+        settings = finished.configuration(Layout(csv.parent), Path("config.yaml"), os.environ)
+    else:
+        settings = load(config, os.environ)
+    Console(highlight=False).print(guide.summarize(csv, settings.gates))
 
 
 @app.command()
@@ -61,26 +71,22 @@ def bench(
     flags = Flags.from_env(os.environ)
     require(device in DEVICES, "--device", device, "one of " + ", ".join(DEVICES))
     require(dtype is None or dtype in DTYPES, "--dtype", dtype, "one of " + ", ".join(DTYPES))
-    counts = {"--iters": iters, "--processes": processes, "--batch": batch, "--warmup": warmup, "--seed": seed}
-    for option, value in counts.items():
-        least = 0 if option in ("--warmup", "--seed") else 1
-        require(value >= least, option, value, f"a whole number of at least {least}")
-    model = NsaShape(
-        dim=dim,
-        heads=heads,
-        groups=groups,
-        head_dim=head_dim,
-        value_dim=value_dim,
-        cmp_block=cmp_block,
-        cmp_stride=cmp_stride,
-        sel_block=sel_block,
-        sel_count=sel_count,
-        window=window,
-        phi=phi,
-    )
+    model = {
+        "dim": dim,
+        "heads": heads,
+        "groups": groups,
+        "head_dim": head_dim,
+        "value_dim": value_dim,
+        "cmp_block": cmp_block,
+        "cmp_stride": cmp_stride,
+        "sel_block": sel_block,
+        "sel_count": sel_count,
+        "window": window,
+        "phi": phi,
+    }
     dtypes = GUIDE.dtype if dtype is None else {"cuda": dtype, "cpu": dtype}
-    settings = DecodeSettings(
-        model=model, batch=batch, dtype=dtypes, iters=iters, warmup=warmup, processes=processes, seed=seed
+    settings = decode_settings(
+        batch=batch, dtype=dtypes, model=model, iters=iters, warmup=warmup, processes=processes, seed=seed
     )
 
     from nsa.cli import console
@@ -88,16 +94,29 @@ def bench(
     console.bench(settings, parse_contexts(S_list), choose_backend(backend, flags), device, flags, csv)
 
 
+def decode_settings(**options: object) -> DecodeSettings:
+    """The settings that options name, checked as config.yaml is.
+
+    Raises:
+        ConfigError: names the option, its value and what was expected.
+    """
+    try:
+        return parse(DecodeSettings, options, "bench", complete=False)
+    except ConfigError as error:
+        raise ConfigError("--" + str(error).removeprefix("bench: ").removeprefix("model.")) from error
+
+
 def parse_contexts(text: str) -> tuple[int, ...]:
     """The contexts of --S_list, in the order given.
 
     Raises:
-        ConfigError: not a list of distinct whole numbers of at least 1.
+        ConfigError: not a list of distinct whole numbers, or one is 0 or too large.
     """
     parts = [part.strip() for part in text.split(",")]
-    valid = all(part.isdecimal() and int(part) >= 1 for part in parts) and len(set(parts)) == len(parts)
-    require(valid, "--S_list", text, "distinct whole numbers of at least 1, such as 128,256")
-    return tuple(int(part) for part in parts)
+    contexts = tuple(int(part) for part in parts if part.isdecimal() and len(part) <= len(str(MAX_INT32)))
+    valid = len(set(contexts)) == len(parts) and all(1 <= S <= MAX_INT32 for S in contexts)
+    require(valid, "--S_list", text, f"distinct whole numbers from 1 to {MAX_INT32}, such as 128,256")
+    return contexts
 
 
 def choose_backend(option: str | None, flags: Flags) -> str:
@@ -106,7 +125,8 @@ def choose_backend(option: str | None, flags: Flags) -> str:
     Raises:
         ConfigError: the name is unknown, or the requests contradict each other.
     """
-    require(option is None or option in BACKENDS, "--backend", option, "one of " + ", ".join(BACKENDS))
+    known = backends.names()
+    require(option is None or option in known, "--backend", option, "one of " + ", ".join(known))
     asked = dict.fromkeys((*flags.requested, *([option] if option else [])))
     if len(asked) > 1:
         raise ConfigError(

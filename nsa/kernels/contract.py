@@ -12,9 +12,10 @@ from typing import Protocol
 import torch
 from pydantic import JsonValue
 
+from nsa import shapes
 from nsa.errors import InputError
-from nsa.shapes import MAX_HEADS_PER_GROUP as MAX_HEADS_PER_GROUP
 
+MAX_HEADS_PER_GROUP = shapes.MAX_HEADS_PER_GROUP
 HEAD_DIMS = (32, 64, 96, 128, 192, 256)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 

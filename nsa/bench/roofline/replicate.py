@@ -13,10 +13,11 @@ import torch
 
 from nsa.bench.method.accuracy import selected_oracle
 from nsa.bench.method.failures import device_at_work
-from nsa.bench.method.inputs import Call, CheckShape, full_case
+from nsa.bench.method.inputs import Call, full_case
 from nsa.bench.method.interleave import Candidate, Group, interleave, replicate_facts
 from nsa.bench.method.kernels import WARMUP, Kernels, Timed, able, enter, judge, last_calls
 from nsa.bench.method.reads import selected_by_tensors
+from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.timing import FLUSH, CudaTimer, copy_bandwidth
 from nsa.bench.roofline.job import Job
 from nsa.bench.runner import Replicated
@@ -25,8 +26,7 @@ from nsa.config import RooflineSettings
 from nsa.kernels import registry
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import RooflineFacts
-from nsa.records.parquet import Row
-from nsa.records.schemas import AGAIN, BASELINE, EMPTY
+from nsa.records.words import AGAIN, BASELINE, EMPTY, Row
 
 
 def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
@@ -14,18 +15,19 @@ from triton.runtime.errors import OutOfResources
 
 from nsa.bench.method.accuracy import run_poisoned, selected_oracle, worst_row_error
 from nsa.bench.method.failures import device_at_work, kernel_at_work
-from nsa.bench.method.inputs import Call, CheckShape, full_case, grid, ragged_case
+from nsa.bench.method.inputs import Call, full_case, ragged_case
 from nsa.bench.method.interleave import interleave
 from nsa.bench.method.kernels import Kernels, Timed, enter, last_calls
+from nsa.bench.method.shapes import CheckShape, grid
 from nsa.bench.method.timing import CudaTimer
 from nsa.bench.runner import Replicated
 from nsa.bench.tune.job import Job, Sizes, Tried, TunedSize, TuneFacts
 from nsa.bench.workers import Turn
 from nsa.kernels.contract import HEAD_DIMS, MAX_HEADS_PER_GROUP, SelectAttention
-from nsa.kernels.triton.plan import Plan, candidates, rule
+from nsa.kernels.triton.plan import LaunchConfig, candidates, rule
 from nsa.kernels.triton.select import describe, run, size_of
 from nsa.machine.nvml import Sampler
-from nsa.records.schemas import AGAIN
+from nsa.records.words import AGAIN
 
 REPETITIONS = 5  # of a candidate in a block
 BLOCKS = 3
@@ -46,10 +48,32 @@ def replicate(job: Job, turn: Turn) -> Replicated[TuneFacts]:
     timer = CudaTimer(device) if device.type == "cuda" else None
     tuned: list[TunedSize] = []
     with device_at_work("triton"), Sampler(job.host.device.uuid) as sampler:
-        for shape in shapes(job.sizes, device.type)[job.process :: job.of]:
+        every = shapes(job.sizes, device.type)
+        compile_share(every, job, device)
+        with turn:
+            pass  # each process then finds what the others have compiled
+        for shape in every[job.process :: job.of]:
             tuned.append(tune(shape, device, timer, turn, sampler))
             print(f"tune: {shape}: {tuned[-1].plan}", flush=True)
     return Replicated([], TuneFacts(device=job.host.device, tuned_for=describe(device), sizes=tuple(tuned)))
+
+
+def compile_share(every: Sequence[CheckShape], job: Job, device: torch.device) -> None:
+    """Compile this process's share of all kernels that will be tried, into Triton's cache on disk.
+
+    Compiling takes most of the tuning, and sizes share kernels: each is compiled once, by one of the processes.
+    """
+    kernels: dict[tuple[int, int, int, str, LaunchConfig], CheckShape] = {}
+    for shape in every:
+        small = replace(shape, rows=shape.groups)
+        call = full_case(small, SEED, device)
+        size = replace(size_of(call.q, call.v, call.block_indices, call.block_size), rows=shape.rows)
+        for plan in candidates(size):
+            kernels.setdefault((shape.head_dim, shape.value_dim, shape.sel_block, shape.dtype, plan), small)
+    for place, ((*_, plan), small) in enumerate(kernels.items()):
+        if place % job.of == job.process:
+            with kernel_at_work("triton"), suppress(OutOfResources):
+                run(plan, *full_case(small, SEED, device))
 
 
 def shapes(sizes: Sizes, device: str) -> list[CheckShape]:
@@ -88,7 +112,7 @@ def tune(shape: CheckShape, device: torch.device, timer: CudaTimer | None, turn:
 
 
 def compare(
-    kernels: Mapping[Plan, SelectAttention],
+    kernels: Mapping[LaunchConfig, SelectAttention],
     call: Call,
     ragged: Call,
     timer: CudaTimer | None,

@@ -2,6 +2,7 @@
 
 from nsa.backends import BackendSpec, Flag, Stage
 
+ARTIFACT = "build/cuda.json"
 SPEC = BackendSpec(
     name="cuda",
     require="nsa.kernels.cuda.backend:require",
@@ -9,7 +10,7 @@ SPEC = BackendSpec(
     flags=(Flag("NSA_SEL_CUDA", requests=True),),
     stage=Stage(
         "nsa.kernels.cuda.build:run",
-        "build/cuda.json",
+        ARTIFACT,
         reads=("build",),
         uses=("nvcc",),
         examine="nsa.kernels.cuda.examine:examine",

@@ -1,4 +1,4 @@
-"""Compiling and linking the extension: the commands, what the assembler says of each kernel, and nothing rebuilt."""
+"""Compiling and linking the extension: commands, what the assembler says of each kernel, reuse of unchanged objects."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from nsa.kernels.cuda.manifest import Kernel
 
 CSRC = Path(__file__).parent / "csrc"
 HEADERS = (".cuh", ".h")
 # The oldest torch that the built library loads in: the headers then offer nothing newer.
 TARGET_VERSION = "0x020b000000000000"
-# libtorch brings in libtorch_cuda where torch has one; nothing here refers to it by name, so it must be kept by force.
+# libtorch brings in libtorch_cuda where torch has one. Nothing here refers to a symbol of it, and the linker drops such
+# a library unless it is told not to.
 TORCH = ("-Xlinker", "--no-as-needed", "-ltorch", "-ltorch_cpu")
 PTXAS_KERNEL = re.compile(r"Compiling entry function '(\w+)' for '(sm_\w+)'")
 PTXAS_SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -113,19 +115,22 @@ def link(nvcc: Path, archs: Sequence[str], folder: Path, library: Path) -> Built
     )
 
 
-def kernels(log: str) -> list[dict[str, Any]]:
+def kernels(log: str) -> tuple[Kernel, ...]:
     """What the assembler says of each kernel: architecture, registers, static shared memory, stack and spills."""
-    found: list[dict[str, Any]] = []
+    found: list[Kernel] = []
     for line in log.splitlines():
+        said: dict[str, int] = {}
         if match := PTXAS_KERNEL.search(line):
-            found.append({"kernel": match[1], "arch": match[2]})
-        elif found and (match := PTXAS_SPILLS.search(line)):
-            found[-1] |= {"stack_bytes": int(match[1]), "spill_bytes": int(match[2]) + int(match[3])}
-        elif found and (match := PTXAS_USED.search(line)):
-            found[-1] |= {"registers": int(match[1]), "smem_bytes": int(match[2] or 0)}
-    return found
+            found.append(Kernel(kernel=match[1], arch=match[2]))
+        elif match := PTXAS_SPILLS.search(line):
+            said = {"stack_bytes": int(match[1]), "spill_bytes": int(match[2]) + int(match[3])}
+        elif match := PTXAS_USED.search(line):
+            said = {"registers": int(match[1]), "smem_bytes": int(match[2] or 0)}
+        if found and said:
+            found[-1] = found[-1].model_copy(update=said)
+    return tuple(found)
 
 
-def warnings(log: str) -> list[str]:
+def warnings(log: str) -> tuple[str, ...]:
     """The compiler's warnings."""
-    return [line.strip() for line in log.splitlines() if "warning" in line.lower()]
+    return tuple(line.strip() for line in log.splitlines() if "warning" in line.lower())

@@ -6,31 +6,32 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nsa.config import GateSettings
+from nsa.config import Config, GateSettings
 from nsa.errors import RecordError
+from nsa.records.facts import TimedFacts
 from nsa.report.accepted.keep import (
     CHECK,
     DECODE,
     SOFTWARE,
     AcceptedRun,
+    Timed,
     file_of,
-    identity,
+    identity_of,
     process_medians,
     read_accepted,
     software,
     what_is_timed,
 )
 from nsa.report.analysis.kernel import AXES, GridShape
-from nsa.report.analysis.read import Record, cell_name
+from nsa.report.analysis.read import Record, cell_name, check_name
 from nsa.report.analysis.stats import Change, Estimate, changed, each_of
-from nsa.report.verdict.checks import BLOCKING
-from nsa.report.verdict.gates import status_words
-from nsa.report.verdict.run import Run, device_name
+from nsa.report.verdict.checks import blocking
+from nsa.report.verdict.gates import outcome_words
+from nsa.report.verdict.run import Run
 
 NONE, COMPARED, NOT_COMPARABLE, INVALID = "none", "compared", "not comparable", "invalid"
 GEOMEAN, WORST = "geometric mean", "worst shape"
@@ -56,8 +57,9 @@ class Comparison:
     """A run beside the accepted run of its GPU model.
 
     Attributes:
-        status: none (no accepted run), compared, not comparable (another GPU model) or invalid (a broken baseline).
+        status: none (no accepted run), compared, not comparable (another GPU model) or invalid (its file is broken).
         reason: one sentence.
+        accepted: the file of the accepted run.
         decides: whether a regression fails `nsa check`; times of a CPU decide nothing.
         confidence: at which all intervals hold together.
         regressions: a clause for each confirmed slowdown beyond the margin.
@@ -68,26 +70,26 @@ class Comparison:
     reason: str
     margin: float
     confidence: float
-    baseline: str | None = None
+    accepted: str | None = None
     decides: bool = False
     lines: tuple[Line, ...] = ()
     regressions: tuple[str, ...] = ()
     since: tuple[str, ...] = ()
 
 
-def compare(run: Run, folder: Path, config: Mapping[str, Any], gates: GateSettings) -> Comparison:
+def compare(run: Run, folder: Path, config: Config) -> Comparison:
     """Compare a run with the accepted run of its GPU model.
 
     Args:
         folder: where `nsa accept` keeps the accepted runs; it need not exist.
-        config: the run's configuration, validated: what is timed must be the same.
-        gates: margin and confidence.
+        config: the run's configuration: what is timed must be the same. Its gates have the margin and the confidence.
     """
-    empty = Comparison(NONE, "", gates.regression["margin"], gates.confidence)
-    if not run.measured:
+    gates, device = config.gates, run.device
+    empty = Comparison(NONE, "", gates.regression.margin, gates.confidence)
+    if device is None:
         return replace(empty, reason="Nothing ran, so nothing is compared.")
-    model, device = str(device_name(run.measured[0])), str(run.measured[0].device)
-    path = file_of(folder, model, device)
+    model = device.name
+    path = file_of(folder, model, device.kind)
     if not path.exists():
         others = ", ".join(sorted(other.stem for other in folder.glob("*.parquet")))
         if others:
@@ -97,28 +99,25 @@ def compare(run: Run, folder: Path, config: Mapping[str, Any], gates: GateSettin
     try:
         accepted = read_accepted(path)
     except RecordError as error:
-        return replace(empty, status=INVALID, reason=f"The accepted run is INVALID: {error}.", baseline=str(path))
-    if accepted.facts["model"] != model:
-        reason = f"Not comparable: another GPU. {path} is of {accepted.facts['model']}, and this run is of {model}."
-        return replace(empty, status=NOT_COMPARABLE, reason=reason, baseline=str(path))
-    now = process_medians(run.cells, run.kernel.values())
-    lines = compared(run, accepted, now, what_is_timed(config, device), gates)
-    decides = device == "cuda"
+        return replace(empty, status=INVALID, reason=f"The accepted run is INVALID: {error}.", accepted=str(path))
+    if accepted.header.model != model:
+        reason = f"Not comparable: another GPU. {path} is of {accepted.header.model}, and this run is of {model}."
+        return replace(empty, status=NOT_COMPARABLE, reason=reason, accepted=str(path))
+    lines = compared(run, accepted, process_medians(run), what_is_timed(run, config), gates)
+    decides = device.kind == "cuda"
     return replace(
         empty,
         status=COMPARED,
         reason=summary(lines, accepted, decides),
-        baseline=str(path),
+        accepted=str(path),
         decides=decides,
         lines=lines,
-        regressions=tuple(regression_words(line, gates.regression["margin"]) for line in lines if line.regression),
-        since=differences(accepted.facts["software"], software(run)),
+        regressions=tuple(regression_words(line, gates.regression.margin) for line in lines if line.regression),
+        since=differences(accepted.header.software, software(run)),
     )
 
 
-def compared(
-    run: Run, accepted: AcceptedRun, now: pd.DataFrame, timed: Mapping[str, Mapping[str, Any]], gates: GateSettings
-) -> tuple[Line, ...]:
+def compared(run: Run, accepted: AcceptedRun, now: pd.DataFrame, timed: Timed, gates: GateSettings) -> tuple[Line, ...]:
     """A line for each decode cell and two for each kernel check, of today's run or of the accepted one.
 
     Args:
@@ -129,7 +128,7 @@ def compared(
     steps = [step_times(times) for times in (then, now)]
     cells, kernels = list(dict.fromkeys([*steps[1], *steps[0]])), check_keys(run, then)
     share = each_of(max(1, len(cells) + 2 * len(kernels)), gates.confidence)  # all lines hold together
-    margin, lines = gates.regression["margin"], []
+    margin, lines = gates.regression.margin, []
     for backend, S in cells:
         before, after = (times.get((backend, S), pd.Series(dtype=float)) for times in steps)
         name, where = cell_name(backend, S), f"S = {S}"
@@ -143,7 +142,7 @@ def compared(
             lines.append(line(DECODE, backend, where, change, before, after, margin))
     for backend in kernels:
         shapes = [shape_times(times, backend) for times in (then, now)]
-        name = f"check_{backend}"
+        name = check_name(backend)
         reason = refusal(run, accepted, name, len(shapes[0]) > 0) or config_differs(CHECK, accepted, timed)
         other = len(set(shapes[0].columns) ^ set(shapes[1].columns))
         if reason or other:
@@ -159,7 +158,7 @@ def compared(
 def check_keys(run: Run, then: pd.DataFrame) -> list[str]:
     """The backends whose kernel was timed on a grid today or in the accepted run."""
     accepted = dict.fromkeys(then[then["kind"] == CHECK]["backend"])
-    today = [name for name, record in run.kernel.items() if record.status == "ok" and record.device == "cuda"]
+    today = [name for name, record in run.kernel.items() if record.ok and record.on_cuda]
     return list(dict.fromkeys([*today, *accepted]))
 
 
@@ -168,14 +167,14 @@ def refusal(run: Run, accepted: AcceptedRun, name: str, known: bool) -> str | No
     record = run.records.get(name)
     if record is None:
         return "it is not measured any more"
-    if record.status != "ok":
-        return f"today it is {status_words(vars(record))}"
+    if not record.ok:
+        return f"today it is {outcome_words(record)}"
     if not known:
         return "it is not in the accepted run"
     if same_record(record, accepted):
         return None
-    blocking = [check.name for check in run.checks if check.fired and check.severity == BLOCKING and check.cell == name]
-    return f"blocked by {', '.join(blocking)}" if blocking else None
+    blocked = [check.name for check in blocking(run.checks, name)]
+    return f"blocked by {', '.join(blocked)}" if blocked else None
 
 
 def kernel_lines(backend: str, before: pd.DataFrame, after: pd.DataFrame, share: float, margin: float) -> list[Line]:
@@ -230,10 +229,10 @@ def accepted_itself(kind: str, backend: str, where: str, times: pd.Series[float]
     return Line(kind, backend, where, "same", "it is the accepted record", None, typical(times), typical(times))
 
 
-def same_record(record: Record, accepted: AcceptedRun) -> bool:
-    """Whether today's record is the accepted one itself; one that does not say when it was measured never is."""
-    own = identity(record)
-    return own["utc_time"] is not None and own == accepted.facts["records"].get(record.name)
+def same_record(record: Record[TimedFacts], accepted: AcceptedRun) -> bool:
+    """Whether today's record is the accepted one itself."""
+    own = identity_of(record)
+    return own is not None and own == accepted.header.records.get(record.name)
 
 
 def typical(times: pd.Series[float]) -> float:
@@ -241,9 +240,9 @@ def typical(times: pd.Series[float]) -> float:
     return math.exp(np.log(times).mean())
 
 
-def config_differs(kind: str, accepted: AcceptedRun, timed: Mapping[str, Mapping[str, Any]]) -> str | None:
+def config_differs(kind: str, accepted: AcceptedRun, timed: Timed) -> str | None:
     """Why another thing was timed then, the first key that differs named; None where it was the same."""
-    before, now = accepted.facts["timed"].get(kind, {}), timed[kind]
+    before, now = accepted.header.timed.get(kind, {}), timed[kind]
     differ = [key for key in dict.fromkeys((*before, *now)) if before.get(key) != now.get(key)]
     if not differ:
         return None
@@ -274,6 +273,6 @@ def summary(lines: Sequence[Line], accepted: AcceptedRun, decides: bool) -> str:
     order = ("slower", "faster", "same", "too few replicates", NOT_COMPARABLE)
     counts = {verdict: sum(found.verdict == verdict for found in lines) for verdict in order}
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "nothing to compare"
-    facts = accepted.facts
-    origin = f"accepted {facts.get('accepted_utc')}, commit {(facts.get('git_commit') or 'unknown')[:12]}"
+    header = accepted.header
+    origin = f"accepted {header.accepted_utc}, commit {(header.git_commit or 'unknown')[:12]}"
     return f"{said} ({accepted.path}, {origin}).{'' if decides else ' Times of a CPU decide nothing.'}"

@@ -3,56 +3,59 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nsa.errors import RecordError
-from nsa.records import files, parquet
-from nsa.report.analysis.read import Record, Stamps, judge, require_identity
+from nsa.layout import backend_of
+from nsa.records import files
+from nsa.records.facts import CountedShape, DramFacts
+from nsa.records.outcome import Header, Ok
+from nsa.report.analysis.read import Record, Stamps, invalid, judged
+from nsa.report.analysis.validate import require_device, require_identity
 
-SIZES = ("rows", "heads_per_group", "head_dim", "value_dim", "sel_count")
-FIGURES = ("bytes_expected", "bytes_read", "bytes_written", "bytes_counted", "ratio")
-KERNEL_FIGURES = ("bytes_read", "bytes_written")
 
-
-def read_dram(path: Path, stamps: Stamps | None = None) -> Record:
-    """Read `dram_{backend}.json`, its shapes in the facts; a fault becomes the record's status.
+def read_dram(path: Path, stamps: Stamps | None = None) -> Record[DramFacts]:
+    """Read `dram_{backend}.json`; a fault becomes the record's outcome.
 
     Raises:
         RecordError: the path does not name a backend.
     """
-    backend = path.stem.removeprefix("dram_")
-    if backend == path.stem:
+    backend = backend_of(path)
+    if backend is None:
         raise RecordError(f"{path}: the name says no backend; expected dram_{{backend}}.json")
+    name = f"dram_{backend}"
     try:
-        facts = files.read_json(path)
-        version = {"schema_version": parquet.SCHEMA_VERSION}
-        require_identity(path, facts, {**version, "stage": "dram", "backend": backend})
-        if facts["status"] == "ok":
-            require_counted(path, facts)
+        header = files.read_model(path, Header[DramFacts])
+        require_identity(path, header, "dram", backend)
+        if isinstance(header.outcome, Ok):
+            require_device(path, header.device, header.outcome.facts.device)
+            require_counted(path, header.outcome.facts)
     except RecordError as error:
-        return Record(backend, "invalid", str(error), f"delete {path} and rerun")
-    status, reason, fix = judge(facts, f"dram-{backend}", path, stamps)
-    return Record(backend, status, reason, fix, facts)
+        return Record(backend, name, invalid(path, error))
+    return judged(backend, name, f"dram-{backend}", header, path, stamps)
 
 
-def require_counted(path: Path, facts: Mapping[str, Any]) -> None:
-    """Raise a RecordError unless a record that says ok has counted shapes, each with its sizes, figures and kernels."""
-    counted = facts.get("shapes")
-    if not isinstance(counted, list) or not counted:
+def require_counted(path: Path, facts: DramFacts) -> None:
+    """Raise a RecordError unless a record that says ok has counted shapes, each with its figures and kernels."""
+    if not facts.shapes:
         raise RecordError(f"{path}: status ok, but it has no counted shapes; delete it and rerun")
-    for shape in counted:
-        require_numbers(path, shape, (*SIZES, *FIGURES))
-        if not isinstance(shape.get("kernels"), list) or not shape["kernels"]:
-            raise RecordError(f"{path}: a shape names no kernels that were counted; delete it and rerun")
-        for kernel in shape["kernels"]:
-            require_numbers(path, kernel, KERNEL_FIGURES)
+    for shape in facts.shapes:
+        require_figures(path, shape)
 
 
-def require_numbers(path: Path, found: Mapping[str, Any], keys: Sequence[str]) -> None:
-    """Raise a RecordError unless each of these is a finite number of at least 0."""
-    for key in keys:
-        value = found.get(key)
-        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+def require_figures(path: Path, shape: CountedShape) -> None:
+    """Raise a RecordError unless the figures of a counted shape are finite numbers of at least 0."""
+    figures = {
+        "bytes_expected": shape.bytes_expected,
+        "bytes_read": shape.bytes_read,
+        "bytes_written": shape.bytes_written,
+        "bytes_counted": shape.bytes_counted,
+        "ratio": shape.ratio,
+    }
+    figures |= {f"bytes_read of {kernel.name}": kernel.bytes_read for kernel in shape.kernels}
+    figures |= {f"bytes_written of {kernel.name}": kernel.bytes_written for kernel in shape.kernels}
+    for key, value in figures.items():
+        if not 0 <= value < math.inf:
             raise RecordError(f"{path}: {key} is {value!r}, expected a number of at least 0; delete it and rerun")
+    if not shape.kernels:
+        raise RecordError(f"{path}: a shape names no kernels that were counted; delete it and rerun")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 import pandas as pd
 
-from nsa.config import CheckSettings
+from nsa.config import AcceptThresholds, CheckSettings, GateSettings
+from nsa.records.facts import CheckFacts
+from nsa.records.words import VARIANT
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.stats import Estimate, speedup
+from nsa.settings import Positive, Settings
 
 NS_PER_US = 1e3
-VARIANT = "sdpa:"  # the packed SDPA variants that compete are recorded under this prefix
+REFUSED = "refused: "  # begins the fault of a kernel that does not take a shape
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,18 @@ class GridShape:
 AXES = tuple(axis.name for axis in fields(GridShape))  # the columns that name a shape
 
 
+class Tolerance(Settings):
+    """What makes an output correct: its MAE against packed SDPA, and its oracle error over that of packed SDPA."""
+
+    mae: Positive
+    error_ratio: Positive
+
+    @classmethod
+    def of(cls, thresholds: AcceptThresholds) -> Tolerance:
+        """That of the accept gate."""
+        return cls(mae=thresholds.mae, error_ratio=thresholds.error_ratio)
+
+
 @dataclass(frozen=True)
 class Correctness:
     """The worst figures over the seeds; NaN is worse than any figure."""
@@ -45,18 +60,45 @@ class Correctness:
     sdpa_oracle_error: float  # the same of packed SDPA, on the seed with the worst excess
     fault: str | None  # the first correctness check that failed
 
-    def failures(self, thresholds: Mapping[str, float]) -> list[str]:
+    def failures(self, allowed: Tolerance) -> list[str]:
         """What is wrong, with its figures; empty when the results are correct."""
         found = [f"fault: {self.fault}"] if self.fault else []
         if self.fault and math.isnan(self.mae):
             return found  # it gave no output to compare
-        if not self.mae <= thresholds["mae"]:
-            found.append(f"MAE {self.mae:.2g} > {thresholds['mae']:.2g}")
-        allowed = thresholds["error_ratio"] * self.sdpa_oracle_error
-        if not self.oracle_error <= allowed:
-            ratio = f"{thresholds['error_ratio']:g} x {self.sdpa_oracle_error:.2g} of packed SDPA"
+        if not self.mae <= allowed.mae:
+            found.append(f"MAE {self.mae:.2g} > {allowed.mae:.2g}")
+        if not self.oracle_error <= allowed.error_ratio * self.sdpa_oracle_error:
+            ratio = f"{allowed.error_ratio:g} x {self.sdpa_oracle_error:.2g} of packed SDPA"
             found.append(f"oracle error {self.oracle_error:.2g} > {ratio}")
         return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One kernel on one shape: a candidate, or a packed SDPA variant.
+
+    Attributes:
+        rows: its timed repetitions.
+        time_us: None when it was not timed.
+        correctness: None when no seed gave a result.
+    """
+
+    rows: pd.DataFrame
+    time_us: float | None
+    correctness: Correctness | None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the kernel does not take the shape; then nothing runs beside it."""
+        return self.correctness is not None and (self.correctness.fault or "").startswith(REFUSED)
+
+    def failures(self, allowed: Tolerance) -> list[str]:
+        """What is wrong with its results; nothing where there are none."""
+        return self.correctness.failures(allowed) if self.correctness else []
+
+    def correct(self, allowed: Tolerance) -> bool:
+        """Whether there are results, and all are right."""
+        return self.correctness is not None and not self.failures(allowed)
 
 
 @dataclass(frozen=True)
@@ -75,46 +117,76 @@ class ShapeFigures:
 def shapes(settings: CheckSettings, device: str | None) -> list[GridShape]:
     """The grid's shapes on this device: without a GPU a few rows stand for the grid's."""
     rows: Sequence[int] = settings.rows if device == "cuda" else (settings.cpu_rows,)
-    sizes = (rows if axis == "rows" else getattr(settings, axis) for axis in AXES)
+    sizes = (rows, settings.heads_per_group, settings.head_dim, settings.value_dim, settings.sel_count)
     return [GridShape(*shape) for shape in itertools.product(*sizes)]
 
 
-def figures(
-    record: Record, settings: CheckSettings, thresholds: Mapping[str, float], confidence: float
-) -> list[ShapeFigures]:
-    """What a kernel check measured on every shape of the grid, those it lacks included."""
-    by_shape = dict(iter(record.rows.groupby(list(AXES))))
+def off_grid(record: Record[CheckFacts], settings: CheckSettings) -> str | None:
+    """How the rows of an ok check differ from what the settings ask for; None where they do not."""
+    facts = record.facts
+    on_cuda = facts.device.kind == "cuda"
+    expected = {
+        "dtype": settings.dtype.of(facts.device.kind),
+        "groups": settings.groups,
+        "context": settings.context if on_cuda else settings.cpu_context,
+        "sel_block": settings.sel_block,
+    }
+    for column, value in expected.items():
+        found = list(record.rows[column].unique())
+        if found != [value]:
+            return f"{column} is {', '.join(map(str, found)) or 'missing'}, and the settings ask for {value}"
+    return None
+
+
+def figures(record: Record[CheckFacts], settings: CheckSettings, gates: GateSettings) -> list[ShapeFigures]:
+    """What an ok kernel check measured on every shape of the grid, those it lacks included."""
+    allowed = Tolerance.of(gates.accept)
     return [
-        shape_figures(record.backend, shape, by_shape.get(astuple(shape), record.rows[:0]), thresholds, confidence)
-        for shape in shapes(settings, record.device)
+        shape_figures(record.backend, shape, found, allowed, gates.confidence)
+        for shape, found in measured(record, settings, gates).items()
     ]
 
 
+def measured(
+    record: Record[CheckFacts], settings: CheckSettings, gates: GateSettings
+) -> dict[GridShape, dict[str, Measured]]:
+    """Every kernel of an ok check on every shape of the grid, by the name that its rows have."""
+    by_shape = dict(iter(record.rows.groupby(list(AXES))))
+    found = {}
+    for shape in shapes(settings, record.facts.device.kind):
+        here = by_shape.get(astuple(shape), record.rows[:0])
+        found[shape] = {str(name): measure(rows, gates.accept.error_ratio) for name, rows in here.groupby("backend")}
+    return found
+
+
+def measure(rows: pd.DataFrame, error_ratio: float) -> Measured:
+    """What the rows of one kernel on one shape say."""
+    timed = rows[rows["value_ns"].notna()]
+    return Measured(timed, typical_us(timed) if len(timed) else None, worst(rows, error_ratio))
+
+
 def shape_figures(
-    backend: str, shape: GridShape, rows: pd.DataFrame, thresholds: Mapping[str, float], confidence: float
+    backend: str, shape: GridShape, found: dict[str, Measured], allowed: Tolerance, confidence: float
 ) -> ShapeFigures:
     """The figures of one shape; packed variants compete only when they pass the same correctness thresholds."""
-    candidate = rows[rows["backend"] == backend]
-    time_ns = candidate[candidate["value_ns"].notna()]
-    correct, excluded = {}, []
-    for name, variant in rows[rows["backend"].str.startswith(VARIANT)].groupby("backend"):
-        timed = variant[variant["value_ns"].notna()]
-        if timed.empty:
+    times, excluded = {}, []
+    for name, variant in found.items():
+        if not name.startswith(VARIANT) or variant.time_us is None:
             continue
-        result = worst(variant, thresholds["error_ratio"])
-        if result is not None and not result.failures(thresholds):
-            correct[str(name).removeprefix(VARIANT)] = timed
+        if variant.correct(allowed):
+            times[name] = variant.time_us
         else:
-            excluded.append(str(name).removeprefix(VARIANT))
-    times = {name: typical_us(timed) for name, timed in correct.items()}
+            excluded.append(name.removeprefix(VARIANT))
     winner = min(times, key=times.__getitem__) if times else None
+    candidate = found.get(backend)
+    known = candidate is not None and candidate.time_us is not None
     return ShapeFigures(
         shape=shape,
-        correctness=worst(candidate, thresholds["error_ratio"]),
-        time_us=typical_us(time_ns) if len(time_ns) else None,
-        winner=winner,
+        correctness=candidate.correctness if candidate else None,
+        time_us=candidate.time_us if candidate else None,
+        winner=winner.removeprefix(VARIANT) if winner else None,
         winner_us=times[winner] if winner else None,
-        speedup=speedup(correct[winner], time_ns, confidence) if winner and len(time_ns) else None,
+        speedup=speedup(found[winner].rows, candidate.rows, confidence) if winner and candidate and known else None,
         excluded=tuple(excluded),
     )
 

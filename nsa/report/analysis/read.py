@@ -2,65 +2,112 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from nsa.errors import RecordError
+from nsa.layout import backend_of, cell_of
 from nsa.records import parquet, schemas
+from nsa.records.facts import CheckFacts, DecodeFacts, Device, Digests, Provenance
+from nsa.records.merge import Model
+from nsa.records.outcome import Failed, Header, Invalid, Ok, OutOfMemory, Skipped, Stale, Unavailable
+from nsa.report.analysis.validate import (
+    require_cell,
+    require_columns,
+    require_constant,
+    require_device,
+    require_identity,
+    require_positive,
+    require_processes,
+)
 
-Stamps = Mapping[str, Mapping[str, str]]  # stage name -> {sources, settings, machine} digests of today
-STAMP_KEYS = ("sources", "settings", "machine")
-PARTS = ("cmp", "sel", "win")
-ARMS = ("none", "cmp", "cmp_route", "sel", "win", "all", "all_without_sel", "all_again")  # what every cell must time
-OK_FACTS = ("device", "emit_weight", "reads", "bytes_read", "outputs_finite")  # what every cell that ran must say
+F = TypeVar("F", bound=Model)
+F_co = TypeVar("F_co", bound=Model, covariant=True)  # a record is frozen
+Stamps = Mapping[str, Digests]  # today's, by stage
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(Generic[F_co]):
     """One file of a stage, and whether it may be used.
 
     Attributes:
-        status: ok, unavailable, oom or failed as the stage said; stale or invalid as the reader says.
-        reason, fix: why it is not ok, and what the user can do about it.
-        facts: what holds for the whole file; empty when it cannot be read.
-        rows: the table's rows when the status is ok, otherwise none.
+        backend: of which it is.
+        name: how checks and reports call it.
+        outcome: as the stage said, or Stale or Invalid as its reader says.
+        device: what it was measured on; None, like what follows, when the file cannot be read.
+        rows: the table's rows when it is ok, otherwise none.
     """
 
     backend: str
-    status: str
-    reason: str | None = None
-    fix: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    name: str
+    outcome: Ok[F_co] | Unavailable | Failed | OutOfMemory | Skipped | Stale | Invalid
+    device: Device | None = None
+    provenance: Provenance | None = None
+    stamp: Digests | None = None
     rows: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False, repr=False)
 
     @property
-    def device(self) -> str | None:
-        """cpu or cuda; None when the record cannot be read."""
-        return self.facts.get("device")
+    def status(self) -> str:
+        """Ok, unavailable, oom, failed, skipped, stale or invalid."""
+        return self.outcome.status
 
     @property
-    def name(self) -> str:
-        """How checks and reports call the record."""
-        return f"check_{self.backend}"
+    def reason(self) -> str | None:
+        """Why it is not ok."""
+        return self.outcome.reason
+
+    @property
+    def fix(self) -> str | None:
+        """What the user can do about it."""
+        return self.outcome.fix
+
+    @property
+    def ok(self) -> bool:
+        """Whether its figures may be used."""
+        return isinstance(self.outcome, Ok)
+
+    @property
+    def facts(self) -> F_co:
+        """What holds for the whole record.
+
+        Raises:
+            ValueError: it is not ok, and has none.
+        """
+        if self.outcome.status == "ok":
+            return self.outcome.facts
+        raise ValueError(f"{self.name} is {self.status}: only a record that is ok has facts")
+
+    @property
+    def on_cuda(self) -> bool:
+        """Whether a GPU measured it."""
+        return self.device is not None and self.device.kind == "cuda"
 
 
 @dataclass(frozen=True)
-class Cell(Record):
+class Cell(Record[DecodeFacts]):
     """The record of one decode cell: a backend at S tokens."""
 
     S: int = 0
 
-    @property
-    def name(self) -> str:
-        """How checks and reports call the cell."""
-        return cell_name(self.backend, self.S)
+    @classmethod
+    def of(cls, header: Header[DecodeFacts], rows: pd.DataFrame) -> Cell:
+        """The cell that has just been measured, or that a file holds.
+
+        Raises:
+            ValueError: the header is not of a decode cell.
+        """
+        if header.backend is None or header.S is None:
+            raise ValueError(f"a header of stage {header.stage} is not of a decode cell: it names no backend or no S")
+        name, ok = cell_name(header.backend, header.S), isinstance(header.outcome, Ok)
+        device = header.outcome.facts.device if isinstance(header.outcome, Ok) else header.device
+        used = rows if ok else rows[:0]
+        return cls(header.backend, name, header.outcome, device, header.provenance, header.stamp, used, header.S)
 
 
 def cell_name(backend: str, S: int) -> str:
@@ -68,7 +115,12 @@ def cell_name(backend: str, S: int) -> str:
     return f"{backend}/S{S}"
 
 
-def primary(device: str | None) -> tuple[str, str]:
+def check_name(backend: str) -> str:
+    """The name of a kernel check, like its path."""
+    return f"check_{backend}"
+
+
+def primary(device: str) -> tuple[str, str]:
     """The mode and cache state whose times are the cell's figures (measurement, "Timing")."""
     return ("graph", "cold") if device == "cuda" else ("eager", "warm")
 
@@ -78,8 +130,13 @@ def timed(rows: pd.DataFrame, mode: str, cache_state: str) -> pd.DataFrame:
     return rows[(rows["mode"] == mode) & (rows["cache_state"] == cache_state)]
 
 
+def primary_rows(cell: Cell) -> pd.DataFrame:
+    """The repetitions of an ok cell whose times are its figures."""
+    return timed(cell.rows, *primary(cell.facts.device.kind))
+
+
 def read_cell(path: Path, stamps: Stamps | None = None) -> Cell:
-    """Read `…/{backend}/S{S}.parquet`; a fault becomes the cell's status, so that one bad file hides no other.
+    """Read `…/{backend}/S{S}.parquet`; a fault becomes the cell's outcome, so that one bad file hides no other.
 
     Args:
         path: the record.
@@ -88,83 +145,91 @@ def read_cell(path: Path, stamps: Stamps | None = None) -> Cell:
     Raises:
         RecordError: the path does not name a backend and an S.
     """
-    match = re.fullmatch(r"S(\d+)", path.stem)
-    if match is None:
+    named = cell_of(path)
+    if named is None:
         raise RecordError(f"{path}: the name says no context; expected …/{{backend}}/S{{S}}.parquet")
-    backend, S = path.parent.name, int(match[1])
+    backend, S = named
     try:
-        table, facts = parquet.read(path, schemas.REPETITIONS)
-        require_identity(path, facts, {"stage": "decode", "backend": backend, "S": S})
+        table, header = parquet.read(path, Header[DecodeFacts], schemas.REPETITIONS)
+        require_identity(path, header, "decode", backend, S)
         rows = table.to_pandas()
-        if facts["status"] == "ok":
-            require_complete(path, facts, rows)
+        if isinstance(header.outcome, Ok):
+            facts = header.outcome.facts
+            require_device(path, header.device, facts.device)
+            require_cell(path, facts, S, rows, *primary(facts.device.kind))
     except RecordError as error:
-        return Cell(backend, "invalid", str(error), f"delete {path} and rerun", S=S)
-    status, reason, fix = judge(facts, f"decode-{backend}", path, stamps)
-    return Cell(backend, status, reason, fix, facts, rows if status == "ok" else rows[:0], S=S)
+        return Cell(backend, cell_name(backend, S), invalid(path, error), S=S)
+    if stale := stale_since(header.stamp, f"decode-{backend}", path, stamps):
+        return Cell(backend, cell_name(backend, S), stale, header.device, header.provenance, header.stamp, S=S)
+    return Cell.of(header, rows)
 
 
-def read_check(path: Path, stamps: Stamps | None = None) -> Record:
-    """Read `check_{backend}.parquet`; a fault becomes the record's status.
+def read_check(path: Path, stamps: Stamps | None = None) -> Record[CheckFacts]:
+    """Read `check_{backend}.parquet`; a fault becomes the record's outcome.
+
+    Its rows have one more column, has_result: whether they hold a correctness result.
 
     Raises:
         RecordError: the path does not name a backend.
     """
-    backend = path.stem.removeprefix("check_")
-    if backend == path.stem:
+    backend = backend_of(path)
+    if backend is None:
         raise RecordError(f"{path}: the name says no backend; expected check_{{backend}}.parquet")
     try:
-        table, facts = parquet.read(path, schemas.CHECK_REPETITIONS)
-        require_identity(path, facts, {"stage": "check", "backend": backend})
+        table, header = parquet.read(path, Header[CheckFacts], schemas.CHECK_REPETITIONS)
+        require_identity(path, header, "check", backend)
+        rows = table.append_column("has_result", has_result(table)).to_pandas()
+        if isinstance(header.outcome, Ok):
+            facts = header.outcome.facts
+            require_device(path, header.device, facts.device)
+            require_columns(path, rows, {"dtype": facts.dtype})
+            require_constant(path, rows)
+            require_processes(path, rows, facts.replicates)
+            require_positive(path, rows)
     except RecordError as error:
-        return Record(backend, "invalid", str(error), f"delete {path} and rerun")
-    status, reason, fix = judge(facts, f"check-{backend}", path, stamps)
-    rows = table.append_column("has_result", has_result(table)).to_pandas()
-    return Record(backend, status, reason, fix, facts, rows if status == "ok" else rows[:0])
+        return Record(backend, check_name(backend), invalid(path, error))
+    return judged(backend, check_name(backend), f"check-{backend}", header, path, stamps, rows)
+
+
+def judged(
+    backend: str,
+    name: str,
+    stage: str,
+    header: Header[F],
+    path: Path,
+    stamps: Stamps | None,
+    rows: pd.DataFrame | None = None,
+) -> Record[F]:
+    """A readable record as its header says, stale where its stamp is not today's."""
+    about = (header.device, header.provenance, header.stamp)
+    if stale := stale_since(header.stamp, stage, path, stamps):
+        return Record(backend, name, stale, *about)
+    if not isinstance(header.outcome, Ok) or rows is None:
+        return Record(backend, name, header.outcome, *about)
+    return Record(backend, name, header.outcome, *about, rows)
+
+
+def invalid(path: Path, error: RecordError) -> Invalid:
+    """The outcome of a record that cannot be used."""
+    return Invalid(reason=str(error), fix=f"delete {path} and rerun")
+
+
+def stale_since(then: Digests, stage: str, path: Path, stamps: Stamps | None) -> Stale | None:
+    """Why a record is not of today; None when it is, or when nobody asks."""
+    if stamps is None:
+        return None
+    fix = f"run `snakemake {path}`"
+    if stage not in stamps:
+        return Stale(reason=f"there is no stamp of today for stage {stage}", fix=fix)
+    differ = differing(then, stamps[stage])
+    return Stale(reason=f"{', '.join(differ)} changed since it was measured", fix=fix) if differ else None
+
+
+def differing(then: Digests, now: Digests) -> list[str]:
+    """Which of sources, settings and machine are not the same."""
+    return [name for name in Digests.model_fields if getattr(then, name) != getattr(now, name)]
 
 
 def has_result(table: pa.Table) -> pa.ChunkedArray:
     """Which rows hold a correctness result; asked of Arrow, where a NaN error is a result and a null is none."""
     return pc.or_(pc.is_valid(table["mae"]), pc.is_valid(table["fault"]))
-
-
-def require_identity(path: Path, facts: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raise a RecordError unless the file says that it is what its path says, with a status."""
-    for key, value in expected.items():
-        if facts.get(key) != value:
-            raise RecordError(f"{path}: {key} is {facts.get(key)!r}, expected {value!r}; delete it and rerun")
-    if not isinstance(facts.get("status"), str):
-        raise RecordError(f"{path}: status is {facts.get('status')!r}, expected a word; delete it and rerun")
-
-
-def require_complete(path: Path, facts: Mapping[str, Any], rows: pd.DataFrame) -> None:
-    """Raise a RecordError unless an ok cell has its facts, and every process timed every arm in the primary mode."""
-    missing = [key for key in OK_FACTS if facts.get(key) is None]
-    if missing:
-        raise RecordError(f"{path}: status ok, but lacks the facts {', '.join(missing)}; rerun the cell")
-    mode, cache_state = primary(facts["device"])
-    values = timed(rows, mode, cache_state)
-    counts = values.groupby(["process", "arm", "emits"])["value_ns"].count().unstack(["arm", "emits"], fill_value=0)
-    for arm in ARMS:
-        if arm not in counts.columns.unique("arm"):
-            raise RecordError(f"{path}: status ok, but arm {arm!r} has no {mode}/{cache_state} times; rerun the cell")
-        for process in counts.index[(counts[arm].to_numpy() == 0).any(axis=1)]:
-            raise RecordError(f"{path}: process {process} lacks {mode}/{cache_state} times of arm {arm!r}; rerun")
-    smallest = values["value_ns"].min()
-    if smallest <= 0:
-        raise RecordError(f"{path}: a value_ns is {smallest}, expected a positive time; rerun the cell")
-
-
-def judge(
-    facts: Mapping[str, Any], stage: str, path: Path, stamps: Stamps | None
-) -> tuple[str, str | None, str | None]:
-    """The status, reason and fix of a readable record: stale when its stamp is not today's."""
-    if stamps is None:
-        return facts["status"], facts.get("reason"), facts.get("fix")
-    today, then = stamps.get(stage), facts.get("stamp") or {}
-    if today is None:
-        return "stale", f"there is no stamp of today for stage {stage}", f"run `snakemake {path}`"
-    differ = [key for key in STAMP_KEYS if today.get(key) != then.get(key)]
-    if differ:
-        return "stale", f"{', '.join(differ)} changed since it was measured", f"run `snakemake {path}`"
-    return facts["status"], facts.get("reason"), facts.get("fix")

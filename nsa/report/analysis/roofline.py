@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,30 +14,40 @@ import pandas as pd
 from nsa.config import Target
 from nsa.errors import RecordError
 from nsa.records import parquet, schemas
-from nsa.report.analysis.kernel import AXES, NS_PER_US, GridShape, worst
-from nsa.report.analysis.read import Record, Stamps, has_result, judge, require_identity
+from nsa.records.facts import RooflineFacts, State
+from nsa.records.outcome import Header, Ok
+from nsa.records.words import BASELINE, EMPTY
+from nsa.report.analysis.kernel import AXES, NS_PER_US, REFUSED, GridShape, Tolerance, worst
+from nsa.report.analysis.read import Record, Stamps, has_result, invalid, judged
 from nsa.report.analysis.stats import Estimate, log_interval
+from nsa.report.analysis.validate import (
+    require_constant,
+    require_device,
+    require_identity,
+    require_positive,
+    require_processes,
+)
+from nsa.settings import Settings
 
-PACKED, EMPTY = "sdpa", "empty"
+STAGE = "roofline"  # and how its record is called
 PUBLIC = Path(__file__).parent / "public_kernels" / "h200.csv"
 PUBLIC_AMONG = {"cuda": "any", "triton": "triton"}  # which public kernels a backend is compared with
 SIZES = (*AXES, "sel_block", "context", "groups")
 ORDER = ["rows", "head_dim", "sel_count", "heads_per_group"]  # of the table's lines
 
 
-@dataclass(frozen=True)
-class RooflineReport:
-    """What the table is made with: the targets, what makes an output correct, the confidence of the intervals."""
+class RooflineReport(Settings):
+    """What the table is made with, as in the stage's stamp: read it with nsa.settings.parse.
 
-    targets: Mapping[str, Target]
-    correct: Mapping[str, float]
+    Attributes:
+        targets: of the backends that have one.
+        correct: what makes an output correct.
+        confidence: of the intervals.
+    """
+
+    targets: dict[str, Target]
+    correct: Tolerance
     confidence: float
-
-    @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> RooflineReport:
-        """Build from the settings of the stage's stamp."""
-        targets = {backend: Target(**target) for backend, target in settings["targets"].items()}
-        return cls(targets, settings["correct"], settings["confidence"])
 
 
 @dataclass(frozen=True)
@@ -96,52 +105,53 @@ class Figure:
 class Roofline:
     """What one run says: the figures of every backend that ran, shape by shape, and what they stand on."""
 
-    record: Record
-    states: Mapping[str, Mapping[str, str | None]]  # status, reason and fix of every backend, packed SDPA first
+    record: Record[RooflineFacts]
+    states: Mapping[str, State]  # of every backend, packed SDPA first
     figures: Mapping[str, tuple[Figure, ...]]  # in the same order of shapes for each backend
     bandwidths: tuple[float, ...]  # bytes/s, before and after each process
     empty_us: Estimate
     public: pd.DataFrame  # the figures of public kernels for these shapes on this model of GPU; of another run
 
 
-def read_roofline(path: Path, stamps: Stamps | None = None) -> Record:
-    """Read `roofline.parquet`; a fault becomes the record's status."""
+def read_roofline(path: Path, stamps: Stamps | None = None) -> Record[RooflineFacts]:
+    """Read `roofline.parquet`; a fault becomes the record's outcome."""
     try:
-        table, facts = parquet.read(path, schemas.ROOFLINE)
-        require_identity(path, facts, {"stage": "roofline"})
+        table, header = parquet.read(path, Header[RooflineFacts], schemas.ROOFLINE)
+        require_identity(path, header, STAGE, None)
         rows = table.append_column("has_result", has_result(table)).to_pandas()
-        if facts["status"] == "ok":
-            require_sound(path, facts, rows)
+        if isinstance(header.outcome, Ok):
+            require_device(path, header.device, header.outcome.facts.device)
+            require_sound(path, header.outcome.facts, rows)
     except RecordError as error:
-        return Record("roofline", "invalid", str(error), f"delete {path} and rerun")
-    status, reason, fix = judge(facts, "roofline", path, stamps)
-    return Record("roofline", status, reason, fix, facts, rows if status == "ok" else rows[:0])
+        return Record(STAGE, STAGE, invalid(path, error))
+    return judged(STAGE, STAGE, STAGE, header, path, stamps, rows)
 
 
-def require_sound(path: Path, facts: Mapping[str, Any], rows: pd.DataFrame) -> None:
+def require_sound(path: Path, facts: RooflineFacts, rows: pd.DataFrame) -> None:
     """Raise a RecordError unless an ok record has bandwidths, times and bytes that figures can be made of."""
-    bandwidths = np.asarray(facts.get("bandwidth_bytes_per_s") or [math.nan], dtype=float)
+    bandwidths = np.asarray(facts.bandwidth_bytes_per_s or [math.nan], dtype=float)
     if not (np.isfinite(bandwidths) & (bandwidths > 0)).all():
         raise RecordError(f"{path}: bandwidth_bytes_per_s is {bandwidths.tolist()}, expected numbers above 0; rerun")
-    if (facts.get("backends") or {}).get(PACKED, {}).get("status") != "ok":
-        raise RecordError(f"{path}: status ok, but {PACKED}, the reference, is not among its backends; rerun")
+    if BASELINE not in facts.backends or facts.backends[BASELINE].status != "ok":
+        raise RecordError(f"{path}: status ok, but {BASELINE}, the reference, is not among its backends; rerun")
     shaped = rows[rows["backend"] != EMPTY]
     if not (shaped["selected_bytes"] > 0).all():  # a null is none
         raise RecordError(f"{path}: a shape has no selected_bytes above 0; rerun")
+    require_positive(path, rows)
+    require_constant(path, shaped)
+    require_processes(path, rows, facts.replicates)
     timed = rows[rows["value_ns"].notna()]
-    if not (timed["value_ns"] > 0).all() or timed["process"].isna().any():
-        raise RecordError(f"{path}: a value_ns is not above 0, or of no process; rerun")
-    for name in (EMPTY, PACKED):
+    for name in (EMPTY, BASELINE):
         if name not in set(timed["backend"]):
             raise RecordError(f"{path}: status ok, but {name} was not timed; rerun")
 
 
-def roofline(record: Record, settings: RooflineReport) -> Roofline:
+def roofline(record: Record[RooflineFacts], settings: RooflineReport) -> Roofline:
     """The figures of an ok record; a time counts only where the backend's timed outputs are correct."""
     shaped = record.rows[record.rows["backend"] != EMPTY].astype(dict.fromkeys(SIZES, int))
-    bandwidths = tuple(float(value) for pair in record.facts["bandwidth_bytes_per_s"] for value in pair)
+    bandwidths = record.facts.bandwidth_bytes_per_s
     bandwidth = float(np.mean(bandwidths))
-    public = public_kernels(shaped, record.facts["device_name"])
+    public = public_kernels(shaped, record.facts.device.name)
     best = {
         (row["among"], GridShape(*(row[axis] for axis in AXES))): float(row["time_us"]) for _, row in public.iterrows()
     }
@@ -150,23 +160,23 @@ def roofline(record: Record, settings: RooflineReport) -> Roofline:
     floors_us = {GridShape(*row[:-1]): row[-1] / bandwidth * 1e6 for row in by_shape.itertuples(index=False)}
 
     def figure(backend: str, shape: GridShape) -> Figure:
-        rows, packed = (by_case.get((name, *astuple(shape)), shaped[:0]) for name in (backend, PACKED))
+        rows, packed = (by_case.get((name, *astuple(shape)), shaped[:0]) for name in (backend, BASELINE))
         target = settings.targets.get(backend)
         fault = fault_of(rows, settings.correct)
         return Figure(
             shape=shape,
             fault=fault,
             times_us=medians_us(rows[:0] if fault else rows),
-            packed_us=medians_us(packed[:0] if backend == PACKED else packed),
+            packed_us=medians_us(packed[:0] if backend == BASELINE else packed),
             floor_us=floors_us[shape],
             target_us=None if target is None else target.ratio * floors_us[shape] + target.plus_us,
             public_us=best.get((PUBLIC_AMONG.get(backend, ""), shape)),
             confidence=settings.confidence,
         )
 
-    known = record.facts["backends"]
-    states = {backend: known[backend] for backend in sorted(known, key=lambda name: (name != PACKED, name))}
-    ran = [backend for backend, state in states.items() if state["status"] == "ok"]
+    known = record.facts.backends
+    states = {backend: known[backend] for backend in sorted(known, key=lambda name: (name != BASELINE, name))}
+    ran = [backend for backend, state in states.items() if state.status == "ok"]
     figures = {backend: tuple(figure(backend, shape) for shape in floors_us) for backend in ran}
     empty = medians_us(record.rows[record.rows["backend"] == EMPTY])
     return Roofline(record, states, figures, bandwidths, log_interval(empty, settings.confidence), public)
@@ -177,12 +187,12 @@ def medians_us(rows: pd.DataFrame) -> pd.Series[float]:
     return rows[rows["value_ns"].notna()].groupby("process")["value_ns"].median() / NS_PER_US
 
 
-def fault_of(rows: pd.DataFrame, correct: Mapping[str, float]) -> str | None:
+def fault_of(rows: pd.DataFrame, correct: Tolerance) -> str | None:
     """Why the times of one backend on one shape do not count; None when they do."""
-    result = worst(rows, correct["error_ratio"])
+    result = worst(rows, correct.error_ratio)
     if result is None or (result.fault is None and rows["value_ns"].isna().all()):
         return "not timed"
-    if (result.fault or "").startswith("refused: "):
+    if (result.fault or "").startswith(REFUSED):
         return result.fault
     failures = result.failures(correct)
     return f"WRONG: {', '.join(failures)}" if failures else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,14 +29,6 @@ class Estimate:
     def replicated(self) -> bool:
         """Whether there were at least two replicates, so that the interval says something."""
         return self.processes >= 2
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, float | None], name: str, processes: int) -> Estimate | None:
-        """Read `name`, `name_lo` and `name_hi` back from a summary row; a null bound is no bound."""
-        value, low, high = (row.get(key) for key in (name, f"{name}_lo", f"{name}_hi"))
-        if value is None:
-            return None
-        return cls(value, -math.inf if low is None else low, math.inf if high is None else high, processes)
 
 
 @dataclass(frozen=True)

@@ -2,44 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
-from nsa.report.analysis.dram import FIGURES, SIZES
+from nsa.records.facts import CountedShape, DramFacts
+from nsa.records.merge import Model
 from nsa.report.analysis.read import Record
 from nsa.report.page.tables import Table, significant
-from nsa.report.verdict.gates import status_words
+from nsa.report.verdict.gates import outcome_words
 
 HEADER = ("backend", "N", "h", "D", "Dv", "n", "kernels", "expected MB", "read MB", "written MB", "counted / expected")
 
 
-def dram_table(found: Sequence[Record]) -> Table:
+@dataclass(frozen=True)
+class Absent:
+    """A backend without figures: why, in words, and what to do about it."""
+
+    backend: str
+    words: str
+    fix: str | None
+
+
+def dram_table(found: Sequence[Record[DramFacts]]) -> Table:
     """One line per backend and shape of the records that counted."""
     lines = []
     for record in found:
-        for shape in record.facts["shapes"] if record.status == "ok" else ():
-            sizes = (str(shape[size]) for size in SIZES)
-            megabytes = (significant(shape[figure] / 1e6) for figure in FIGURES[:3])
-            lines.append((record.backend, *sizes, kernels(shape), *megabytes, significant(shape["ratio"])))
+        for shape in record.facts.shapes if record.ok else ():
+            sizes = (shape.rows, shape.heads_per_group, shape.head_dim, shape.value_dim, shape.sel_count)
+            megabytes = (
+                significant(count / 1e6) for count in (shape.bytes_expected, shape.bytes_read, shape.bytes_written)
+            )
+            lines.append((record.backend, *map(str, sizes), kernels(shape), *megabytes, significant(shape.ratio)))
     return Table(HEADER, tuple(lines))
 
 
-def kernels(shape: Mapping[str, Any]) -> str:
+def kernels(shape: CountedShape) -> str:
     """How many kernels were profiled, and the name of the one that moved most."""
-    moved = max(shape["kernels"], key=lambda kernel: kernel["bytes_read"] + kernel["bytes_written"])
-    count = len(shape["kernels"])
-    return moved["name"] if count == 1 else f"{count}, most by {moved['name']}"
+    moved = max(shape.kernels, key=lambda kernel: kernel.bytes_read + kernel.bytes_written)
+    count = len(shape.kernels)
+    return moved.name if count == 1 else f"{count}, most by {moved.name}"
 
 
-def not_counted(found: Sequence[Record]) -> list[str]:
+def absent(found: Iterable[Record[Model]]) -> list[Absent]:
+    """The records without figures."""
+    return [Absent(record.backend, outcome_words(record), record.fix) for record in found if not record.ok]
+
+
+def not_counted(found: Iterable[Absent]) -> list[str]:
     """Why nothing was counted: one line for all the backends that share a reason."""
 
-    def key(record: Record) -> tuple[str, str]:
-        return status_words({"status": record.status, "reason": record.reason}), record.fix or ""
+    def key(each: Absent) -> tuple[str, str]:
+        return each.words, each.fix or ""
 
     lines = []
-    for (words, fix), group in groupby(sorted((r for r in found if r.status != "ok"), key=key), key):
-        backends = ", ".join(f"`{record.backend}`" for record in group)
+    for (words, fix), group in groupby(sorted(found, key=key), key):
+        backends = ", ".join(f"`{each.backend}`" for each in group)
         lines.append(f"{backends}: {words}." + (f" Fix: {fix}." if fix else ""))
     return lines

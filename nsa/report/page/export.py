@@ -5,70 +5,89 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel, JsonValue
 
-from nsa.config import GateSettings
-from nsa.records import files, parquet
+from nsa.config import Config
+from nsa.records import files
+from nsa.records.facts import SCHEMA_VERSION
+from nsa.records.words import Scalar
 from nsa.report.accepted.compare import Comparison
-from nsa.report.analysis.summary import GUIDE, SUMMARY, Row
-from nsa.report.verdict.checks import Check
-from nsa.report.verdict.gates import Accept, Invest
+from nsa.report.analysis.aa import Control
+from nsa.report.analysis.summary import GUIDE, SUMMARY, CellSummary, flat
+from nsa.report.verdict.gates import Accept
+from nsa.report.verdict.run import Run
 
 CSV_COLUMNS = ("S", *GUIDE, *(name for name in SUMMARY.names if name != "S" and name not in GUIDE))  # the guide's first
 
 
-def gate(
-    invest: Invest,
-    accepts: Sequence[Accept],
-    rows: Sequence[Row],
-    checks: Sequence[Check],
-    comparison: Comparison,
-    settings: GateSettings,
-    origin: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The content of gate.json: both verdicts with figures, what changed, anomalies and provenance."""
-    document: dict[str, Any] = {
-        "schema_version": parquet.SCHEMA_VERSION,
-        "invest": asdict(invest),
-        "accept": {
-            accept.backend: {
-                **asdict(accept),
-                "wrong_shapes": [str(shape.figures.shape) for shape in accept.shapes if shape.correct is False],
-            }
-            for accept in accepts
-        },
-        "decode": [dict(row) for row in rows],
-        "comparison": asdict(comparison),
-        "anomalies": [asdict(check) for check in checks if check.fired],
-        "thresholds": asdict(settings),
+def gate(run: Run, comparison: Comparison, config: Config, origin: Mapping[str, object]) -> dict[str, JsonValue]:
+    """The content of gate.json: both verdicts with figures, what changed, anomalies, and what it was made from.
+
+    Args:
+        origin: what else it says of where it comes from, by top-level key.
+    """
+    document: dict[str, object] = {
+        "schema_version": SCHEMA_VERSION,
+        "invest": run.invest,
+        "accept": {accept.backend: _accept(accept) for accept in run.accepts},
+        "decode": [{**flat(each), **_control(run.controls.get(each.cell.name))} for each in run.cells],
+        "comparison": comparison,
+        "anomalies": [check for check in run.checks if check.fired],
+        "thresholds": config.gates,
+        "config": config.document(),
+        "flags": config.flags.values,
         **origin,
     }
-    return {key: finite(value) for key, value in document.items()}
+    return {key: as_json(value) for key, value in document.items()}
 
 
-def finite(value: Any) -> Any:
-    """The same with null for NaN and infinities, which JSON does not have."""
+def _accept(found: Accept) -> dict[str, object]:
+    return {**{field.name: getattr(found, field.name) for field in fields(found)}, "wrong_shapes": found.wrong_shapes}
+
+
+def _control(found: Control | None) -> dict[str, Scalar]:
+    """The interval that blocks a cell, beside the plain one that the tables show."""
+    return {
+        "aa_cells": found.controls if found else None,
+        "aa_confidence": found.confidence if found else None,
+        "aa_run_lo": found.ratio.low if found else None,
+        "aa_run_hi": found.ratio.high if found else None,
+    }
+
+
+def as_json(value: object) -> JsonValue:
+    """Models, dataclasses and what they hold as JSON, with null for NaN and infinities, which JSON does not have.
+
+    Raises:
+        TypeError: it has no form in JSON.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, BaseModel):
+        return as_json(value.model_dump(mode="json"))
+    if is_dataclass(value):
+        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
+        return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value
+        return [as_json(item) for item in value]
+    raise TypeError(f"{type(value).__name__} has no form in JSON: {value!r}")
 
 
-def write_gate(path: Path, document: Mapping[str, Any]) -> None:
+def write_gate(path: Path, document: Mapping[str, JsonValue]) -> None:
     """Write gate.json."""
     files.write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
+def write_csv(path: Path, cells: Sequence[CellSummary]) -> None:
     """Write decode.csv: every cell of every backend; one that did not run has its status and no figures."""
-    frame = pd.DataFrame([dict(row) for row in rows], columns=list(CSV_COLUMNS))
+    frame = pd.DataFrame([flat(each) for each in cells], columns=list(CSV_COLUMNS))
     for name in SUMMARY.names:
         if str(SUMMARY.field(name).type).startswith("int"):
             frame[name] = frame[name].astype("Int64")  # keeps whole numbers whole beside missing ones

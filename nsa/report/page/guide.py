@@ -2,30 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from nsa.config import GateSettings
 from nsa.errors import RecordError
 from nsa.records import parquet
+from nsa.records.words import PARTS
+from nsa.report.analysis.summary import GUIDE, CellSummary
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-GUIDE_COLUMNS = ("S", "ms_total", "ms_cmp", "ms_sel", "ms_win", "reads_actual", "reads_expected")
+GUIDE_COLUMNS = ("S", *GUIDE)
 DECODE_HEADER = ("Context", "Total(ms)", "cmp(ms)", "sel(ms)", "win(ms)", "Reads")
-PARTS = ("cmp", "sel", "win")
 
 
-def decode_table_row(row: Mapping[str, Any]) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Context:
+    """A row of a decode table that has figures.
+
+    Attributes:
+        backend: None where the table does not say.
+        shares: of each part in per cent of the total: the gate's own figure (the mean over processes) where the file
+            has it, else that of the times.
+        device: as the table says, if it does.
+    """
+
+    backend: str | None
+    S: int
+    total_ms: float
+    shares: dict[str, float]
+    reads_actual: float
+    reads_expected: float
+    device: str | None
+
+    @property
+    def where(self) -> str:
+        """How a line names it."""
+        return named(self.backend, self.S)
+
+    @property
+    def reads(self) -> str:
+        """reads_actual/reads_expected."""
+        return counts(self.reads_actual, self.reads_expected)
+
+
+def decode_table_row(cell: CellSummary) -> tuple[str, ...]:
     """One line under DECODE_HEADER (guide, "Run the Decode Bench"); a cell that did not run shows its status."""
-    if row["ms_total"] is None:
-        return (str(row["S"]), row.get("status") or "-", *["-"] * 4)
-    return (str(row["S"]), *(f"{row[key]:.4f}" for key in ("ms_total", "ms_cmp", "ms_sel", "ms_win")), reads(row))
+    if cell.figures is None:
+        return (str(cell.S), cell.cell.status, *["-"] * 4)
+    arms, reads = cell.figures.arms, cell.figures.reads
+    times = (f"{figure.value:.4f}" for figure in (arms.ms_total, arms.ms_cmp, arms.ms_sel, arms.ms_win))
+    return (str(cell.S), *times, counts(reads.actual, reads.expected))
 
 
 def summarize(path: Path, gates: GateSettings) -> Group:
@@ -43,47 +78,60 @@ def summarize(path: Path, gates: GateSettings) -> Group:
 
     frame = read(path)
     header = ["S", "total", "cmp%", "sel%", "win%", "reads"]
-    named = "backend" in frame
     lines, meanings = [], []
-    for found in frame.to_dict("records"):
-        row = {str(name): value for name, value in found.items()}
-        where = f"{row['backend']} S = {row['S']}" if named else f"S = {row['S']}"
-        if pd.isna(row["ms_total"]):
-            reason = row.get("reason")
-            meanings.append(f"{where}: {row['status']}{f', {reason}' if pd.notna(reason) else ''}.")
+    for _, row in frame.iterrows():
+        found = context(row)
+        if isinstance(found, str):
+            meanings.append(found)
             continue
-        shares = [f"{percent(row, part):.1f}" for part in PARTS]
-        line = (str(row["S"]), f"{row['ms_total']:.4f}", *shares, reads(row))
-        lines.append((row["backend"], *line) if named else line)
-        meanings.append(f"{where}: {meaning(row, gates)}")
-    return Group(table(["backend", *header] if named else header, lines), *(Text(text) for text in ["", *meanings]))
+        shares = [f"{found.shares[part]:.1f}" for part in PARTS]
+        line = (str(found.S), f"{found.total_ms:.4f}", *shares, found.reads)
+        lines.append(line if found.backend is None else (found.backend, *line))
+        meanings.append(f"{found.where}: {meaning(found, gates)}")
+    shown = table(["backend", *header] if "backend" in frame else header, lines)
+    return Group(shown, *(Text(text) for text in ["", *meanings]))
 
 
-def meaning(row: Mapping[str, Any], gates: GateSettings) -> str:
+def context(row: pd.Series) -> Context | str:
+    """A row of `read`, or why it has no figures in a sentence."""
+    backend, S = row.get("backend"), int(row["S"])
+    if pd.isna(row["ms_total"]):
+        reason = row.get("reason")
+        return f"{named(backend, S)}: {row['status']}{f', {reason}' if pd.notna(reason) else ''}."
+    total = float(row["ms_total"])
+    recorded = {part: float(row.get(f"{part}_pct", math.nan)) for part in PARTS}
+    shares = {
+        part: 100 * float(row[f"ms_{part}"]) / total if math.isnan(share) else share for part, share in recorded.items()
+    }
+    return Context(
+        backend, S, total, shares, float(row["reads_actual"]), float(row["reads_expected"]), row.get("device")
+    )
+
+
+def named(backend: str | None, S: int) -> str:
+    """How a line names a context."""
+    return f"S = {S}" if backend is None else f"{backend} S = {S}"
+
+
+def counts(actual: float, expected: float) -> str:
+    """Two counts of reads."""
+    return f"{actual:.9g}/{expected:.9g}"
+
+
+def meaning(found: Context, gates: GateSettings) -> str:
     """What one context's shares mean (guide, "How to Interpret")."""
-    share, go, no_go = percent(row, "sel"), 100 * gates.invest["go"], 100 * gates.invest["no_go"]
+    share, go, no_go = found.shares["sel"], 100 * gates.invest.go, 100 * gates.invest.no_go
     if share >= go:
         text = f"sel is {share:.1f} % of the step, at least {go:g} %: a selection kernel can pay."
     elif share >= no_go:
         text = f"sel is {share:.1f} % of the step, between {no_go:g} % and {go:g} %: borderline."
     else:
         text = f"sel is {share:.1f} % of the step, below {no_go:g} %: other parts dominate."
-    if row.get("device") == "cpu":
+    if found.device == "cpu":
         text += " Measured on a CPU: it decides nothing about a GPU kernel."
-    if row["reads_actual"] != row["reads_expected"]:
-        text += f" READS DIFFER: {reads(row)}; report it (causality or schedule)."
+    if found.reads_actual != found.reads_expected:
+        text += f" READS DIFFER: {found.reads}; report it (causality or schedule)."
     return text
-
-
-def percent(row: Mapping[str, Any], part: str) -> float:
-    """A part's share: the gate's own figure (the mean over processes) where the file has it, else of the times."""
-    recorded = row.get(f"{part}_pct")
-    return float(100 * row[f"ms_{part}"] / row["ms_total"] if pd.isna(recorded) else recorded)
-
-
-def reads(row: Mapping[str, Any]) -> str:
-    """reads_actual/reads_expected."""
-    return f"{row['reads_actual']:.9g}/{row['reads_expected']:.9g}"
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
@@ -106,7 +154,7 @@ def read(path: Path) -> pd.DataFrame:
     Raises:
         RecordError: see `summarize`.
     """
-    frame = parquet.read(path)[0].to_pandas() if path.suffix == ".parquet" else read_csv(path)
+    frame = parquet.read_table(path).to_pandas() if path.suffix == ".parquet" else read_csv(path)
     missing = [name for name in GUIDE_COLUMNS if name not in frame]
     if missing:
         expected = ",".join(GUIDE_COLUMNS)

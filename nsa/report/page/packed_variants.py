@@ -1,32 +1,39 @@
-"""Packed SDPA's own table: every variant that competes, its time and its error on each shape of the grid."""
+"""Packed SDPA's own table: every variant, its time and its error on each shape of the grid, or why it took no part."""
 
 from __future__ import annotations
 
 from dataclasses import astuple
 
 from nsa.config import CheckSettings, GateSettings
-from nsa.report.analysis.kernel import AXES, VARIANT, shapes, typical_us, worst
+from nsa.records.facts import CheckFacts
+from nsa.records.words import VARIANT
+from nsa.report.analysis.kernel import Measured, Tolerance, measured
 from nsa.report.analysis.read import Record
 from nsa.report.page.tables import MISSING, Table, significant
 
 
-def competition(record: Record, check: CheckSettings, gates: GateSettings) -> Table:
-    """One line per shape: µs and worst-row oracle error of each variant; a wrong one says so."""
-    packed = record.rows[record.rows["backend"].str.startswith(VARIANT)] if len(record.rows) else record.rows
-    names = sorted(packed["backend"].unique()) if len(packed) else []
+def packed_variants_table(record: Record[CheckFacts], check: CheckSettings, gates: GateSettings) -> Table:
+    """One line per shape: µs and worst-row oracle error of each variant; a wrong one and one that refuses say so."""
+    grid = measured(record, check, gates) if record.ok else {}
+    refusals = {(left.name, left.shape): left.reason for left in record.facts.left_out} if record.ok else {}
+    known = {name for kernels in grid.values() for name in kernels} | {name for name, _ in refusals}
+    names = sorted(name for name in known if name.startswith(VARIANT))
     header = ["N", "h", "D", "Dv", "n"]
     for name in names:
         header += [f"{name.removeprefix(VARIANT)} µs", "oracle error"]
     lines = []
-    for shape in shapes(check, record.device) if names else []:
+    for shape, kernels in grid.items() if names else []:
         line = [str(size) for size in astuple(shape)]
-        here = packed[(packed[list(AXES)] == list(astuple(shape))).all(axis=1)]
         for name in names:
-            rows = here[here["backend"] == name]
-            timed = rows[rows["value_ns"].notna()]
-            result = worst(rows, gates.accept["error_ratio"])
-            failures = result.failures(gates.accept) if result else []
-            error = f"{result.oracle_error:.1e}" if result else MISSING
-            line += [significant(typical_us(timed)) if len(timed) else MISSING, ", ".join(failures) or error]
+            line += columns(kernels.get(name), refusals.get((name, str(shape))), Tolerance.of(gates.accept))
         lines.append(tuple(line))
     return Table(tuple(header), tuple(lines))
+
+
+def columns(found: Measured | None, refusal: str | None, allowed: Tolerance) -> tuple[str, str]:
+    """The time of a variant on a shape, and its error, what is wrong with it or why it refuses."""
+    if found is None:
+        return MISSING, f"refused: {refusal}" if refusal else MISSING
+    failures = ", ".join(found.failures(allowed))
+    error = f"{found.correctness.oracle_error:.1e}" if found.correctness else MISSING
+    return significant(found.time_us), failures or error

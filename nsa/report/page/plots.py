@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsa.records import files
-from nsa.report.analysis.summary import Row
-from nsa.report.page.tables import ran
+from nsa.report.analysis.stats import Estimate
+from nsa.report.analysis.summary import ArmFigures, CellFigures, CellSummary, ran
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PARTS = {  # column: (label, colour); Okabe and Ito's palette, which colour-blind readers can tell apart
-    "ms_fixed": ("fixed", "#999999"),
-    "ms_cmp": ("cmp", "#56B4E9"),
-    "ms_route": ("route", "#009E73"),
-    "ms_sel": ("sel", "#D55E00"),
-    "ms_win": ("win", "#F0E442"),
+COLOURS = {  # Okabe and Ito's palette, which colour-blind readers can tell apart
+    "fixed": "#999999",
+    "cmp": "#56B4E9",
+    "route": "#009E73",
+    "sel": "#D55E00",
+    "win": "#F0E442",
 }
 
 
-def decode_breakdown(rows: Sequence[Row], out: Path) -> bool:
+def decode_breakdown(cells: Sequence[CellSummary], out: Path) -> bool:
     """Draw stacked bars of the parts in ms, per S and backend that ran, with ms_total and its interval over them.
 
     Returns:
@@ -31,7 +31,7 @@ def decode_breakdown(rows: Sequence[Row], out: Path) -> bool:
     """
     from matplotlib.figure import Figure  # here: it takes a third of a second, and most commands draw nothing
 
-    bars = ran(rows)
+    bars = ran(cells)
     if not bars:
         return False
     figure = Figure(figsize=(max(6.4, 2.2 + 0.8 * len(bars)), 4.2), layout="constrained", dpi=150)
@@ -41,23 +41,30 @@ def decode_breakdown(rows: Sequence[Row], out: Path) -> bool:
     return True
 
 
-def draw_bars(figure: Figure, bars: Sequence[Row]) -> None:
-    """Draw the bars of the rows, at least one, into an empty figure."""
+def parts_of(arms: ArmFigures) -> dict[str, Estimate]:
+    """The parts of a step by their labels, from the bottom of a bar to its top."""
+    times = (arms.ms_fixed, arms.ms_cmp, arms.ms_route, arms.ms_sel, arms.ms_win)
+    return dict(zip(COLOURS, times, strict=True))
+
+
+def draw_bars(figure: Figure, bars: Sequence[CellFigures]) -> None:
+    """Draw the bars of the cells, at least one, into an empty figure."""
     positions = bar_positions(bars)
     axes = figure.add_subplot()
     bottoms = [0.0] * len(bars)
-    for column, (label, colour) in PARTS.items():
-        heights = [max(row[column], 0.0) for row in bars]  # a marginal may be below 0 within its noise
+    for label, colour in COLOURS.items():
+        heights = [max(parts_of(bar.arms)[label].value, 0.0) for bar in bars]  # a marginal may be below 0 by chance
         axes.bar(positions, heights, 0.8, bottom=bottoms, color=colour, edgecolor="white", linewidth=0.5, label=label)
         bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
-    totals = [row["ms_total"] for row in bars]
+    totals = [bar.arms.ms_total for bar in bars]
     errors = [
-        [(row["ms_total"] - row["ms_total_lo"]) if row["ms_total_lo"] is not None else 0.0 for row in bars],
-        [(row["ms_total_hi"] - row["ms_total"]) if row["ms_total_hi"] is not None else 0.0 for row in bars],
+        [total.value - total.low if total.replicated else 0.0 for total in totals],
+        [total.high - total.value if total.replicated else 0.0 for total in totals],
     ]
-    axes.errorbar(positions, totals, errors, fmt="D", color="black", markersize=4, capsize=3, label="total, measured")
-    axes.set_xticks(positions, [row["backend"] for row in bars], rotation=0 if len(bars) <= 10 else 45)
-    groups = {S: [p for p, row in zip(positions, bars, strict=True) if row["S"] == S] for S in {r["S"] for r in bars}}
+    values = [total.value for total in totals]
+    axes.errorbar(positions, values, errors, fmt="D", color="black", markersize=4, capsize=3, label="total, measured")
+    axes.set_xticks(positions, [bar.backend for bar in bars], rotation=0 if len(bars) <= 10 else 45)
+    groups = {S: [p for p, bar in zip(positions, bars, strict=True) if bar.S == S] for S in {bar.S for bar in bars}}
     contexts = axes.secondary_xaxis("bottom")
     contexts.set_xticks([sum(group) / len(group) for group in groups.values()], [f"\n\nS = {S}" for S in groups])
     contexts.tick_params(length=0)
@@ -66,15 +73,15 @@ def draw_bars(figure: Figure, bars: Sequence[Row]) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     axes.set_axisbelow(True)
-    names = ", ".join(dict.fromkeys(str(row["device_name"]) for row in bars))
-    on_cpu = any(row["device"] != "cuda" for row in bars)
+    names = ", ".join(dict.fromkeys(bar.device.name for bar in bars))
+    on_cpu = any(bar.device.kind != "cuda" for bar in bars)
     axes.set_title(f"{names}: " + ("CPU wall time" if on_cpu else "CUDA graph, cold L2"), fontsize=10)
     figure.legend(loc="outside right upper", frameon=False)
 
 
-def bar_positions(bars: Sequence[Row]) -> list[float]:
+def bar_positions(bars: Sequence[CellFigures]) -> list[float]:
     """One place per bar, with a gap where S changes."""
     places = [0.0]
     for before, bar in pairwise(bars):
-        places.append(places[-1] + (1.0 if bar["S"] == before["S"] else 1.8))
+        places.append(places[-1] + (1.0 if bar.S == before.S else 1.8))
     return places

@@ -4,56 +4,78 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment as Templates
+from jinja2 import PackageLoader, StrictUndefined
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from nsa import backends
+from nsa.config import Config
+from nsa.errors import RecordError
+from nsa.layout import Layout
 from nsa.records import files
+from nsa.records.facts import Environment
 from nsa.report.accepted.compare import compare
 from nsa.report.analysis.dram import read_dram
 from nsa.report.analysis.read import Stamps
-from nsa.report.analysis.summary import Row
+from nsa.report.analysis.summary import CellFigures, CellSummary, ran
 from nsa.report.page import export, tables
-from nsa.report.page.dram import dram_table, not_counted
-from nsa.report.page.packed_variants import competition
+from nsa.report.page.dram import absent, dram_table, not_counted
+from nsa.report.page.packed_variants import packed_variants_table
 from nsa.report.page.plots import decode_breakdown
 from nsa.report.verdict import checks as checking
 from nsa.report.verdict.gates import percent
-from nsa.report.verdict.run import ReportSettings, read_run
+from nsa.report.verdict.run import read_run
 
 FIGURE = "figures/decode_breakdown.png"
 LOG_LINES = 20
-NO_BUILD = {"status": "not asked for", "reason": None, "fix": None, "log": None}
 STYLE = """body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto }
 td, th { border: 1px solid #ccc; padding: 2px 8px; text-align: left; white-space: nowrap }
 pre { background: #f5f5f5; padding: 8px; overflow-x: auto } img { max-width: 100% }"""
 
 
+class Build(BaseModel):
+    """What the report shows of the CUDA build's manifest, which holds more."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    status: str
+    reason: str | None = None
+    fix: str | None = None
+    log: str | None = None
+
+    @property
+    def end_of_log(self) -> str:
+        """Where a compiler says what is wrong."""
+        return "\n".join((self.log or "").splitlines()[-LOG_LINES:])
+
+
+NO_BUILD = Build(status="not asked for")
+
+
 def report(
     environment: Path,
-    build: Path | None,
-    summaries: Sequence[Path],
+    artifacts: Sequence[Path],
     cells: Sequence[Path],
     checks: Sequence[Path],
     stamps: Stamps,
-    settings: ReportSettings,
-    echo: Mapping[str, Any],
+    config: Config,
     out_dir: Path,
     dram: Sequence[Path] = (),
     accepted: Path = Path("accepted"),
-) -> dict[str, Any]:
+) -> dict[str, JsonValue]:
     """Write gate_report.md and .html, gate.json, decode.csv, checks.parquet and the figure; keep the last good report.
 
     Args:
-        environment, build: the JSON records of the probe and of the CUDA build; None where no build was asked for.
-        summaries, cells, checks: results/decode_*.parquet, results/decode/*/S*.parquet, results/check_*.parquet.
+        environment: the JSON record of the probe.
+        artifacts: what the backends' own stages made; that of the CUDA build is shown.
+        cells, checks: results/decode/*/S*.parquet, results/check_*.parquet.
         stamps: today's digests by stage, "decode-<backend>", "check-<backend>", "dram-<backend>".
-        settings: what decides.
-        echo: the configuration as the report shows it.
+        config: what decides, and what the report says that it was made from; see nsa.config.recorded.
         out_dir: where to, results/ in the pipeline.
         dram: results/dram_*.json.
         accepted: the folder of accepted runs; it need not exist.
@@ -65,106 +87,128 @@ def report(
         RecordError: the environment or the build record cannot be read, or a path names no cell. Any other faulty
             record is INVALID or STALE in the report.
     """
-    about, built = files.read_json(environment), NO_BUILD if build is None else files.read_json(build)
-    set_previous_aside(out_dir)
-    run = read_run(about, summaries, cells, checks, stamps, settings)
-    rows, found, verdict = run.rows, run.checks, run.invest
+    about = files.read_model(environment, Environment)
+    built, manifest = read_build(artifacts)
+    layout = Layout(out_dir)
+    set_previous_aside(layout)
+    run = read_run(about, cells, checks, stamps, config)
     counted = [read_dram(path, stamps) for path in dram]
-    change = compare(run, accepted, echo, settings.gates)
+    change = compare(run, accepted, config)
 
-    packed = run.kernel.get(settings.baseline)
-    used = [record.facts for record in [*run.records.values(), *counted] if record.status not in ("stale", "invalid")]
-    origin = tables.provenance(facts.get("provenance") or {} for facts in used)
+    packed = run.kernel.get(config.baseline)
+    read = [*run.records.values(), *counted]
+    origin = tables.provenance(
+        record.provenance for record in read if record.provenance and record.status not in ("stale", "invalid")
+    )
     document = export.gate(
-        verdict,
-        run.accepts,
-        rows,
-        found,
+        run,
         change,
-        settings.gates,
+        config,
         {
             "environment": about,
-            "build": built,
+            "build": manifest,
             "provenance": {key: sorted(seen) for key, seen in origin.items()},
             "stamp": stamps.get("report"),
         },
     )
-    drawn = decode_breakdown(rows, out_dir / FIGURE)
+    drawn = decode_breakdown(run.cells, out_dir / FIGURE)
     text = markdown_text(
-        invest=verdict,
+        invest=run.invest,
         accepts=run.accepts,
         change=change,
         changes=tables.change_table(change),
-        conditions=conditions(rows),
-        contexts=tables.context_table(rows, verdict),
-        not_run=tables.not_run(rows),
-        parts=tables.parts_table(rows),
-        ceiling=tables.ceiling_table(rows, settings.baseline),
+        conditions=conditions(run.cells),
+        contexts=tables.context_table(run.cells, run.invest),
+        not_run=tables.not_run(run.cells),
+        parts=tables.parts_table(run.cells),
+        ceiling=tables.ceiling_table(run.cells, config.baseline),
         figure=FIGURE,
-        anomalies=tables.anomalies(found),
-        checks=len(found),
-        thresholds={name: f"{value:g}" for name, value in settings.gates.accept.items()},
-        confidence=percent(settings.gates.confidence),
-        kernels=[(found_accept, tables.kernel_table(found_accept)) for found_accept in run.accepts],
-        packed=competition(packed, settings.check, settings.gates) if packed else None,
+        anomalies=tables.anomalies(run.checks),
+        checks=len(run.checks),
+        thresholds={name: f"{value:g}" for name, value in config.gates.accept.model_dump().items()},
+        confidence=percent(config.gates.confidence),
+        kernels=[(found, tables.kernel_table(found)) for found in run.accepts],
+        packed=packed_variants_table(packed, config.check, config.gates) if packed else None,
         dram=dram_table(counted),
-        not_counted=not_counted(counted),
-        environment=tables.facts_table(about),
-        build={**built, "log": "\n".join(str(built.get("log") or "").splitlines()[-LOG_LINES:])},
+        not_counted=not_counted(absent(counted)),
+        environment=tables.facts_table(about.model_dump(mode="json")),
+        build=built,
         provenance=tables.provenance_table(origin),
-        config=yaml.safe_dump(dict(echo), sort_keys=False, allow_unicode=True, default_flow_style=None).strip(),
+        config=yaml.safe_dump(config.document(), sort_keys=False, allow_unicode=True, default_flow_style=None).strip(),
         commits=sorted(origin.get("git_commit", ())),
         dirty="True" in origin.get("git_dirty", ()),
-        report=out_dir / "gate_report.md",
+        report=layout.report,
     )
-    export.write_csv(out_dir / "decode.csv", rows)
-    checking.write(out_dir / "checks.parquet", found)
-    export.write_gate(out_dir / "gate.json", document)
-    files.write_text(out_dir / "gate_report.html", html_text(text, out_dir / FIGURE if drawn else None))
-    files.write_text(out_dir / ".gate_report.md", text)  # see set_previous_aside
-    files.write_text(out_dir / "gate_report.md", text)
+    export.write_csv(layout.csv, run.cells)
+    checking.write(layout.checks, run.checks)
+    export.write_gate(layout.gate, document)
+    files.write_text(layout.html, html_text(text, out_dir / FIGURE if drawn else None))
+    files.write_text(layout.kept_report, text)  # see set_previous_aside
+    files.write_text(layout.report, text)
     return document
 
 
-def set_previous_aside(out_dir: Path) -> None:
+def read_build(artifacts: Sequence[Path]) -> tuple[Build, dict[str, JsonValue]]:
+    """What the report shows of the CUDA build, and the whole of it; nothing was asked for where it is no artifact.
+
+    Raises:
+        RecordError: it cannot be read, or does not say what became of it.
+    """
+    own = backends.spec("cuda").stage
+    path = next((path for path in artifacts if own and path.as_posix().endswith(own.artifact)), None)
+    if path is None:
+        return NO_BUILD, NO_BUILD.model_dump()
+    manifest = files.read_json(path)
+    try:
+        return Build.model_validate(manifest), manifest
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise RecordError(
+            f"{path}: {where}: {first['msg']}, got {first['input']!r:.80}; delete it and rerun"
+        ) from error
+
+
+def set_previous_aside(layout: Layout) -> None:
     """Keep the last good report as gate_report.previous.md.
 
     Snakemake deletes a rule's outputs before it runs the rule, so the last report is kept in a file that no rule
     declares; it is set aside before anything of this run can fail.
     """
-    kept = out_dir / ".gate_report.md"
-    if kept.exists():
-        kept.replace(out_dir / "gate_report.previous.md")
+    if layout.kept_report.exists():
+        layout.kept_report.replace(layout.previous_report)
 
 
-def conditions(rows: Sequence[Row]) -> list[str]:
+def conditions(cells: Sequence[CellSummary]) -> list[str]:
     """What the figures were measured on and how, one line per device and layer."""
-    alike: dict[str, list[Row]] = {}
-    for row in tables.ran(rows):
-        on_cuda = row["device"] == "cuda"
+    alike: dict[str, list[CellFigures]] = {}
+    for cell in ran(cells):
+        on_cuda = cell.device.kind == "cuda"
         method = "CUDA-graph replay, cold L2" if on_cuda else "eager wall time on a CPU, which decides nothing"
-        layer = f"B={row['batch']} dim={row['dim']} H={row['heads']} G={row['groups']} D={row['head_dim']}"
-        layer += f" Dv={row['value_dim']} l={row['cmp_block']} d={row['cmp_stride']} l'={row['sel_block']}"
-        layer += f" n={row['sel_count']} w={row['window']} φ={row['phi']}"
-        alike.setdefault(f"{row['device_name']}, {row['dtype']}, {layer}; {method}", []).append(row)
+        made = cell.geometry
+        layer = f"B={made.batch} dim={made.dim} H={made.heads} G={made.groups} D={made.head_dim} Dv={made.value_dim}"
+        layer += f" l={made.cmp_block} d={made.cmp_stride} l'={made.sel_block} n={made.sel_count} w={made.window}"
+        layer += f" φ={made.phi}"
+        alike.setdefault(f"{cell.device.name}, {made.dtype}, {layer}; {method}", []).append(cell)
     lines = []
     for line, group in alike.items():
-        processes, repetitions = (sorted({row[key] for row in group}) for key in ("processes", "repetitions"))
+        processes = sorted({cell.processes for cell in group})
+        repetitions = sorted({cell.repetitions for cell in group})
         counts = f"{span(processes)} processes, {span(repetitions)} repetitions of the whole step in each cell"
         lines.append(f"{line}; {counts}.{cards(group)}")
     return lines
 
 
-def cards(rows: Sequence[Row]) -> str:
+def cards(cells: Sequence[CellFigures]) -> str:
     """Which card measured what, where there were several of a model."""
     by_card: dict[str, dict[str, list[str]]] = {}
-    for row in rows:
-        by_card.setdefault(str(row["device_uuid"]), {}).setdefault(row["backend"], []).append(str(row["S"]))
+    for cell in cells:
+        by_card.setdefault(str(cell.device.uuid), {}).setdefault(cell.backend, []).append(str(cell.S))
     if len(by_card) == 1:
         return ""
     each = (
-        f"{card}: " + ", ".join(f"{backend} at S = {', '.join(contexts)}" for backend, contexts in cells.items())
-        for card, cells in sorted(by_card.items())
+        f"{card}: " + ", ".join(f"{backend} at S = {', '.join(contexts)}" for backend, contexts in measured.items())
+        for card, measured in sorted(by_card.items())
     )
     return f" {len(by_card)} cards of the model: {'; '.join(each)}."
 
@@ -174,9 +218,9 @@ def span(values: Sequence[int]) -> str:
     return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
 
-def markdown_text(**content: Any) -> str:
+def markdown_text(**content: object) -> str:
     """The report in Markdown, from its template."""
-    environment = Environment(
+    environment = Templates(
         loader=PackageLoader("nsa.report.page"),
         undefined=StrictUndefined,
         trim_blocks=False,

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from nsa.layout import Layout
 from nsa.records import files
+from nsa.records.facts import RooflineFacts
+from nsa.records.words import BASELINE
 from nsa.report.analysis.kernel import AXES
 from nsa.report.analysis.read import Record, Stamps
 from nsa.report.analysis.roofline import (
-    PACKED,
     Figure,
     Roofline,
     RooflineReport,
@@ -21,10 +23,10 @@ from nsa.report.analysis.roofline import (
     read_roofline,
     roofline,
 )
-from nsa.report.page.dram import not_counted
+from nsa.report.page.dram import Absent, not_counted
 from nsa.report.page.render import plain
 from nsa.report.page.tables import MISSING, Table, bracketed, significant
-from nsa.report.verdict.gates import percent, status_words
+from nsa.report.verdict.gates import outcome_words, percent
 from nsa.report.verdict.warnings import other_processes
 
 SUMMARY = ("backend", "N", "within target", "worst miss µs", "× packed", "least", "× public", "least")
@@ -44,14 +46,13 @@ def report(path: Path, stamps: Stamps, settings: RooflineReport, out: Path) -> N
         out: where to.
     """
     record = read_roofline(path, stamps)
-    body = measured(roofline(record, settings), settings) if record.status == "ok" else not_measured(record)
+    body = measured(roofline(record, settings), settings) if record.ok else not_measured(record)
     files.write_text(out, "\n\n".join(["# Selection kernels and the memory floor", *body]) + "\n")
 
 
-def not_measured(record: Record) -> list[str]:
+def not_measured(record: Record[RooflineFacts]) -> list[str]:
     """The one sentence of a run without figures."""
-    words = status_words({"status": record.status, "reason": record.reason})
-    return [f"**NOT MEASURED**: {plain(words)}; {plain(record.fix or 'run it again')}."]
+    return [f"**NOT MEASURED**: {plain(outcome_words(record))}; {plain(record.fix or 'run it again')}."]
 
 
 def measured(found: Roofline, settings: RooflineReport) -> list[str]:
@@ -66,37 +67,38 @@ def measured(found: Roofline, settings: RooflineReport) -> list[str]:
         markdown(summary_table(found, settings.confidence)),
         KEY,
         *public_note(found),
-        "Rerun: `snakemake results/roofline.md`",
+        f"Rerun: `snakemake {Layout().roofline_page}`",
     ]
 
 
 def conditions(found: Roofline, settings: RooflineReport) -> list[str]:
     """What was measured, on what, and how."""
     facts, rows, rates = found.record.facts, found.record.rows, found.bandwidths
-    first = rows[rows["backend"] == PACKED].iloc[0]
+    first = rows[rows["backend"] == BASELINE].iloc[0]
     layer = f"{first['dtype']}, l' = {first['sel_block']:g}, S = {first['context']:g}, G = {first['groups']:g}, Dv = D"
     calls = rows[rows["value_ns"].notna()].groupby(["backend", "process", *AXES])["value_ns"].count().max()
     times = f"each process's median, geometric mean and {percent(settings.confidence)} t-interval over the processes"
     low, mean, high = (f"{rate / 1e12:.3f}" for rate in (min(rates), float(np.mean(rates)), max(rates)))
     targets = ", ".join(f"`{name}` {t.ratio:g} × floor + {t.plus_us:g} µs" for name, t in settings.targets.items())
-    right = f"worst-row error against a float64 oracle ≤ {settings.correct['error_ratio']:g} × that of packed SDPA"
-    origin = facts.get("provenance") or {}
-    dirty = " with uncommitted changes" if origin.get("git_dirty") else ""
+    right = f"worst-row error against a float64 oracle ≤ {settings.correct.error_ratio:g} × that of packed SDPA"
+    origin = found.record.provenance
+    dirty = " with uncommitted changes" if origin and origin.git_dirty else ""
+    commit = (origin and origin.git_commit) or "unknown"
     return [
-        f"{facts['device_name']}, {layer}. Processes: {len(facts['bandwidth_bytes_per_s'])}, with {calls} calls of each "
+        f"{facts.device.name}, {layer}. Processes: {len(facts.replicates)}, with {calls} calls of each "
         + f"kernel on each shape. {METHOD} Times: {times}.",
         f"Floor: the bytes of the selected K and V over {mean} TB/s, the copy bandwidth of this run ({low} to {high}, "
         + f"before and after each process). An empty graph reads {bracketed(found.empty_us)} µs. "
         + f"Target: {targets or 'none'}.",
-        f"A time is shown only where the outputs of the timed calls are right: {right} (`{PACKED}`, gather), MAE against "
-        + f"it ≤ {settings.correct['mae']:g}.",
-        f"Measured {origin.get('utc_time', MISSING)} at commit {origin.get('git_commit') or 'unknown'}{dirty}.",
+        f"A time is shown only where the outputs of the timed calls are right: {right} (`{BASELINE}`, gather), MAE against "
+        + f"it ≤ {settings.correct.mae:g}.",
+        f"Measured {origin.utc_time if origin else MISSING} at commit {commit}{dirty}.",
     ]
 
 
 def shape_table(found: Roofline) -> Table:
     """One line per shape: the floor, and what each backend is beside it; one that did not run says its status."""
-    shapes = [(figure.shape, figure.floor_us) for figure in found.figures[PACKED]]
+    shapes = [(figure.shape, figure.floor_us) for figure in found.figures[BASELINE]]
     table = {
         "N": [str(shape.rows) for shape, _ in shapes],
         "h": [str(shape.heads_per_group) for shape, _ in shapes],
@@ -106,7 +108,7 @@ def shape_table(found: Roofline) -> Table:
     }
     for name, state in found.states.items():
         ran = name in found.figures
-        table |= columns(name, found.figures[name]) if ran else {name: [str(state["status"])] * len(shapes)}
+        table |= columns(name, found.figures[name]) if ran else {name: [state.status] * len(shapes)}
     return Table(tuple(table), tuple(zip(*table.values(), strict=True)))
 
 
@@ -119,7 +121,7 @@ def columns(name: str, figures: Sequence[Figure]) -> dict[str, list[str]]:
     if any(figure.target_us is not None for figure in figures):
         table[f"{name} target µs"] = [significant(figure.target_us) for figure in figures]
         table[f"{name} target"] = [against_target(figure.excess_us) for figure in figures]
-    if name != PACKED:
+    if name != BASELINE:
         table[f"{name} × packed"] = [significant(geometric(figure.over_packed)) for figure in figures]
     if any(figure.public_us is not None for figure in figures):
         table[f"public µs for {name}"] = [
@@ -140,7 +142,7 @@ def summary_table(found: Roofline, confidence: float) -> Table:
     """Over all shapes and for each N: one line per backend that ran; packed SDPA has one where it has a target."""
     lines = []
     for name, figures in found.figures.items():
-        if name == PACKED and all(figure.target_us is None for figure in figures):
+        if name == BASELINE and all(figure.target_us is None for figure in figures):
             continue
         lines.append((name, "all", *summary(figures, confidence)))
         for N in dict.fromkeys(figure.shape.rows for figure in figures):
@@ -189,8 +191,8 @@ def public_note(found: Roofline) -> list[str]:
 
 def left_out(found: Roofline) -> list[str]:
     """Which backends did not run, and why."""
-    states = found.states.items()
-    lines = not_counted([Record(name, str(state["status"]), state["reason"], state["fix"]) for name, state in states])
+    missed = {name: state for name, state in found.states.items() if state.status != "ok"}
+    lines = not_counted(Absent(name, f"{state.status} ({state.reason})", state.fix) for name, state in missed.items())
     return ["\n".join(f"- {plain(line)}" for line in lines)] if lines else []
 
 

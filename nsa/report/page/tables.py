@@ -6,13 +6,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
+from pydantic import JsonValue
+
+from nsa.records.facts import Provenance, Reads
 from nsa.report.accepted.compare import Comparison
+from nsa.report.accepted.keep import DECODE
 from nsa.report.analysis.stats import Estimate
-from nsa.report.analysis.summary import Row
+from nsa.report.analysis.summary import CellSummary, ran
 from nsa.report.verdict.checks import BLOCKING, Check
-from nsa.report.verdict.gates import Accept, Invest, status_words
+from nsa.report.verdict.gates import Accept, Invest, outcome_words
 
 MISSING = "–"
 
@@ -52,88 +55,76 @@ def bracketed(estimate: Estimate | None, digits: int = 3) -> str:
     return f"{fixed(estimate.value, places)} [{low}, {high}]"
 
 
-def cell_estimate(row: Row, column: str, digits: int = 3) -> str:
-    """A summary column with its interval."""
-    return bracketed(Estimate.from_row(row, column, row["processes"] or 0), digits)
-
-
-def reads(row: Row) -> str:
+def reads(found: Reads) -> str:
     """reads_actual/reads_expected, as the guide prints them."""
-    pair = (row["reads_actual"], row["reads_expected"])
-    return "/".join(MISSING if value is None else f"{value:.6g}" for value in pair)
+    return f"{found.actual:.6g}/{found.expected:.6g}"
 
 
-def ran(rows: Iterable[Row]) -> list[Row]:
-    """The rows with figures, by S, in the given order of backends."""
-    return sorted((row for row in rows if row["status"] == "ok"), key=lambda row: row["S"])
-
-
-def context_table(rows: Sequence[Row], invest: Invest) -> Table:
+def context_table(cells: Sequence[CellSummary], invest: Invest) -> Table:
     """One line per S and backend: the guide's table with intervals, and what each deciding cell says."""
     header = ("S", "backend", "total ms", "cmp %", "sel %", "win %", "reads actual/expected", "invest")
     verdicts = {(invest.baseline, context.S): context.verdict for context in invest.contexts}
     lines = []
-    for row in ran(rows):
-        figures = (cell_estimate(row, column) for column in ("ms_total", "cmp_pct", "sel_pct", "win_pct"))
-        verdict = verdicts.get((row["backend"], row["S"]), MISSING)
-        lines.append((str(row["S"]), row["backend"], *figures, reads(row), verdict))
+    for cell in ran(cells):
+        arms = cell.arms
+        shown = (bracketed(figure) for figure in (arms.ms_total, arms.cmp_pct, arms.sel_pct, arms.win_pct))
+        verdict = verdicts.get((cell.backend, cell.S), MISSING)
+        lines.append((str(cell.S), cell.backend, *shown, reads(cell.reads), verdict))
     return Table(header, tuple(lines))
 
 
-def parts_table(rows: Sequence[Row]) -> Table:
+def parts_table(cells: Sequence[CellSummary]) -> Table:
     """Where a step's time goes, and the step in the other modes, in ms."""
-    columns = {"ms_fixed": "fixed", "ms_cmp": "cmp", "ms_route": "route", "ms_sel": "sel", "ms_win": "win"}
-    columns |= {"ms_interaction": "interaction", "ms_sel_loo": "sel l.o.o."}
-    others = {"ms_total_warm": "total warm", "ms_eager": "eager", "empty_ms": "empty graph"}
-    header = ("S", "backend", *columns.values(), "sel l.o.o. %", *others.values(), "A/A ratio", "% of bandwidth")
+    parts_header = ("fixed", "cmp", "route", "sel", "win", "interaction", "sel l.o.o.", "sel l.o.o. %")
+    header = ("S", "backend", *parts_header, "total warm", "eager", "empty graph", "A/A ratio", "% of bandwidth")
     lines = []
-    for row in ran(rows):
-        places = decimals(4, row["ms_total"])  # what is small beside the step is noise beyond that
+    for cell in ran(cells):
+        arms = cell.arms
+        parts = (arms.ms_fixed, arms.ms_cmp, arms.ms_route, arms.ms_sel, arms.ms_win, arms.ms_interaction)
+        places = decimals(4, arms.ms_total.value)  # what is small beside the step is noise beyond that
         lines.append(
             (
-                str(row["S"]),
-                row["backend"],
-                *(fixed(row[column], places) for column in columns),
-                cell_estimate(row, "sel_loo_pct"),
-                *(significant(row[column]) for column in others),
-                cell_estimate(row, "aa_ratio", 5),
-                significant(row["bandwidth_pct"], 2),
+                str(cell.S),
+                cell.backend,
+                *(fixed(part.value, places) for part in (*parts, arms.ms_sel_loo)),
+                bracketed(arms.sel_loo_pct),
+                *(significant(ms) for ms in (cell.ms_total_warm, cell.ms_eager, cell.empty_ms)),
+                bracketed(arms.aa_ratio, 5),
+                significant(cell.bandwidth_pct, 2),
             )
         )
     return Table(header, tuple(lines))
 
 
-def ceiling_table(rows: Sequence[Row], baseline: str) -> Table:
+def ceiling_table(cells: Sequence[CellSummary], baseline: str) -> Table:
     """Amdahl: the whole step over one without selection, the most any kernel can win, beside what each one does.
 
     On a CPU it is empty: how fast a GPU kernel could make the step is not to be seen there.
     """
-    by_key = {(row["backend"], row["S"]): row for row in ran(rows) if row["device"] == "cuda"}
+    by_key = {(cell.backend, cell.S): cell for cell in ran(cells) if cell.device.kind == "cuda"}
     others = tuple(dict.fromkeys(backend for backend, _ in by_key if backend != baseline))
     lines = []
     for S in sorted(S for backend, S in by_key if backend == baseline):
-        base = by_key[baseline, S]
-        share = Estimate.from_row(base, "sel_loo_pct", base["processes"])
-        if share is None:
-            continue
+        base = by_key[baseline, S].arms
+        share = base.sel_loo_pct
         value, low, high = (
             1 / (1 - pct / 100) if pct < 100 else math.inf for pct in (share.value, share.low, share.high)
         )
         measured = [by_key.get((other, S)) for other in others]
-        ratios = (significant(base["ms_total"] / row["ms_total"]) if row else MISSING for row in measured)
+        ratios = (significant(base.ms_total.value / cell.arms.ms_total.value) if cell else MISSING for cell in measured)
         lines.append((str(S), bracketed(Estimate(value, low, high, share.processes)), *ratios))
     return Table(("S", "at best", *(f"{other} measured" for other in others)), tuple(lines))
 
 
-def not_run(rows: Sequence[Row]) -> list[str]:
+def not_run(cells: Sequence[CellSummary]) -> list[str]:
     """One line per backend and reason for the cells without figures."""
 
-    def key(row: Row) -> tuple[str, str, str]:
-        return row["backend"], status_words(row), row["fix"] or ""
+    def key(each: CellSummary) -> tuple[str, str, str]:
+        return each.backend, outcome_words(each.cell), each.cell.fix or ""
 
     lines = []
-    for (backend, words, fix), group in groupby(sorted((r for r in rows if r["status"] != "ok"), key=key), key):
-        contexts = ", ".join(str(row["S"]) for row in sorted(group, key=lambda row: row["S"]))
+    for (backend, words, fix), group in groupby(sorted((c for c in cells if c.figures is None), key=key), key):
+        contexts = ", ".join(str(S) for S in sorted(each.S for each in group))
         lines.append(f"`{backend}` at S = {contexts}: {words}." + (f" Fix: {fix}." if fix else ""))
     return lines
 
@@ -197,12 +188,12 @@ def change_table(comparison: Comparison) -> Table:
     """One line per comparison with the accepted run: both times, the change with its interval, and what it says."""
     lines = []
     for line in comparison.lines:
-        scale = 1.0 if line.kind == "decode" else 1e3  # a kernel's time is in µs
+        scale = 1.0 if line.kind == DECODE else 1e3  # a kernel's time is in µs
         times = (None if time is None else scale * time for time in (line.before_ms, line.now_ms))
         words = f"**{line.verdict}**" if line.regression else line.verdict
         lines.append(
             (
-                "decode ms" if line.kind == "decode" else "kernel µs",
+                "decode ms" if line.kind == DECODE else "kernel µs",
                 line.backend,
                 line.where,
                 *(significant(time) for time in times),
@@ -230,21 +221,21 @@ def provenance_table(origin: Mapping[str, set[str]]) -> Table:
     return facts_table(shown)
 
 
-def facts_table(facts: Mapping[str, Any]) -> Table:
+def facts_table(facts: Mapping[str, JsonValue]) -> Table:
     """A dictionary as two columns; nested values are shown as they are."""
     return Table(
         ("key", "value"), tuple((key, MISSING if value is None else str(value)) for key, value in facts.items())
     )
 
 
-def provenance(found: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
+def provenance(found: Iterable[Provenance]) -> dict[str, set[str]]:
     """What the used records say of their origin: the distinct values of each key.
 
-    Nested values (the probed environment) are left out: the machine's stamp proves that they are today's.
+    The probed environment is left out: the machine's stamp proves that it is today's.
     """
     values: dict[str, set[str]] = {}
-    for facts in found:
-        for key, value in facts.items():
-            if value is not None and not isinstance(value, Mapping):
-                values.setdefault(key, set()).add(str(value))
+    for about in found:
+        said = about.model_dump(mode="json", exclude={"environment"}, exclude_none=True)
+        for key, value in said.items():
+            values.setdefault(key, set()).add(str(value))
     return values

@@ -1,19 +1,22 @@
-"""The blocking checks that run by themselves, and the table that keeps every check (measurement, "Checks")."""
+"""The blocking checks of a decode cell, and the table that keeps every check (measurement, "Checks")."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from nsa.records import parquet
-from nsa.report.analysis.read import Cell
+from nsa.records.facts import DecodeFacts, Reads
+from nsa.records.made import ChecksHeader
+from nsa.records.merge import Model
+from nsa.report.analysis.aa import Control
+from nsa.report.analysis.read import Cell, Record
 from nsa.report.analysis.stats import Estimate
-from nsa.report.analysis.summary import Row
+from nsa.report.analysis.summary import ArmFigures, CellFigures
 
 BLOCKING, WARNING = "blocking", "warning"
 CHECKS = pa.schema(
@@ -27,9 +30,6 @@ CHECKS = pa.schema(
         ("fired", pa.bool_()),
     ]
 )
-MARGINALS = ("ms_cmp", "ms_sel", "ms_win", "ms_route", "ms_sel_loo")
-SHARES = ("cmp_pct", "sel_pct", "win_pct", "sel_loo_pct")
-LAUNCH_PAIRS = (("all", "all_without_sel"), ("sel", "none"), ("win", "none"), ("cmp", "none"))  # with a part, without
 
 
 @dataclass(frozen=True)
@@ -44,52 +44,56 @@ class Check:
     message: str  # what was seen, in one sentence
     fired: bool
 
+    @property
+    def blocks(self) -> bool:
+        """Whether what it is of may decide nothing."""
+        return self.fired and self.severity == BLOCKING
+
 
 def write(path: Path, checks: Sequence[Check]) -> None:
     """Write the checks table."""
-    parquet.write(path, [asdict(check) for check in checks], CHECKS, {"stage": "checks"})
+    parquet.write(path, [asdict(check) for check in checks], CHECKS, ChecksHeader())
 
 
-def record_checks(name: str, status: str, reason: str | None) -> list[Check]:
+def blocking(checks: Sequence[Check], cell: str) -> list[Check]:
+    """The checks that block one record."""
+    return [check for check in checks if check.blocks and check.cell == cell]
+
+
+def record_checks(record: Record[Model]) -> list[Check]:
     """Whether a record can be read (blocking) and is of today (warning)."""
     checks = []
     for wrong, severity in (("invalid", BLOCKING), ("stale", WARNING)):
-        fired = status == wrong
-        message = f"{wrong.upper()}: {reason}" if fired else f"the record is not {wrong}"
-        checks.append(Check(f"record_{wrong}", severity, name, None, None, message, fired))
+        fired = record.status == wrong
+        message = f"{wrong.upper()}: {record.reason}" if fired else f"the record is not {wrong}"
+        checks.append(Check(f"record_{wrong}", severity, record.name, None, None, message, fired))
     return checks
 
 
-def blocking_checks(cell: Cell, row: Row) -> list[Check]:
-    """The blocking checks of a cell that ran; its row is one of `summary.with_run_aa`.
+def on_times(record: Record[Model]) -> str:
+    """How much a check on times says: where the device is a CPU its times decide nothing, so they block nothing."""
+    return BLOCKING if record.on_cuda else WARNING
 
-    Those on times warn only where the device is a CPU: its times decide nothing, so they block nothing.
-    """
-    facts, name = cell.facts, cell.name
-    on_times = BLOCKING if cell.device == "cuda" else WARNING
+
+def blocking_checks(cell: Cell, figures: CellFigures, control: Control | None) -> list[Check]:
+    """The blocking checks of a cell that ran, but for what its arms launched."""
+    name, severity = cell.name, on_times(cell)
+    finite = cell.facts.outputs_finite
+    said = "every output is finite" if finite else "an output is not finite or was not written"
     return [
-        reads_differ(name, facts["reads"]),
+        reads_differ(name, cell.facts.reads),
         backend_substituted(cell),
-        Check(
-            "output_not_finite",
-            BLOCKING,
-            name,
-            None,
-            None,
-            "every output is finite" if facts["outputs_finite"] else "an output is not finite or was not written",
-            not facts["outputs_finite"],
-        ),
-        routing_wrong(cell),
-        skipped_part_launched(cell),
-        aa_control(name, row, on_times),
-        *below_memory_floor(cell, row, on_times),
-        impossible_share(name, row, on_times),
+        Check("output_not_finite", BLOCKING, name, None, None, said, not finite),
+        routing_wrong(name, cell.facts.routing_fault),
+        aa_control(name, control, severity),
+        *below_memory_floor(name, cell.facts, figures.arms.ms_total.value, severity),
+        impossible_share(name, figures.arms, severity),
     ]
 
 
-def reads_differ(name: str, reads: Mapping[str, float]) -> Check:
+def reads_differ(name: str, reads: Reads) -> Check:
     """Counted reads against the closed form; they are counts, so they are equal or they are not."""
-    actual, expected = reads["actual"], reads["expected"]
+    actual, expected = reads.actual, reads.expected
     fired = not math.isclose(actual, expected, rel_tol=1e-9)  # averages of counts: only float rounding may differ
     message = f"{actual:g} KV tokens read, {expected:g} expected (causality or schedule)"
     return Check("reads_differ", BLOCKING, name, actual, expected, message, fired)
@@ -101,66 +105,58 @@ def backend_substituted(cell: Cell) -> Check:
     wrong = cell.rows[(requested != cell.backend) | (resolved != cell.backend)]
     if len(wrong):
         first = wrong.iloc[0]
-        message = f"{first['backend_requested']} was requested, {first['backend_resolved']} ran: {first['reason']}"
+        message = f"{first['backend_requested']} was requested, {first['backend_resolved']} ran"
     else:
         message = f"{cell.backend} was requested and ran"
     return Check("backend_substituted", BLOCKING, cell.name, float(len(wrong)), 0.0, message, len(wrong) > 0)
 
 
-def routing_wrong(cell: Cell) -> Check:
+def routing_wrong(name: str, fault: str | None) -> Check:
     """The blocks that routing chose on crafted scores, ties included, were the oracle's."""
-    fault = cell.facts.get("routing_fault")
     message = f"routing differs from the oracle: {fault}" if fault else "routing chose the oracle's blocks"
-    return Check("routing_wrong", BLOCKING, cell.name, None, None, message, fault is not None)
+    return Check("routing_wrong", BLOCKING, name, None, None, message, fault is not None)
 
 
-def skipped_part_launched(cell: Cell) -> Check:
-    """A part that is off launches nothing: what the run itself found, and arms whose launches do not differ at all."""
-    unexpected = {arm: names for arm, names in (cell.facts.get("unexpected_launches") or {}).items() if names}
-    launches = cell.facts.get("launches") or {}
-    faults = [f"arm {arm} launched {', '.join(names)}" for arm, names in unexpected.items()]
-    for with_part, without in LAUNCH_PAIRS:
-        empty_branch = with_part == "cmp" and not cell.facts["reads"]["cmp"]  # S < l: nothing to launch yet
-        known = with_part in launches and without in launches and not empty_branch
-        if known and Counter(launches[with_part]) == Counter(launches[without]):
-            faults.append(f"arm {without} launched exactly what arm {with_part} launched")
-    message = "; ".join(faults) or "no arm launched a part that was off"
-    return Check("skipped_part_launched", BLOCKING, cell.name, float(len(faults)), 0.0, message, bool(faults))
-
-
-def aa_control(name: str, row: Row, severity: str) -> Check:
-    """The same arm under two names must not differ, at a confidence that holds for all of the run's controls."""
-    ratio, low, high = row["aa_ratio"], row["aa_run_lo"], row["aa_run_hi"]
-    if low is None:
+def aa_control(name: str, control: Control | None, severity: str) -> Check:
+    """The same thing under two names must not differ, at a confidence that holds for all of the run's controls."""
+    if control is None:
         return Check("aa_control", severity, name, None, 1.0, "one process gives the A/A control no interval", False)
+    ratio = control.ratio
     message = (
-        f"the same arm twice: ratio {ratio:.4f} [{low:.4f}, {high:.4f}], expected to contain 1, "
-        f"at {100 * row['aa_confidence']:.4g} % confidence as the run's A/A controls are {row['aa_cells']}"
+        f"the same twice: ratio {ratio.value:.4f} [{ratio.low:.4f}, {ratio.high:.4f}], expected to contain 1, "
+        f"at {100 * control.confidence:.4g} % confidence as the run's A/A controls are {control.controls}"
     )
-    return Check("aa_control", severity, name, ratio, 1.0, message, not low <= 1 <= high)
+    return Check("aa_control", severity, name, ratio.value, 1.0, message, control.excludes_one)
 
 
-def below_memory_floor(cell: Cell, row: Row, severity: str) -> list[Check]:
-    """No step is faster than its bytes at the measured bandwidth; no check where the bandwidth was not measured."""
-    bandwidth = cell.facts.get("bandwidth_bytes_per_s")
-    if not bandwidth:
+def below_memory_floor(name: str, facts: DecodeFacts, total_ms: float, severity: str) -> list[Check]:
+    """No step is faster than its bytes at the best measured bandwidth; no check where that was not measured."""
+    if not facts.bandwidth_bytes_per_s:
         return []
-    floor_ms = 1e3 * cell.facts["bytes_read"] / bandwidth
-    message = f"the step takes {row['ms_total']:.4g} ms; reading its bytes alone takes {floor_ms:.4g} ms"
-    fired = row["ms_total"] < floor_ms
-    return [Check("below_memory_floor", severity, cell.name, row["ms_total"], floor_ms, message, fired)]
+    floor_ms = 1e3 * facts.bytes_read / max(facts.bandwidth_bytes_per_s)
+    message = f"the step takes {total_ms:.4g} ms; reading its bytes alone takes {floor_ms:.4g} ms"
+    return [Check("below_memory_floor", severity, name, total_ms, floor_ms, message, total_ms < floor_ms)]
 
 
-def impossible_share(name: str, row: Row, severity: str) -> Check:
+def impossible_share(name: str, arms: ArmFigures, severity: str) -> Check:
     """No share above 100 % and no marginal below 0, beyond its interval."""
-    faults = []
-    for column, bound in [*((share, 100.0) for share in SHARES), *((marginal, 0.0) for marginal in MARGINALS)]:
-        estimate = Estimate.from_row(row, column, row["processes"])
-        if estimate and (estimate.low > bound if column in SHARES else estimate.high < bound):
-            faults.append((column, bound, estimate))
+    shares = {
+        "cmp_pct": arms.cmp_pct,
+        "sel_pct": arms.sel_pct,
+        "win_pct": arms.win_pct,
+        "sel_loo_pct": arms.sel_loo_pct,
+    }
+    marginals = {"ms_cmp": arms.ms_cmp, "ms_sel": arms.ms_sel, "ms_win": arms.ms_win, "ms_route": arms.ms_route}
+    marginals |= {"ms_sel_loo": arms.ms_sel_loo}
+    faults = [(key, 100.0, share) for key, share in shares.items() if share.low > 100]
+    faults += [(key, 0.0, marginal) for key, marginal in marginals.items() if marginal.high < 0]
     if not faults:
         message = "every share is at most 100 % and every marginal at least 0, within its interval"
         return Check("impossible_share", severity, name, None, None, message, False)
-    column, bound, worst = faults[0]
-    message = "; ".join(f"{key} {e.value:.4g} [{e.low:.4g}, {e.high:.4g}], bound {b:g}" for key, b, e in faults)
+    _, bound, worst = faults[0]
+    message = "; ".join(f"{key} {_bracketed(found)}, bound {limit:g}" for key, limit, found in faults)
     return Check("impossible_share", severity, name, worst.value, bound, message, True)
+
+
+def _bracketed(found: Estimate) -> str:
+    return f"{found.value:.4g} [{found.low:.4g}, {found.high:.4g}]"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from nsa.config import CheckSettings, GateSettings
-from nsa.errors import RecordError
-from nsa.report.analysis.kernel import ShapeFigures, figures
-from nsa.report.analysis.read import Record, cell_name
+from nsa.records.facts import CheckFacts
+from nsa.records.merge import Model
+from nsa.report.analysis.kernel import ShapeFigures, Tolerance, figures
+from nsa.report.analysis.read import Record
 from nsa.report.analysis.stats import Estimate
-from nsa.report.analysis.summary import Row
-from nsa.report.verdict.checks import BLOCKING, Check
+from nsa.report.analysis.summary import CellSummary
+from nsa.report.verdict.checks import Check, blocking
 
 GO, NO_GO, INCONCLUSIVE, NOT_MEASURED = "GO", "NO-GO", "INCONCLUSIVE", "NOT MEASURED"
 ACCEPT, REJECT = "ACCEPT", "REJECT"
@@ -56,23 +55,32 @@ class Accept:
     """Is this kernel good enough to ship?"""
 
     backend: str
-    verdict: str  # ACCEPT, REJECT or NOT MEASURED
+    verdict: str  # ACCEPT, REJECT, INCONCLUSIVE or NOT MEASURED
     reason: str  # one sentence
     shapes: tuple[ShapeVerdict, ...]
     fix: str | None = None  # what the user can do where the check did not run
 
+    @property
+    def wrong_shapes(self) -> list[str]:
+        """The shapes on which the results are wrong."""
+        return [str(shape.figures.shape) for shape in self.shapes if shape.correct is False]
+
 
 def invest(
-    baseline: str, targets: Sequence[int], rows: Sequence[Row], checks: Sequence[Check], settings: GateSettings
+    baseline: str,
+    targets: Sequence[int],
+    cells: Sequence[CellSummary],
+    checks: Sequence[Check],
+    settings: GateSettings,
 ) -> Invest:
     """Decide on the selection share of the baseline: every target context must say the same.
 
     Args:
         targets: the contexts that decide.
-        rows: summary rows of any backend; those of cells that may not be used have a status other than ok.
+        cells: of any backend.
         checks: all checks; a blocking one that fired on a deciding cell leaves its context INCONCLUSIVE.
     """
-    by_context = {row["S"]: row for row in rows if row["backend"] == baseline}
+    by_context = {cell.S: cell for cell in cells if cell.backend == baseline}
     contexts = tuple(context_verdict(baseline, S, by_context.get(S), checks, settings) for S in targets)
     verdicts = {context.verdict for context in contexts}
 
@@ -95,10 +103,10 @@ def invest(
     shares = [(context.share, context.S) for context in contexts if context.share]
     if verdicts == {GO}:
         bound, S = min((share.low, S) for share, S in shares)
-        claim, which = f"at least {percent(settings.invest['go'])}", "smallest lower"
+        claim, which = f"at least {percent(settings.invest.go)}", "smallest lower"
     else:
         bound, S = max((share.high, S) for share, S in shares)
-        claim, which = f"less than {percent(settings.invest['no_go'])}", "largest upper"
+        claim, which = f"less than {percent(settings.invest.no_go)}", "largest upper"
     reason = (
         f"Selection takes {claim} of the {baseline} step at every target context: "
         f"the {which} {percent(settings.confidence)} bound is {bound:.1f} % (S = {S})."
@@ -107,31 +115,26 @@ def invest(
 
 
 def context_verdict(
-    baseline: str, S: int, row: Row | None, checks: Sequence[Check], settings: GateSettings
+    baseline: str, S: int, cell: CellSummary | None, checks: Sequence[Check], settings: GateSettings
 ) -> ContextVerdict:
     """What the baseline's cell at S says; a fired blocking check and disagreeing shares come before the thresholds."""
-    if row is None:
+    if cell is None:
         return ContextVerdict(S, NOT_MEASURED, f"{baseline} has no record", None, None)
-    if row["status"] != "ok":
-        return ContextVerdict(S, NOT_MEASURED, f"{baseline} is {status_words(row)}", None, None)
-    share = Estimate.from_row(row, "sel_pct", row["processes"])
-    loo = Estimate.from_row(row, "sel_loo_pct", row["processes"])
-    if share is None or loo is None:
-        return ContextVerdict(S, NOT_MEASURED, f"{baseline} has no selection share", share, loo)
-    if row["device"] != "cuda":
+    if cell.figures is None:
+        return ContextVerdict(S, NOT_MEASURED, f"{baseline} is {outcome_words(cell.cell)}", None, None)
+    share, loo = cell.figures.arms.sel_pct, cell.figures.arms.sel_loo_pct
+    if cell.figures.device.kind != "cuda":
         reason = "no CUDA device measured it, and CPU wall times decide nothing about a GPU kernel"
         return ContextVerdict(S, NOT_MEASURED, reason, share, loo)
-    name = cell_name(baseline, S)
-    blocked = [check for check in checks if check.fired and check.severity == BLOCKING and check.cell == name]
-    go, no_go = 100 * settings.invest["go"], 100 * settings.invest["no_go"]
+    blocked = blocking(checks, cell.cell.name)
+    go, no_go = 100 * settings.invest.go, 100 * settings.invest.no_go
     shown = f"{share.value:.1f} % [{share.low:.1f}, {share.high:.1f}]"
     if blocked:
-        reason = "blocked by " + ", ".join(f"{check.name} ({check.message})" for check in blocked)
-        return ContextVerdict(S, INCONCLUSIVE, reason, share, loo)
+        return ContextVerdict(S, INCONCLUSIVE, blocked_by(blocked), share, loo)
     if not share.replicated:
         reason = f"too few replicates: one process gives {share.value:.1f} % no interval"
         return ContextVerdict(S, INCONCLUSIVE, reason, share, loo)
-    points, allowed = abs(share.value - loo.value), 100 * settings.invest["max_disagreement"]
+    points, allowed = abs(share.value - loo.value), 100 * settings.invest.max_disagreement
     if points > allowed:
         shown = f"{share.value:.1f} % and {loo.value:.1f} % of ms_total, more than {allowed:g} points apart"
         return ContextVerdict(S, INCONCLUSIVE, f"ms_sel and ms_sel_loo disagree: {shown}", share, loo)
@@ -148,21 +151,28 @@ def context_verdict(
     return ContextVerdict(S, INCONCLUSIVE, reason, share, loo)
 
 
-def accept(backend: str, record: Record | None, check: CheckSettings, settings: GateSettings) -> Accept:
+def accept(
+    backend: str,
+    record: Record[CheckFacts] | None,
+    checks: Sequence[Check],
+    check: CheckSettings,
+    settings: GateSettings,
+) -> Accept:
     """Decide on one candidate: every shape of the grid must be correct and fast enough.
+
+    A blocking check on its record leaves the candidate INCONCLUSIVE: the times say nothing. Wrong results reject it.
 
     Args:
         record: the candidate's kernel check; None when there is none.
+        checks: all checks.
         check: the grid and how many seeds each shape needs.
     """
     if record is None:
         return Accept(backend, NOT_MEASURED, f"{backend} has no kernel check record.", ())
-    if record.status != "ok":
-        words = status_words({"status": record.status, "reason": record.reason})
-        return Accept(backend, NOT_MEASURED, f"{backend} is {words}.", (), record.fix)
-    measured = figures(record, check, settings.accept, settings.confidence)
-    verdicts = tuple(shape_verdict(shape, check, settings) for shape in measured)
-    if record.device != "cuda":
+    if not record.ok:
+        return Accept(backend, NOT_MEASURED, f"{backend} is {outcome_words(record)}.", (), record.fix)
+    verdicts = tuple(shape_verdict(shape, check, settings) for shape in figures(record, check, settings))
+    if not record.on_cuda:
         wrong = sum(verdict.correct is False for verdict in verdicts)
         right = sum(verdict.correct is True for verdict in verdicts)
         reason = (
@@ -170,27 +180,39 @@ def accept(backend: str, record: Record | None, check: CheckSettings, settings: 
             f"{f', {wrong} are WRONG' if wrong else ''}."
         )
         return Accept(backend, NOT_MEASURED, reason, verdicts)
-    for verdict, clause in ((REJECT, "fail"), (NOT_MEASURED, "are not decided")):
-        found = [shape for shape in verdicts if shape.verdict == verdict]
-        if found:
-            named = "; ".join(f"{shape.figures.shape}: {shape.reason}" for shape in found[:NAMED])
-            more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
-            return Accept(
-                backend, verdict, f"{len(found)} of {len(verdicts)} shapes {clause}: {named}{more}.", verdicts
-            )
-    slowest = min(verdicts, key=lambda shape: shape.figures.speedup.low if shape.figures.speedup else 0.0)
-    bound = slowest.figures.speedup.low if slowest.figures.speedup else 0.0
+    rejected = [shape for shape in verdicts if shape.verdict == REJECT]
+    undecided = [shape for shape in verdicts if shape.verdict == NOT_MEASURED]
+    blocked = blocking(checks, record.name)
+    if rejected and (not blocked or any(shape.correct is False for shape in rejected)):
+        return Accept(backend, REJECT, _named(rejected, len(verdicts), "fail"), verdicts)
+    if undecided:
+        return Accept(backend, NOT_MEASURED, _named(undecided, len(verdicts), "are not decided"), verdicts)
+    if blocked:
+        return Accept(backend, INCONCLUSIVE, f"The kernel check is {blocked_by(blocked)}.", verdicts)
+    slowest = min(verdicts, key=_bound)
     reason = (
-        f"All {len(verdicts)} shapes are correct, and at least {bound:.3g} times as fast as the fastest correct packed "
-        f"SDPA (smallest lower {percent(settings.confidence)} bound, {slowest.figures.shape})."
+        f"All {len(verdicts)} shapes are correct, and at least {_bound(slowest):.3g} times as fast as the fastest "
+        f"correct packed SDPA (smallest lower {percent(settings.confidence)} bound, {slowest.figures.shape})."
     )
     return Accept(backend, ACCEPT, reason, verdicts)
 
 
+def _named(found: Sequence[ShapeVerdict], of: int, clause: str) -> str:
+    """How many shapes say something, and the first few of them with their reasons."""
+    named = "; ".join(f"{shape.figures.shape}: {shape.reason}" for shape in found[:NAMED])
+    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return f"{len(found)} of {of} shapes {clause}: {named}{more}."
+
+
+def _bound(shape: ShapeVerdict) -> float:
+    """The lower bound of a shape's speedup."""
+    return shape.figures.speedup.low if shape.figures.speedup else 0.0
+
+
 def shape_verdict(measured: ShapeFigures, check: CheckSettings, settings: GateSettings) -> ShapeVerdict:
     """What one shape says: wrong results reject it, whatever its speed."""
-    result, speed, wanted = measured.correctness, measured.speedup, settings.accept["speedup"]
-    failures = result.failures(settings.accept) if result else []
+    result, speed, wanted = measured.correctness, measured.speedup, settings.accept.speedup
+    failures = result.failures(Tolerance.of(settings.accept)) if result else []
     if failures:
         return ShapeVerdict(measured, REJECT, ", ".join(failures), False)
     if result is None or result.seeds < check.seeds:
@@ -214,45 +236,13 @@ def percent(share: float) -> str:
     return f"{100 * share:g} %"
 
 
-def status_words(row: Row) -> str:
+def outcome_words(record: Record[Model]) -> str:
     """How a reason names a record that may not be used."""
-    status = row["status"]
+    status = record.status
     shown = status.upper() if status in ("stale", "invalid") else status
-    return f"{shown} ({row['reason']})" if row.get("reason") else shown
+    return f"{shown} ({record.reason})" if record.reason else shown
 
 
-def exit_status(gate_json: Path) -> tuple[int, str]:
-    """The exit status of `nsa check` and the line that explains it.
-
-    0: the invest gate says GO or NO-GO, no kernel is rejected or wrong, no blocking check fired.
-    1: a kernel is rejected or gives wrong results, a blocking check fired, the invest gate is INCONCLUSIVE, something
-       is slower than in the accepted run beyond the margin, or that run's file is broken.
-    3: nothing is wrong, but the invest gate is NOT MEASURED.
-
-    Raises:
-        RecordError: the file is missing, is not JSON or was not written by the report.
-    """
-    try:
-        gate = json.loads(gate_json.read_text())
-    except OSError as error:
-        raise RecordError(f"{gate_json}: cannot be read ({error.strerror}); run `snakemake` first") from error
-    except ValueError as error:
-        raise RecordError(f"{gate_json}: is not JSON ({error}); delete it and run `snakemake`") from error
-    try:
-        verdict = gate["invest"]["verdict"]
-        rejected = [name for name, found in gate["accept"].items() if found["verdict"] == REJECT]
-        wrong = [name for name, found in gate["accept"].items() if found["wrong_shapes"] and name not in rejected]
-        blocking = [check for check in gate["anomalies"] if check["severity"] == BLOCKING]
-        change = gate["comparison"]
-        slower = list(change["regressions"]) if change["decides"] else []
-        broken = [change["reason"]] if change["status"] == "invalid" else []
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"{gate_json}: not a gate.json of this project ({error!r}); delete it and rerun") from error
-    faults = [f"{name} is rejected" for name in rejected] + [f"{name} gives wrong results" for name in wrong]
-    faults += [f"{check['name']} on {check['cell']}: {check['message']}" for check in blocking]
-    faults += [*slower, *broken]
-    if verdict == INCONCLUSIVE:
-        faults.append(f"invest is {INCONCLUSIVE}: {gate['invest']['reason']}")
-    if faults:
-        return 1, "; ".join(faults)
-    return (3 if verdict == NOT_MEASURED else 0), f"invest: {verdict}. {gate['invest']['reason']}"
+def blocked_by(checks: Sequence[Check]) -> str:
+    """Which checks block something, with what they saw."""
+    return "blocked by " + ", ".join(f"{check.name} ({check.message})" for check in checks)

@@ -5,38 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from nsa.config import CheckSettings, GateSettings
-from nsa.report.analysis.read import Cell, Record, Stamps, cell_name, read_cell, read_check
-from nsa.report.analysis.summary import Row, current_rows
+from nsa.config import CheckSettings, Config
+from nsa.records.facts import CheckFacts, Device, Environment, TimedFacts
+from nsa.records.outcome import Invalid
+from nsa.report.analysis import aa
+from nsa.report.analysis.kernel import off_grid
+from nsa.report.analysis.read import Record, Stamps, read_cell, read_check
+from nsa.report.analysis.replicates import again_ratio
+from nsa.report.analysis.stats import Estimate
+from nsa.report.analysis.summary import CellSummary, summarise
 from nsa.report.verdict.checks import Check, blocking_checks, record_checks
 from nsa.report.verdict.gates import Accept, Invest, accept, invest
-from nsa.report.verdict.warnings import other_processes, warning_checks
+from nsa.report.verdict.kernel_checks import kernel_checks
+from nsa.report.verdict.launches import skipped_part_launched
+from nsa.report.verdict.warnings import warning_checks
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
-
-
-@dataclass(frozen=True)
-class ReportSettings:
-    """What decides: the baseline, the candidates (every other backend), the target contexts, the grid, the gates."""
-
-    baseline: str
-    backends: tuple[str, ...]
-    target_contexts: tuple[int, ...]
-    check: CheckSettings
-    gates: GateSettings
-
-    @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> ReportSettings:
-        """Build from the settings of the report stage's stamp; `check` and `gates` are sections of config.yaml."""
-        return cls(
-            baseline=settings["baseline"],
-            backends=tuple(settings["backends"]),
-            target_contexts=tuple(settings["target_contexts"]),
-            check=CheckSettings.from_dict(settings["check"]),
-            gates=GateSettings(**settings["gates"]),
-        )
+R = TypeVar("R", bound=Record[TimedFacts])
 
 
 @dataclass(frozen=True)
@@ -44,100 +30,130 @@ class Run:
     """Every record of one run as today sees it, and what the run says.
 
     Attributes:
-        cells: a cell whose summary may not be used has the summary's status.
+        cells: in the order of the configuration's backends, then by S.
         kernel: the kernel checks by backend.
-        rows: a summary row for every cell, in the order of the settings' backends.
+        controls: the A/A control of every record that has one with an interval, by the record's name.
     """
 
-    cells: tuple[Cell, ...]
-    kernel: Mapping[str, Record]
-    rows: tuple[Row, ...]
+    cells: tuple[CellSummary, ...]
+    kernel: Mapping[str, Record[CheckFacts]]
+    controls: Mapping[str, aa.Control]
     checks: tuple[Check, ...]
     invest: Invest
     accepts: tuple[Accept, ...]
 
     @property
-    def records(self) -> dict[str, Record]:
+    def records(self) -> dict[str, Record[TimedFacts]]:
         """Every record of a measurement, by its name."""
-        return {record.name: record for record in (*self.cells, *self.kernel.values())}
+        found: list[Record[TimedFacts]] = [each.cell for each in self.cells]
+        return {record.name: record for record in [*found, *self.kernel.values()]}
 
     @property
-    def measured(self) -> list[Record]:
+    def measured(self) -> list[Record[TimedFacts]]:
         """The records whose figures may be used; all are of one device model."""
-        return [record for record in self.records.values() if record.status == "ok"]
+        return [record for record in self.records.values() if record.ok]
+
+    @property
+    def device(self) -> Device | None:
+        """What measured it, whichever of its cards; None when nothing was measured."""
+        return next((record.facts.device for record in self.measured), None)
 
 
 def read_run(
-    environment: Mapping[str, Any],
-    summaries: Sequence[Path],
-    cells: Sequence[Path],
-    checks: Sequence[Path],
-    stamps: Stamps,
-    settings: ReportSettings,
+    environment: Environment, cells: Sequence[Path], checks: Sequence[Path], stamps: Stamps, config: Config
 ) -> Run:
     """Read a run's records, make every automatic check, and decide both gates.
 
     Args:
         environment: what the probe recorded; its device is the model that every record must be of.
-        summaries, cells, checks: results/decode_*.parquet, results/decode/*/S*.parquet, results/check_*.parquet.
+        cells, checks: results/decode/*/S*.parquet, results/check_*.parquet.
         stamps: today's digests by stage.
-        settings: what decides.
+        config: what decides.
 
     Raises:
         RecordError: a path names no cell or no backend.
     """
-    order = {backend: place for place, backend in enumerate(settings.backends)}
-    read = tuple(of_one_model(read_cell(path, stamps), environment) for path in cells)
-    kernel = {record.backend: of_one_model(record, environment) for record in (read_check(p, stamps) for p in checks)}
-    rows = current_rows(read, summaries, settings.gates.confidence)
-    rows.sort(key=lambda row: (order.get(row["backend"], len(order)), row["S"]))
-    found = run_checks(read, list(kernel.values()), rows)
-    verdict = invest(settings.baseline, settings.target_contexts, rows, found, settings.gates)
-    candidates = [backend for backend in settings.backends if backend != settings.baseline]
-    accepts = tuple(accept(backend, kernel.get(backend), settings.check, settings.gates) for backend in candidates)
-    status = {(row["backend"], row["S"]): row for row in rows}
-    seen = tuple(as_its_row_says(cell, status[cell.backend, cell.S]) for cell in read)
-    return Run(seen, kernel, tuple(rows), tuple(found), verdict, accepts)
+    order = {backend: place for place, backend in enumerate(config.backends)}
+    read = [of_one_model(read_cell(path, stamps), environment) for path in cells]
+    found = [of_one_model(read_check(path, stamps), environment) for path in checks]
+    kernel = {record.backend: of_the_grid(record, config.check) for record in found}
+    summaries = summarise(read, config.gates.confidence)
+    summaries.sort(key=lambda each: (order.get(each.backend, len(order)), each.S))
+    again = {name: ratio for name, record in kernel.items() if (ratio := again_of(record, config)) is not None}
+    controls = controls_of(summaries, kernel, again, config.gates.confidence)
+    made = run_checks(summaries, kernel, again, controls, config)
+    candidates = [backend for backend in config.backends if backend != config.baseline]
+    return Run(
+        cells=tuple(summaries),
+        kernel=kernel,
+        controls=controls,
+        checks=tuple(made),
+        invest=invest(config.baseline, config.targets, summaries, made, config.gates),
+        accepts=tuple(accept(backend, kernel.get(backend), made, config.check, config.gates) for backend in candidates),
+    )
 
 
-def as_its_row_says(cell: Cell, row: Row) -> Cell:
-    """The cell, without its figures where its summary may not be used."""
-    if cell.status == row["status"]:
-        return cell
-    return replace(cell, status=row["status"], reason=row["reason"], fix=row["fix"], rows=cell.rows[:0])
+def run_checks(
+    cells: Sequence[CellSummary],
+    kernel: Mapping[str, Record[CheckFacts]],
+    again: Mapping[str, Estimate],
+    controls: Mapping[str, aa.Control],
+    config: Config,
+) -> list[Check]:
+    """Every automatic check: on each record, and on what may be used of it."""
+    found = [check for each in cells for check in record_checks(each.cell)]
+    for record in kernel.values():
+        found += record_checks(record)
+        if record.ok:
+            control = controls.get(record.name)
+            found += kernel_checks(record, record.backend in again, control, config.check, config.gates)
+    for each in cells:
+        if each.figures is not None:
+            found += blocking_checks(each.cell, each.figures, controls.get(each.cell.name))
+            found.append(skipped_part_launched(each.cell.name, each.cell.facts))
+            found += warning_checks(each.cell, each.figures)
+    return found
 
 
-def of_one_model(record: AnyRecord, environment: Mapping[str, Any]) -> AnyRecord:
+def again_of(record: Record[CheckFacts], config: Config) -> Estimate | None:
+    """The A/A ratio of a kernel check that was timed twice."""
+    return again_ratio(record, config.gates.confidence) if record.ok and record.on_cuda else None
+
+
+def controls_of(
+    cells: Sequence[CellSummary],
+    kernel: Mapping[str, Record[CheckFacts]],
+    again: Mapping[str, Estimate],
+    confidence: float,
+) -> dict[str, aa.Control]:
+    """The run's A/A controls: of every cell, and of every kernel check that was timed twice."""
+    ratios = {each.cell.name: (each.figures.device, each.figures.arms.aa_ratio) for each in cells if each.figures}
+    ratios |= {kernel[backend].name: (kernel[backend].facts.device, ratio) for backend, ratio in again.items()}
+    return aa.controls(ratios, confidence)
+
+
+def of_one_model(record: R, environment: Environment) -> R:
     """The record as it is, or INVALID where another model measured it than the one that this report is of.
 
     Two GPUs of one model are alike; two models in one table would be compared as if they were backends.
     """
-    model, expected = device_name(record), environment.get("cpu" if record.device == "cpu" else "device")
-    if model is None or model == expected:
+    if not record.ok:
         return record
-    reason = f"{record.name} was measured on {model}, and this run is of {expected}"
-    return replace(record, status="invalid", reason=reason, fix="rerun it on one model of GPU", rows=record.rows[:0])
+    device = record.facts.device
+    expected = environment.cpu if device.kind == "cpu" else environment.device
+    if device.name == expected:
+        return record
+    reason = f"{record.name} was measured on {device.name}, and this run is of {expected}"
+    return _refused(record, Invalid(reason=reason, fix="rerun it on one model of GPU"))
 
 
-def device_name(record: Record) -> str | None:
-    """The model of the device that measured a record's rows; None of a record without rows that may be used."""
-    if record.status != "ok":
-        return None
-    return str(record.rows["device_name"].iloc[0]) if "device_name" in record.rows else record.facts.get("device_name")
+def of_the_grid(record: Record[CheckFacts], settings: CheckSettings) -> Record[CheckFacts]:
+    """The kernel check as it is, or INVALID where its rows are not of the grid that the settings ask for."""
+    other = off_grid(record, settings) if record.ok else None
+    if other is None:
+        return record
+    return _refused(record, Invalid(reason=f"{record.name}: {other}", fix="delete it and rerun"))
 
 
-def run_checks(cells: Sequence[Cell], kernel: Sequence[Record], rows: Sequence[Row]) -> list[Check]:
-    """Every automatic check: on each record, and on each cell whose figures may be used."""
-    by_key = {(row["backend"], row["S"]): row for row in rows}
-    found: list[Check] = []
-    for row in rows:
-        found += record_checks(cell_name(row["backend"], row["S"]), row["status"], row["reason"])
-    for record in kernel:
-        found += record_checks(record.name, record.status, record.reason)
-        if record.status == "ok":
-            found.append(other_processes(record))
-    for cell in cells:
-        row = by_key[cell.backend, cell.S]
-        if row["status"] == "ok":
-            found += [*blocking_checks(cell, row), *warning_checks(cell, row)]
-    return found
+def _refused(record: R, why: Invalid) -> R:
+    return replace(record, outcome=why, rows=record.rows[:0])

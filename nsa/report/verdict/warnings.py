@@ -1,4 +1,4 @@
-"""The warnings that run by themselves: noise, clocks, and cells that say little (measurement, "Checks").
+"""The warnings that run by themselves: spread, clocks, and cells that say little (measurement, "Checks").
 
 On a CPU only the spread is looked at: the others are about a GPU's clocks, launches and verdict.
 """
@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from nsa.report.analysis.read import Cell, Record, primary, timed
+from nsa.records.facts import Replicate, TimedFacts
+from nsa.records.words import EMPTY
+from nsa.report.analysis.read import Cell, Record, primary_rows
 from nsa.report.analysis.stats import Estimate, interval
-from nsa.report.analysis.summary import Row
+from nsa.report.analysis.summary import CellFigures
 from nsa.report.verdict.checks import WARNING, Check
 
-FALSE_ALARMS = 0.05  # of sound cells that a warning about noise may call noisy, over all its series together
+FALSE_ALARMS = 0.05  # of sound cells that a warning may call unsound, over all its series together
 SPREAD = 0.02  # IQR over median
 IQR_ERROR = 1.17  # the relative standard error of a normal sample's IQR is this over the root of its size
 CLOCK_SPREAD = 0.02  # (max - min) over median of the SM clock
@@ -30,23 +32,23 @@ MIN_CLUSTER = 0.2  # of the repetitions: what makes a second mode
 MIN_CLUSTER_SIZE = 5
 
 
-def warning_checks(cell: Cell, row: Row) -> list[Check]:
+def warning_checks(cell: Cell, figures: CellFigures) -> list[Check]:
     """The warnings of a cell that ran."""
-    values = timed(cell.rows, *primary(cell.device))
+    values, replicates = primary_rows(cell), cell.facts.replicates
     alike = series(values)
-    if cell.device != "cuda":
+    if not cell.on_cuda:
         return [spread(cell.name, alike)]
     checks = [
         spread(cell.name, alike),
         bimodality(cell.name, alike),
-        clock_spread(cell.name, values),
-        throttling(cell.name, values),
+        clock_spread(cell.name, values, replicates),
+        throttling(cell.name, values, replicates),
         trend(cell.name, values),
         other_processes(cell),
-        parts_do_not_add_up(cell.name, row),
-        selects_everything(cell, row),
-        host_bound(cell.name, row),
-        near_empty_graph(cell.name, row),
+        parts_do_not_add_up(cell.name, figures),
+        selects_everything(cell.name, figures),
+        host_bound(cell.name, figures),
+        near_empty_graph(cell.name, figures),
     ]
     return [check for check in checks if check is not None]
 
@@ -90,24 +92,32 @@ def modes_gap(ordered: np.ndarray) -> float:
     return gap / float(np.median(ordered)) if gap > within else 0.0
 
 
-def clock_spread(name: str, values: pd.DataFrame) -> Check | None:
-    """How far the SM clock moved; no check where it was not read."""
-    clocks = values["sm_clock_mhz"].dropna()
-    if clocks.empty:
+def clock_spread(name: str, values: pd.DataFrame, replicates: Sequence[Replicate]) -> Check | None:
+    """How far the SM clock moved, in the repetitions and at any time in their processes; none where it was not read."""
+    clocks = values["sm_clock_mhz"].dropna().astype(float)
+    extremes = [clock for each in replicates for clock in (each.sm_clock_min_mhz, each.sm_clock_max_mhz)]
+    seen = pd.concat([clocks, pd.Series([clock for clock in extremes if clock is not None], dtype=float)])
+    if seen.empty:
         return None
-    ratio = float((clocks.max() - clocks.min()) / clocks.median())
-    message = f"the SM clock went from {clocks.min():.0f} to {clocks.max():.0f} MHz"
+    usual = clocks.median() if len(clocks) else seen.median()
+    ratio = float((seen.max() - seen.min()) / usual)
+    message = f"the SM clock went from {seen.min():.0f} to {seen.max():.0f} MHz"
     return Check("clock_spread", WARNING, name, ratio, CLOCK_SPREAD, message, ratio > CLOCK_SPREAD)
 
 
-def throttling(name: str, values: pd.DataFrame) -> Check | None:
-    """Repetitions under a power cap or a slowdown; no check where the reasons were not read."""
+def throttling(name: str, values: pd.DataFrame, replicates: Sequence[Replicate]) -> Check | None:
+    """Repetitions or processes under a power cap or a slowdown; no check where the reasons were not read."""
     bits = values["throttle_bits"].dropna().astype("int64")
-    if bits.empty:
+    known = [replicate for replicate in replicates if replicate.throttle_bits is not None]
+    if bits.empty and not known:
         return None
-    share = float(((bits & THROTTLE_BITS) != 0).mean())
+    share = float(((bits & THROTTLE_BITS) != 0).mean()) if len(bits) else 0.0
+    slowed = [each.process for each in known if (each.throttle_bits or 0) & THROTTLE_BITS]
     message = f"{share:.0%} of the repetitions ran under a power cap or a slowdown"
-    return Check("throttling", WARNING, name, share, 0.0, message, share > 0)
+    if slowed:
+        message += f", which was seen in the processes {', '.join(map(str, slowed))}"
+    observed = max(share, len(slowed) / len(known) if known else 0.0)
+    return Check("throttling", WARNING, name, observed, 0.0, message, observed > 0)
 
 
 def trend(name: str, values: pd.DataFrame) -> Check:
@@ -115,7 +125,7 @@ def trend(name: str, values: pd.DataFrame) -> Check:
 
     One slope per process, as times that follow each other are not independent.
     """
-    turns = values[values["arm"] != "empty"].groupby(["process", "arm", "emits", "block"])
+    turns = values[values["arm"] != EMPTY].groupby(["process", "arm", "emits", "block"])
     places = turns["order"].median().unstack("block")  # [(process, arm, emits), block]
     times = turns["value_ns"].median().unstack("block")
     late = places.sub(places.mean(axis=1), axis=0)
@@ -129,45 +139,44 @@ def trend(name: str, values: pd.DataFrame) -> Check:
     return Check("trend", WARNING, name, abs(drift.value), TREND, message, fired)
 
 
-def other_processes(record: Record) -> Check:
-    """Whether another process computed on the GPU while a cell or a kernel check was timed."""
-    pids = record.facts.get("other_processes") or []
+def other_processes(record: Record[TimedFacts]) -> Check:
+    """Whether another process computed on the GPU while a record was timed."""
+    pids = record.facts.other_processes
     message = f"processes {', '.join(map(str, pids))} were on the GPU, too" if pids else "no other process was seen"
     return Check("other_processes", WARNING, record.name, float(len(pids)), 0.0, message, bool(pids))
 
 
-def parts_do_not_add_up(name: str, row: Row) -> Check:
+def parts_do_not_add_up(name: str, figures: CellFigures) -> Check:
     """The sum of the parts against the total: what is missing is beyond its interval, and a notable share."""
-    missing = Estimate.from_row(row, "ms_interaction", row["processes"])
-    assert missing is not None  # every cell that ran has it
-    share = missing.value / row["ms_total"]
+    missing = figures.arms.ms_interaction
+    share = missing.value / figures.arms.ms_total.value
     fired = abs(share) > PARTS_GAP and not missing.low <= 0 <= missing.high
     shown = f"{missing.value:+.3g} ms [{missing.low:+.3g}, {missing.high:+.3g}], {share:+.1%} of it"
     message = f"the total is the sum of the parts {shown}{', so their shares do not add up' if fired else ''}"
     return Check("parts_do_not_add_up", WARNING, name, abs(share), PARTS_GAP, message, fired)
 
 
-def selects_everything(cell: Cell, row: Row) -> Check:
+def selects_everything(name: str, figures: CellFigures) -> Check:
     """S ≤ n·l': every block is selected, so the share says little about selection."""
-    limit = int(cell.rows["sel_count"].iloc[0]) * int(cell.rows["sel_block"].iloc[0])
-    fired = row["S"] <= limit
+    S, limit = figures.S, figures.geometry.sel_count * figures.geometry.sel_block
+    fired = limit >= S
     message = f"selection takes every token up to n·l' = {limit}: the share says little"
-    message = message if fired else f"S = {cell.S} is beyond n·l' = {limit}"
-    return Check("selects_everything", WARNING, cell.name, float(row["S"]), float(limit), message, fired)
+    message = message if fired else f"S = {S} is beyond n·l' = {limit}"
+    return Check("selects_everything", WARNING, name, float(S), float(limit), message, fired)
 
 
-def host_bound(name: str, row: Row) -> Check | None:
+def host_bound(name: str, figures: CellFigures) -> Check | None:
     """Eager wall time far above the device time: what a user without CUDA graphs sees is the host."""
-    eager, warm = row["ms_eager"], row["ms_total_warm"]
+    eager, warm = figures.ms_eager, figures.ms_total_warm
     if eager is None or warm is None:
         return None
     message = f"eager wall time is {eager:.3g} ms, device time {warm:.3g} ms (warm)"
     return Check("host_bound", WARNING, name, eager / warm, HOST_BOUND, message, eager > HOST_BOUND * warm)
 
 
-def near_empty_graph(name: str, row: Row) -> Check | None:
+def near_empty_graph(name: str, figures: CellFigures) -> Check | None:
     """A step within a few times the empty graph measures the method as much as itself."""
-    empty, total = row["empty_ms"], row["ms_total"]
+    empty, total = figures.empty_ms, figures.arms.ms_total.value
     if empty is None:
         return None
     message = f"the step takes {total:.3g} ms, an empty graph {empty:.3g} ms"

@@ -22,7 +22,7 @@ from nsa.machine.environment import probe
 from nsa.machine.host import Host, Machine
 from nsa.records.facts import Device
 from nsa.records.outcome import Ok, Unavailable
-from nsa.records.schemas import ARMS, EMPTY
+from nsa.records.words import ARMS, EMPTY
 from nsa.shapes import NsaShape
 
 SETTINGS = DecodeSettings(iters=5, warmup=1, processes=2)

@@ -11,7 +11,7 @@ from standins import ON_CPU
 
 from nsa.bench.dram import target
 from nsa.bench.dram.job import MARKER, Job
-from nsa.bench.method.inputs import CheckShape
+from nsa.bench.method.shapes import CheckShape
 from nsa.kernels import registry
 from nsa.kernels.contract import Backend
 

@@ -20,7 +20,8 @@ from nsa.bench.method.accuracy import (
     selected_oracle,
     worst_row_error,
 )
-from nsa.bench.method.inputs import Call, CheckShape, full_case, ragged_case
+from nsa.bench.method.inputs import Call, full_case, ragged_case
+from nsa.bench.method.shapes import CheckShape
 from nsa.kernels.sdpa.packed import gather
 
 SHAPE = CheckShape(24, 4, 32, 64, 6, 16, 200, 4, "float32")

@@ -155,10 +155,3 @@ def test_one_process_shows_no_change(paired: bool) -> None:
 def test_times_without_any_spread_compare() -> None:
     """Whole nanoseconds of a short step may all be alike: 0 / 0 degrees of freedom is no reason to stop."""
     assert changed(pd.Series([2.0, 2.0]), pd.Series([3.0, 3.0]), 0.95, paired=False).verdict == "slower"
-
-
-def test_estimate_reads_a_null_bound_as_no_bound() -> None:
-    """Null means too few replicates; read as 0 it would decide a gate."""
-    row = {"x": 1.0, "x_lo": None, "x_hi": None}
-    assert Estimate.from_row(row, "x", 1) == Estimate(1.0, -math.inf, math.inf, 1)
-    assert Estimate.from_row({"x": None}, "x", 0) is None

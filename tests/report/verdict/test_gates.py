@@ -2,135 +2,161 @@
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from synthetic import CPU, GPU, OLD, decode_facts
 
-from nsa.config import GateSettings
-from nsa.errors import RecordError
-from nsa.report.analysis.read import read_check
+from nsa.config import GateSettings, InvestThresholds
+from nsa.records.outcome import Invalid, Ok, OutOfMemory, Stale
+from nsa.report.analysis.read import Cell, cell_name, read_check
+from nsa.report.analysis.stats import Estimate
+from nsa.report.analysis.summary import ArmFigures, CellFigures, CellSummary
 from nsa.report.verdict.checks import BLOCKING, WARNING, Check
-from nsa.report.verdict.gates import accept, exit_status, invest
+from nsa.report.verdict.gates import accept, invest
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from conftest import Lab
 
     from nsa.report.verdict.gates import Accept, Invest
-    from tests.report.conftest import Lab
 
 GATES = GateSettings()
+ONE = Estimate(1.0, 1.0, 1.0, 3)
+ARMS = ArmFigures(*[ONE] * 13)
 
 
-def row(S: int = 128, low: float | None = 31.0, high: float | None = 33.0, **changes: Any) -> dict[str, Any]:
-    """A summary row of the baseline with a selection share."""
-    share = 32.0 if low is None or high is None else (low + high) / 2
-    sound = {"S": S, "backend": "sdpa", "status": "ok", "reason": None, "device": "cuda", "processes": 3}
-    shares = {"sel_pct": share, "sel_pct_lo": low, "sel_pct_hi": high, "sel_loo_pct": share}
-    return {**sound, **shares, "sel_loo_pct_lo": low, "sel_loo_pct_hi": high, **changes}
+def cell(
+    S: int = 128,
+    low: float = 31.0,
+    high: float = 33.0,
+    *,
+    loo: float | None = None,
+    processes: int = 3,
+    backend: str = "sdpa",
+    device: str = "cuda",
+    outcome: Stale | Invalid | OutOfMemory | None = None,
+) -> CellSummary:
+    """A cell with a selection share; `loo` is the share by leaving selection out, where it is another."""
+    middle = 32.0 if math.isinf(low) else (low + high) / 2
+    share = Estimate(middle, low, high, processes)
+    facts, arms = decode_facts(S, device, processes), replace(ARMS, sel_pct=share)
+    arms = replace(arms, sel_loo_pct=share if loo is None else Estimate(loo, low, high, processes))
+    card = GPU if device == "cuda" else CPU
+    record = Cell(backend, cell_name(backend, S), outcome or Ok(facts=facts), card, S=S)
+    return CellSummary(record, None if outcome else CellFigures(backend, S, facts, arms, None, None, None, None, 0))
 
 
-def decide(*rows: dict[str, Any], checks: tuple[Check, ...] = (), targets: tuple[int, ...] = (128, 256)) -> Invest:
-    return invest("sdpa", targets, rows, checks, GATES)
+def alone(S: int) -> CellSummary:
+    """A cell of one process."""
+    return cell(S, -math.inf, math.inf, processes=1)
+
+
+def decide(*cells: CellSummary, checks: tuple[Check, ...] = (), targets: tuple[int, ...] = (128, 256)) -> Invest:
+    """What the invest gate says of these cells."""
+    return invest("sdpa", targets, cells, checks, GATES)
 
 
 def test_go_needs_every_lower_bound_at_30() -> None:
-    """The point estimate must not decide: 32 % ± 3 is no GO."""
-    verdict = decide(row(128, 30.0, 34.0), row(256, 41.0, 43.0))
+    """The lower bound decides, not the point: 32 % ± 3 is no GO."""
+    verdict = decide(cell(128, 30.0, 34.0), cell(256, 41.0, 43.0))
     assert verdict.verdict == "GO"
     assert verdict.reason == (
         "Selection takes at least 30 % of the sdpa step at every target context: "
         "the smallest lower 95 % bound is 30.0 % (S = 128)."
     )
-    assert decide(row(128, 29.9, 34.0), row(256, 41.0, 43.0)).verdict == "INCONCLUSIVE"
+    assert decide(cell(128, 29.9, 34.0), cell(256, 41.0, 43.0)).verdict == "INCONCLUSIVE"
 
 
 def test_no_go_needs_every_upper_bound_below_25() -> None:
     """An upper bound of exactly 25 % is not below it."""
-    verdict = decide(row(128, 10.0, 12.0), row(256, 22.0, 24.9))
+    verdict = decide(cell(128, 10.0, 12.0), cell(256, 22.0, 24.9))
     assert verdict.verdict == "NO-GO"
     assert "the largest upper 95 % bound is 24.9 % (S = 256)" in verdict.reason
-    assert decide(row(128, 10.0, 12.0), row(256, 22.0, 25.0)).verdict == "INCONCLUSIVE"
+    assert decide(cell(128, 10.0, 12.0), cell(256, 22.0, 25.0)).verdict == "INCONCLUSIVE"
 
 
 @pytest.mark.parametrize(
-    ("rows", "reason"),
+    ("cells", "reason"),
     [
-        ([row(128, 26.0, 29.0), row(256)], "S = 128: borderline: 27.5 % [26.0, 29.0] over 3 processes"),
+        ([cell(128, 26.0, 29.0), cell(256)], "S = 128: borderline: 27.5 % [26.0, 29.0] over 3 processes"),
+        ([alone(128), cell(256)], "S = 128: too few replicates: one process gives 32.0 % no interval"),
         (
-            [row(128, None, None, processes=1), row(256)],
-            "S = 128: too few replicates: one process gives 32.0 % no interval",
-        ),
-        (
-            [row(128, 29.0, 35.0), row(256)],
+            [cell(128, 29.0, 35.0), cell(256)],
             "S = 128: too few replicates: 32.0 % [29.0, 35.0] over 3 processes reaches across 30 %; more processes",
         ),
-        ([row(128, 22.0, 26.0), row(256, 10.0, 12.0)], "24.0 % [22.0, 26.0] over 3 processes reaches across 25 %;"),
-        ([row(128, 15.0, 39.0), row(256)], "S = 128: too few replicates: 27.0 % [15.0, 39.0] over 3 processes reaches"),
-        ([row(128, 10.0, 12.0), row(256)], "The contexts disagree: GO at S = 256, NO-GO at S = 128."),
-        ([row(128, sel_loo_pct=28.9), row(256)], "S = 128: ms_sel and ms_sel_loo disagree: 32.0 % and 28.9 %"),
-        ([row(128, sel_loo_pct=28.9), row(256)], "of ms_total, more than 3 points apart"),
+        ([cell(128, 22.0, 26.0), cell(256, 10.0, 12.0)], "24.0 % [22.0, 26.0] over 3 processes reaches across 25 %;"),
+        (
+            [cell(128, 15.0, 39.0), cell(256)],
+            "S = 128: too few replicates: 27.0 % [15.0, 39.0] over 3 processes reaches",
+        ),
+        ([cell(128, 10.0, 12.0), cell(256)], "The contexts disagree: GO at S = 256, NO-GO at S = 128."),
+        ([cell(128, loo=28.9), cell(256)], "S = 128: ms_sel and ms_sel_loo disagree: 32.0 % and 28.9 %"),
+        ([cell(128, loo=28.9), cell(256)], "of ms_total, more than 3 points apart"),
     ],
 )
-def test_inconclusive_says_why(rows: list[dict[str, Any]], reason: str) -> None:
-    """Without its reason nobody knows what to measure next."""
-    verdict = decide(*rows)
+def test_inconclusive_says_why(cells: list[CellSummary], reason: str) -> None:
+    """Every way to be INCONCLUSIVE has its reason, by which one knows what to measure next."""
+    verdict = decide(*cells)
     assert verdict.verdict == "INCONCLUSIVE"
     assert reason in verdict.reason
 
 
 def test_contexts_that_disagree_are_named_beside_the_undecided_ones() -> None:
-    """Narrowing S = 128 would be wasted: the other two disagree whatever it says."""
-    verdict = decide(row(128, 26.0, 29.0), row(256), row(512, 10.0, 12.0), targets=(128, 256, 512))
+    """Contexts that contradict each other come first: narrowing another would be wasted."""
+    verdict = decide(cell(128, 26.0, 29.0), cell(256), cell(512, 10.0, 12.0), targets=(128, 256, 512))
     assert verdict.verdict == "INCONCLUSIVE"
     assert verdict.reason.startswith("The contexts disagree: GO at S = 256, NO-GO at S = 512. S = 128: borderline")
 
 
 def test_shares_three_points_apart_still_agree() -> None:
     """The threshold is more than 3 points."""
-    assert decide(row(128, sel_loo_pct=29.1), row(256)).verdict == "GO"
+    assert decide(cell(128, loo=29.1), cell(256)).verdict == "GO"
 
 
 def test_a_blocking_check_on_a_deciding_cell_blocks_the_verdict() -> None:
-    """A share from a run that failed its own checks decides nothing; other cells and warnings do not matter."""
+    """A cell that failed a blocking check decides nothing; warnings and checks of other cells change nothing."""
 
-    def check(severity: str, cell: str, fired: bool = True) -> Check:
-        return Check("reads_differ", severity, cell, 1.0, 2.0, "1 read, 2 expected", fired)
+    def check(severity: str, name: str, fired: bool = True) -> Check:
+        return Check("reads_differ", severity, name, 1.0, 2.0, "1 read, 2 expected", fired)
 
-    blocked = decide(row(128), row(256), checks=(check(BLOCKING, "sdpa/S256"),))
+    blocked = decide(cell(128), cell(256), checks=(check(BLOCKING, "sdpa/S256"),))
     assert blocked.verdict == "INCONCLUSIVE"
     assert blocked.reason == "S = 256: blocked by reads_differ (1 read, 2 expected)."
     harmless = (check(WARNING, "sdpa/S128"), check(BLOCKING, "cuda/S128"), check(BLOCKING, "sdpa/S128", fired=False))
-    assert decide(row(128), row(256), checks=harmless).verdict == "GO"
+    assert decide(cell(128), cell(256), checks=harmless).verdict == "GO"
 
 
 @pytest.mark.parametrize(
-    ("rows", "reason"),
+    ("cells", "reason"),
     [
-        ([row(128)], "S = 256: sdpa has no record."),
-        ([row(128), row(256, status="stale", reason="sources changed")], "S = 256: sdpa is STALE (sources changed)."),
-        ([row(128), row(256, status="invalid", reason="broken")], "S = 256: sdpa is INVALID (broken)."),
-        ([row(128), row(256, status="oom", reason="no memory")], "S = 256: sdpa is oom (no memory)."),
-        ([row(128, device="cpu"), row(256, device="cpu")], "At every target context: no CUDA device measured it"),
+        ([cell(128)], "S = 256: sdpa has no record."),
+        (
+            [cell(128), cell(256, outcome=Stale(reason="sources changed", fix="f"))],
+            "S = 256: sdpa is STALE (sources changed).",
+        ),
+        ([cell(128), cell(256, outcome=Invalid(reason="broken", fix="f"))], "S = 256: sdpa is INVALID (broken)."),
+        ([cell(128), cell(256, outcome=OutOfMemory(reason="no memory", fix="f"))], "S = 256: sdpa is oom (no memory)."),
+        ([cell(128, device="cpu"), cell(256, device="cpu")], "At every target context: no CUDA device measured it"),
     ],
 )
-def test_not_measured_names_what_is_missing(rows: list[dict[str, Any]], reason: str) -> None:
-    """A target context that was not measured on a GPU must not be decided by the others."""
-    verdict = decide(*rows)
+def test_not_measured_names_what_is_missing(cells: list[CellSummary], reason: str) -> None:
+    """A target context that no GPU measured is not decided by the others."""
+    verdict = decide(*cells)
     assert verdict.verdict == "NOT MEASURED"
     assert reason in verdict.reason
 
 
 def test_only_the_baseline_and_the_targets_decide() -> None:
     """A candidate's share, or a context that no target is, says nothing about the investment."""
-    others = [row(256, 1.0, 2.0, backend="cuda"), row(512, 1.0, 2.0)]
-    assert decide(row(128), row(256), *others).verdict == "GO"
+    others = [cell(256, 1.0, 2.0, backend="cuda"), cell(512, 1.0, 2.0)]
+    assert decide(cell(128), cell(256), *others).verdict == "GO"
 
 
-def judged(lab: Lab, **check: Any) -> Accept:
-    record = read_check(lab.check("cuda", **check), lab.stamps)
-    return accept("cuda", record, lab.settings.check, GATES)
+def judged(lab: Lab, **check: object) -> Accept:
+    """What the accept gate says of a kernel check by itself."""
+    return accept("cuda", read_check(lab.check("cuda", **check), lab.stamps), (), lab.config.check, GATES)
 
 
 def test_accept_needs_every_shape_correct_and_fast(lab: Lab) -> None:
@@ -154,13 +180,14 @@ SHAPE = {"backend": "cuda", "value_dim": 64, "sel_count": 8}  # one shape of the
         ({"fault": "an input changed"}, "fault: an input changed"),
     ],
 )
-def test_one_wrong_result_rejects_whatever_the_speed(lab: Lab, new: dict[str, Any], reason: str) -> None:
-    """MAE alone passes a kernel that drops a token: each criterion must reject by itself, on one seed of one shape."""
+def test_one_wrong_result_rejects_whatever_the_speed(lab: Lab, new: dict[str, object], reason: str) -> None:
+    """Each criterion rejects by itself, on one seed of one shape."""
     verdict = judged(lab, alter=({**SHAPE, "seed": 1}, new))
     assert verdict.verdict == "REJECT"
     assert verdict.reason.startswith("1 of 4 shapes fail: N=256 h=4 D=64 Dv=64 n=8: ")
     assert reason in verdict.reason
     assert [shape.correct for shape in verdict.shapes] == [False, True, True, True]
+    assert verdict.wrong_shapes == ["N=256 h=4 D=64 Dv=64 n=8"]
 
 
 def test_a_slow_shape_rejects_with_its_figures(lab: Lab) -> None:
@@ -187,16 +214,16 @@ def test_the_fastest_correct_variant_is_the_rival(lab: Lab) -> None:
         ({"processes": 1}, "too few replicates"),
         ({"drop": {"seed": 1}}, "1 of 2 seeds were checked"),
         ({"alter": ({"seed": 1}, {"seed": 0})}, "1 of 2 seeds were checked"),
-        ({"drop": {"backend": "cuda", "process": 0}, "processes": 1}, "correct, not timed"),
+        ({"drop": {"backend": "cuda", "process": 0, "seed": None}, "processes": 1}, "correct, not timed"),
         ({"alter": ({"mae": 1e-5}, {"mae": None})}, "0 of 2 seeds were checked"),
         ({"status": "unavailable"}, "cuda is unavailable (cuda is not here)"),
-        ({"facts": {"stamp": {}}}, "cuda is STALE (sources, settings, machine changed since it was measured)"),
+        ({"said": {"stamp": OLD}}, "cuda is STALE (sources changed since it was measured)"),
     ],
 )
 def test_a_kernel_that_was_not_measured_is_neither_accepted_nor_rejected(
-    lab: Lab, check: dict[str, Any], reason: str
+    lab: Lab, check: dict[str, object], reason: str
 ) -> None:
-    """Missing figures must not pass for good ones, nor for bad ones."""
+    """Missing figures pass neither for good ones nor for bad ones."""
     verdict = judged(lab, **check)
     assert verdict.verdict == "NOT MEASURED"
     assert reason in verdict.reason
@@ -217,7 +244,7 @@ def test_a_missing_shape_is_not_accepted(lab: Lab) -> None:
 
 
 def test_without_a_gpu_correctness_is_shown_and_nothing_decided(lab: Lab) -> None:
-    """A CPU cannot accept a kernel, but a wrong result stays visible there."""
+    """A CPU accepts no kernel, and a wrong result stays visible there."""
     assert judged(lab, device="cpu").reason == (
         "No CUDA device: nothing was timed; on the CPU 4 of 4 shapes are correct."
     )
@@ -226,51 +253,11 @@ def test_without_a_gpu_correctness_is_shown_and_nothing_decided(lab: Lab) -> Non
 
 
 def test_no_record_is_not_measured(lab: Lab) -> None:
-    """A candidate without a kernel check is named, not forgotten."""
-    assert accept("fa2", None, lab.settings.check, GATES).reason == "fa2 has no kernel check record."
-
-
-@pytest.mark.parametrize(
-    ("change", "status", "said"),
-    [
-        ({}, 0, "invest: GO"),
-        ({"invest": {"verdict": "NO-GO", "reason": "r"}}, 0, "invest: NO-GO"),
-        ({"invest": {"verdict": "INCONCLUSIVE", "reason": "r"}}, 1, "invest is INCONCLUSIVE: r"),
-        ({"invest": {"verdict": "NOT MEASURED", "reason": "r"}}, 3, "invest: NOT MEASURED"),
-        ({"accept": {"cuda": {"verdict": "REJECT", "wrong_shapes": []}}}, 1, "cuda is rejected"),
-        ({"accept": {"cuda": {"verdict": "NOT MEASURED", "wrong_shapes": ["x"]}}}, 1, "cuda gives wrong results"),
-        ({"accept": {"cuda": {"verdict": "NOT MEASURED", "wrong_shapes": []}}}, 0, "invest: GO"),
-        ({"anomalies": [{"severity": "blocking", "name": "n", "cell": "c", "message": "m"}]}, 1, "n on c: m"),
-        ({"anomalies": [{"severity": "warning", "name": "n", "cell": "c", "message": "m"}]}, 0, "invest: GO"),
-        ({"comparison": {"regressions": ["cuda decode, S = 128: slower by"]}}, 1, "cuda decode, S = 128: slower by"),
-        ({"comparison": {"regressions": ["slower on a CPU"], "decides": False}}, 0, "invest: GO"),
-        ({"comparison": {"status": "none"}}, 0, "invest: GO"),
-        ({"comparison": {"status": "invalid", "reason": "the accepted run is INVALID"}}, 1, "run is INVALID"),
-    ],
-)
-def test_exit_status(tmp_path: Path, change: dict[str, Any], status: int, said: str) -> None:
-    """CI acts on the status alone: a rejected or wrong kernel must not look like success."""
-    sound = {"invest": {"verdict": "GO", "reason": "r"}, "accept": {}, "anomalies": []}
-    comparison = {"status": "compared", "reason": "c", "decides": True, "regressions": []}
-    gate = {**sound, **change, "comparison": {**comparison, **change.get("comparison", {})}}
-    path = tmp_path / "gate.json"
-    path.write_text(json.dumps(gate))
-    found, line = exit_status(path)
-    assert (found, said in line) == (status, True)
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"invest": 1}'])
-def test_a_foreign_gate_json_is_one_clear_error(tmp_path: Path, content: str) -> None:
-    """An exit status from a broken file would be a verdict from nothing."""
-    path = tmp_path / "gate.json"
-    path.write_text(content)
-    with pytest.raises(RecordError, match=r"gate\.json"):
-        exit_status(path)
-    with pytest.raises(RecordError, match="cannot be read"):
-        exit_status(tmp_path / "none.json")
+    """A candidate without a kernel check is named."""
+    assert accept("fa2", None, (), lab.config.check, GATES).reason == "fa2 has no kernel check record."
 
 
 def test_thresholds_come_from_the_settings() -> None:
-    """Thresholds live in config.yaml; a number in the code would ignore it."""
-    strict = replace(GATES, invest={**GATES.invest, "go": 0.5})
-    assert invest("sdpa", (128,), [row(128)], (), strict).verdict == "INCONCLUSIVE"
+    """The thresholds of config.yaml decide."""
+    strict = GATES.model_copy(update={"invest": InvestThresholds(go=0.5)})
+    assert invest("sdpa", (128,), [cell(128)], (), strict).verdict == "INCONCLUSIVE"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import bootstrap
 from simulation import BLOCKS, Machine, each_run, simulate
+from synthetic import GPU, decode_facts
 
+from nsa.records.outcome import Ok
+from nsa.report.analysis.aa import controls
 from nsa.report.analysis.read import Cell
 from nsa.report.analysis.stats import changed, each_of, log_interval, process_times
-from nsa.report.analysis.summary import arm_estimates, with_run_aa
+from nsa.report.analysis.summary import CellFigures, arm_figures
 from nsa.report.verdict.checks import BLOCKING, aa_control
 from nsa.report.verdict.warnings import warning_checks
 
@@ -40,7 +42,7 @@ def test_a_95_percent_interval_covers_the_truth_in_92_to_98_percent_of_the_runs(
     """Process effects and drift included; a bootstrap of pooled repetitions is sure of what it does not know."""
     runs, resampled = 1000, 200
     rows = simulate(processes, runs, processes, ARMS_MS | {"all_again": 1.05 * ARMS_MS["all"]}, Machine())
-    found = [arm_estimates(times, CONFIDENCE) for times in each_run(process_times(rows, 0.0), runs)]
+    found = [vars(arm_figures(times, CONFIDENCE)) for times in each_run(process_times(rows, 0.0), runs)]
     for name, truth in {**TRUTH, "aa_ratio": 1.05}.items():
         covered = np.mean([run[name].low <= truth <= run[name].high for run in found])
         assert 0.92 <= covered <= 0.98, name
@@ -101,13 +103,10 @@ def blocked(runs: int, bias: float = 0.0, corrected: bool = True) -> float:
         ratios.append((times["all_again"] / times["all"]).to_numpy().reshape(runs, cells, DECISION))
     found = 0
     for run in np.concatenate(ratios, axis=1):
-        rows = []
-        for estimate in (log_interval(cell, CONFIDENCE) for cell in run):
-            bounds = {"aa_ratio": estimate.value, "aa_ratio_lo": estimate.low, "aa_ratio_hi": estimate.high}
-            rows.append({"device": "cuda", "device_name": "GPU", "processes": estimate.processes, **bounds})
-        families = [rows] if corrected else [[row] for row in rows]
-        judged = [row for family in families for row in with_run_aa(family, CONFIDENCE)]
-        found += any(aa_control("sdpa/S128", row, BLOCKING).fired for row in judged)
+        ratios = {str(place): (GPU, log_interval(cell, CONFIDENCE)) for place, cell in enumerate(run)}
+        families = [ratios] if corrected else [{name: ratio} for name, ratio in ratios.items()]
+        judged = [control for family in families for control in controls(family, CONFIDENCE).values()]
+        found += any(aa_control("sdpa/S128", control, BLOCKING).fired for control in judged)
     return found / runs
 
 
@@ -121,17 +120,15 @@ def test_the_aa_control_blocks_few_sound_runs_and_most_biased_ones() -> None:
 def fired(machine: Machine, processes: int, cells: int = 100) -> list[set[str]]:
     """The warnings that fire on each of some simulated cells."""
     frame = simulate(0, cells, processes, ARMS_MS, machine, 32, kinds=(True, False))
-    keys = {"mode": "graph", "cache_state": "cold", "sel_count": 16, "sel_block": 64, "throttle_bits": 0}
     clocks = 1965 + 15 * np.random.default_rng(0).integers(0, 3, (frame["process"].max() + 1, BLOCKS))
-    frame = frame.assign(**keys, sm_clock_mhz=clocks[frame["process"], frame["block"]])
+    frame = frame.assign(mode="graph", cache_state="cold", throttle_bits=0)
+    frame = frame.assign(sm_clock_mhz=clocks[frame["process"], frame["block"]])
+    facts = decode_facts(2048, "cuda", processes)
     found = []
-    for rows, times in zip(each_run(frame, cells), each_run(process_times(frame, 1 / 16), cells), strict=True):
-        row: dict[str, Any] = dict.fromkeys(("ms_eager", "ms_total_warm", "empty_ms"))
-        row |= {"S": 2048, "processes": processes}
-        for name, estimate in arm_estimates(times, CONFIDENCE).items():
-            row |= {name: estimate.value, f"{name}_lo": estimate.low, f"{name}_hi": estimate.high}
-        cell = Cell("sdpa", "ok", facts={"device": "cuda"}, rows=rows, S=2048)
-        found.append({check.name for check in warning_checks(cell, row) if check.fired})
+    for rows, times in zip(each_run(frame, cells), each_run(process_times(frame, facts.emit_weight), cells), strict=True):
+        cell = Cell("sdpa", "sdpa/S2048", Ok(facts=facts), GPU, rows=rows, S=2048)
+        figures = CellFigures("sdpa", 2048, facts, arm_figures(times, CONFIDENCE), None, None, None, None, 0)
+        found.append({check.name for check in warning_checks(cell, figures) if check.fired})
     return found
 
 

@@ -1,0 +1,54 @@
+"""What the processes of a kernel check say of each other, over all of its shapes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from nsa.records.facts import CheckFacts
+from nsa.records.words import AGAIN
+from nsa.report.analysis.kernel import AXES
+from nsa.report.analysis.read import Record
+from nsa.report.analysis.stats import Estimate, log_interval
+
+
+def medians(record: Record[CheckFacts]) -> pd.DataFrame:
+    """The median of each process in ns [(backend, shape), process], of everything that an ok check timed."""
+    timed = record.rows[record.rows["value_ns"].notna()]
+    return timed.groupby(["backend", *AXES, "process"])["value_ns"].median().unstack("process")
+
+
+def again_ratio(record: Record[CheckFacts], confidence: float) -> Estimate | None:
+    """The A/A ratio of a check's kernel: in each process the geometric mean over the shapes, then over the processes.
+
+    None where the kernel was not timed a second time.
+    """
+    times = medians(record)
+    names = times.index.get_level_values("backend")
+    if record.backend not in names or AGAIN + record.backend not in names:
+        return None
+    again, first = (pd.DataFrame(times.xs(name, level="backend")) for name in (AGAIN + record.backend, record.backend))
+    known = (again / first).map(math.log).mean(axis=0).dropna()  # over the shapes that the process timed twice
+    return log_interval(known.map(math.exp), confidence) if len(known) else None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How one process timed one kernel: over the median of the processes, geometric mean over the shapes."""
+
+    ratio: float  # 1.0 is alike, 2.0 is twice as slow
+    backend: str  # as in the record's rows: a variant, or a kernel timed again, too
+    process: int
+
+
+def paces(record: Record[CheckFacts]) -> list[Pace]:
+    """The pace of every process on every kernel that an ok check timed; empty where it timed nothing."""
+    times = medians(record)
+    relative = times.div(times.median(axis=1), axis=0).map(math.log).groupby(level="backend").mean()
+    return [
+        Pace(math.exp(ratio), str(backend), int(str(process)))
+        for process, column in relative.items()
+        for backend, ratio in column.dropna().items()
+    ]

@@ -1,0 +1,108 @@
+"""What gate.json says as an exit status: for `nsa check`, and with it for continuous integration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nsa.errors import RecordError
+from nsa.report.verdict.checks import BLOCKING
+from nsa.report.verdict.gates import INCONCLUSIVE, NOT_MEASURED, REJECT
+
+
+class Part(BaseModel):
+    """What is read of gate.json; it holds more."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class InvestVerdict(Part):
+    """Of the invest gate."""
+
+    verdict: str
+    reason: str
+
+
+class AcceptVerdict(Part):
+    """Of one candidate."""
+
+    verdict: str
+    wrong_shapes: tuple[str, ...]
+
+
+class Anomaly(Part):
+    """A check that fired."""
+
+    name: str
+    severity: str
+    cell: str
+    message: str
+
+
+class Change(Part):
+    """The comparison with the accepted run."""
+
+    status: str
+    reason: str
+    decides: bool
+    regressions: tuple[str, ...]
+
+
+class Gate(Part):
+    """gate.json."""
+
+    invest: InvestVerdict
+    accept: dict[str, AcceptVerdict]
+    anomalies: tuple[Anomaly, ...]
+    comparison: Change
+
+
+def exit_status(gate_json: Path) -> tuple[int, str]:
+    """The exit status of `nsa check` and the line that explains it.
+
+    0: the invest gate says GO or NO-GO, no kernel is rejected or wrong, no blocking check fired.
+    1: a kernel is rejected or gives wrong results, a blocking check fired, a gate is INCONCLUSIVE, something is slower
+       than in the accepted run beyond the margin, or that run's file is broken.
+    3: nothing is wrong, but the invest gate is NOT MEASURED.
+
+    Raises:
+        RecordError: the file is missing, is not JSON or was not written by the report.
+    """
+    gate = _read(gate_json)
+    faults = []
+    for name, found in gate.accept.items():
+        if found.verdict == REJECT:
+            faults.append(f"{name} is rejected")
+        elif found.wrong_shapes:
+            faults.append(f"{name} gives wrong results")
+        elif found.verdict == INCONCLUSIVE:
+            faults.append(f"accept of {name} is {INCONCLUSIVE}")
+    faults += [
+        f"{check.name} on {check.cell}: {check.message}" for check in gate.anomalies if check.severity == BLOCKING
+    ]
+    if gate.comparison.decides:
+        faults += gate.comparison.regressions
+    if gate.comparison.status == "invalid":
+        faults.append(gate.comparison.reason)
+    if gate.invest.verdict == INCONCLUSIVE:
+        faults.append(f"invest is {INCONCLUSIVE}: {gate.invest.reason}")
+    if faults:
+        return 1, "; ".join(faults)
+    status = 3 if gate.invest.verdict == NOT_MEASURED else 0
+    return status, f"invest: {gate.invest.verdict}. {gate.invest.reason}"
+
+
+def _read(gate_json: Path) -> Gate:
+    try:
+        content = gate_json.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{gate_json}: cannot be read ({error.strerror}); run `snakemake` first") from error
+    try:
+        return Gate.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise RecordError(
+            f"{gate_json}: not a gate.json of this project ({where}: {first['msg']}); delete it and rerun"
+        ) from error

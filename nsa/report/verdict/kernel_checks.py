@@ -1,0 +1,111 @@
+"""The checks that run by themselves on a kernel check: its control, its processes, and the packed variants beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nsa.config import CheckSettings, GateSettings
+from nsa.records.facts import CheckFacts
+from nsa.records.words import VARIANT
+from nsa.report.analysis.aa import Control
+from nsa.report.analysis.kernel import GridShape, Measured, Tolerance, measured
+from nsa.report.analysis.read import Record
+from nsa.report.analysis.replicates import paces
+from nsa.report.verdict.checks import BLOCKING, WARNING, Check, aa_control
+from nsa.report.verdict.warnings import clock_spread, other_processes, throttling
+
+SLOWER_WARNS = 0.10  # than the median of the processes: the machine was not the same for all of them
+SLOWER_BLOCKS = 0.50  # something else was timed in that process
+NAMED = 3  # shapes that a message names; the report's tables have them all
+
+
+def kernel_checks(
+    record: Record[CheckFacts], again: bool, control: Control | None, settings: CheckSettings, gates: GateSettings
+) -> list[Check]:
+    """Every check of a kernel check that ran; on a CPU, where nothing is timed, those on results only.
+
+    Args:
+        again: whether the kernel was timed a second time.
+        control: its A/A ratio; None where it has no interval.
+    """
+    grid = measured(record, settings, gates)
+    results = [packed_variant_wrong(record.name, grid, gates), packed_variant_refused(record, grid)]
+    if not record.on_cuda:
+        return [*results, other_processes(record)]
+    values = record.rows[record.rows["value_ns"].notna()]
+    replicates = record.facts.replicates
+    found = [
+        *results,
+        aa_control(record.name, control, BLOCKING) if again else no_control(record.name),
+        *replicates_differ(record),
+        clock_spread(record.name, values, replicates),
+        throttling(record.name, values, replicates),
+        other_processes(record),
+    ]
+    return [check for check in found if check is not None]
+
+
+def no_control(name: str) -> Check:
+    """A check that timed nothing twice cannot say what its method is worth."""
+    message = "no A/A control was timed: the kernel again, under another name"
+    return Check("aa_control", BLOCKING, name, None, 1.0, message, True)
+
+
+def replicates_differ(record: Record[CheckFacts]) -> list[Check]:
+    """Whether one process timed a kernel slower than the others did, over all shapes: the candidate or a variant.
+
+    A warning and a blocking check of one name would be told apart by nobody: there is one, whose severity says it.
+    """
+    slowest = max(paces(record), key=lambda pace: pace.ratio, default=None)
+    if slowest is None:
+        return []
+    slower = slowest.ratio - 1
+    severity, threshold = (BLOCKING, SLOWER_BLOCKS) if slower > SLOWER_BLOCKS else (WARNING, SLOWER_WARNS)
+    message = (
+        f"process {slowest.process} timed {slowest.backend} {slower:.1%} slower than the median of the processes, "
+        f"geometric mean over the shapes (more than {SLOWER_WARNS:.0%} warns, more than {SLOWER_BLOCKS:.0%} blocks)"
+    )
+    return [Check("replicates_differ", severity, record.name, slower, threshold, message, slower > SLOWER_WARNS)]
+
+
+def packed_variant_wrong(name: str, grid: Mapping[GridShape, Mapping[str, Measured]], gates: GateSettings) -> Check:
+    """A variant that is wrong does not compete, so the one that wins may not be the fastest: nothing is decided then."""
+    allowed = Tolerance.of(gates.accept)
+    wrong = [
+        f"{variant.removeprefix(VARIANT)} on {shape}: {', '.join(failures)}"
+        for shape, kernels in grid.items()
+        for variant, found in kernels.items()
+        if variant.startswith(VARIANT) and (failures := found.failures(allowed))
+    ]
+    message = _named(wrong) or "every packed SDPA variant is correct on every shape"
+    return Check("packed_variant_wrong", BLOCKING, name, float(len(wrong)), 0.0, message, bool(wrong))
+
+
+def packed_variant_refused(record: Record[CheckFacts], grid: Mapping[GridShape, Mapping[str, Measured]]) -> Check:
+    """A variant that takes no part on a shape: it says why, or is not there at all."""
+    refused = [
+        f"{left.name.removeprefix(VARIANT)} on {left.shape}: {left.reason}"
+        for left in record.facts.left_out
+        if left.name.startswith(VARIANT)
+    ]
+    said = {(left.name, left.shape) for left in record.facts.left_out}
+    variants = sorted({name for kernels in grid.values() for name in kernels if name.startswith(VARIANT)})
+    refused += [
+        f"{variant.removeprefix(VARIANT)} on {shape}: not run, and the record does not say why"
+        for shape, kernels in grid.items()
+        for variant in variants
+        if took_part(record.backend, kernels) and variant not in kernels and (variant, str(shape)) not in said
+    ]
+    message = _named(refused) or "every packed SDPA variant took part on every shape"
+    return Check("packed_variant_refused", WARNING, record.name, float(len(refused)), 0.0, message, bool(refused))
+
+
+def took_part(backend: str, kernels: Mapping[str, Measured]) -> bool:
+    """Whether the kernel that is checked takes this shape: where it refuses, no variant runs beside it."""
+    return backend in kernels and not kernels[backend].refused
+
+
+def _named(found: list[str]) -> str:
+    """The first few clauses, and how many more there are."""
+    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return "; ".join(found[:NAMED]) + more

@@ -1,0 +1,289 @@
+"""Synthetic records with known times: headers and rows as the bench writes them, and what may be wrong with them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import TypeVar
+
+import numpy as np
+
+from nsa.config import (
+    BuildSettings,
+    CheckSettings,
+    Config,
+    DecodeSettings,
+    DramSettings,
+    GateSettings,
+    RooflineSettings,
+)
+from nsa.records.facts import (
+    CheckFacts,
+    DecodeFacts,
+    Device,
+    Digests,
+    Environment,
+    Geometry,
+    Provenance,
+    Reads,
+    Replicate,
+)
+from nsa.records.merge import Model
+from nsa.records.outcome import Failed, Header, Ok, OutOfMemory, Skipped, Unavailable
+from nsa.records.parquet import Scalar
+from nsa.records.schemas import AGAIN
+from nsa.shapes import NsaShape
+
+GPU = Device(kind="cuda", name="NVIDIA Synthetic", uuid="GPU-0")
+CPU = Device(kind="cpu", name="Synthetic CPU", uuid=None)
+STAMP = Digests(sources="s0", settings="c0", machine="m0")
+OLD = STAMP.model_copy(update={"sources": "old"})
+ENVIRONMENT = Environment(
+    cuda=True,
+    device=GPU.name,
+    capability=(9, 0),
+    torch="2.13",
+    cuda_version="12.9",
+    note=None,
+    driver="580.1",
+    nvml_error=None,
+    gpu_uuid=GPU.uuid,
+    gpu_count=1,
+    memory_bytes=80 * 2**30,
+    sm_count=132,
+    l2_bytes=50 * 2**20,
+    sm_clock_default_mhz=1980,
+    sm_clock_max_mhz=1980,
+    memory_clock_max_mhz=2600,
+    nvcc=None,
+    nvcc_path=None,
+    triton="3.6",
+    python="3.12",
+    platform="Linux",
+    cpu=CPU.name,
+    cpu_cores=2,
+)
+ABOUT = Provenance(
+    git_commit="abc123",
+    git_dirty=False,
+    git_reason=None,
+    utc_time="2026-11-22T10:00:00+00:00",
+    environment=ENVIRONMENT,
+)
+WEIGHT = 1 / 16
+PARTS_MS = {"fixed": 0.030, "cmp": 0.010, "route": 0.006, "sel": 0.040, "win": 0.012, "overlap": -0.002}
+EMISSION_MS = 0.002  # what an emitting step takes more
+ARM_PARTS = {
+    "none": ("fixed",),
+    "cmp": ("fixed", "cmp"),
+    "cmp_route": ("fixed", "cmp", "route"),
+    "sel": ("fixed", "sel"),
+    "win": ("fixed", "win"),
+    "all": ("fixed", "cmp", "route", "sel", "win", "overlap"),
+    "all_without_sel": ("fixed", "cmp", "route", "win"),
+    "all_again": ("fixed", "cmp", "route", "sel", "win", "overlap"),
+}
+GRID = CheckSettings(
+    rows=(256,), heads_per_group=(4,), head_dim=(64,), value_dim=(64, 128), sel_count=(8, 16), seeds=2, cpu_rows=8
+)
+CONFIG = Config(
+    contexts=(128, 2048),
+    target_contexts="all",
+    max_context=65536,
+    baseline="sdpa",
+    candidates=("cuda", "triton", "fa2"),
+    device="auto",
+    build=BuildSettings(),
+    decode=DecodeSettings(),
+    check=GRID,
+    dram=DramSettings(),
+    roofline=RooflineSettings(),
+    gates=GateSettings(),
+)
+F = TypeVar("F", bound=Model)
+Rows = list[dict[str, Scalar]]
+Where = Mapping[str, Scalar]
+
+
+def device_of(kind: str) -> Device:
+    """The machine's GPU, or its CPU."""
+    return GPU if kind == "cuda" else CPU
+
+
+def header(
+    stage: str,
+    backend: str | None,
+    device: str,
+    status: str,
+    facts: F,
+    S: int | None = None,
+    said: Mapping[str, object] | None = None,
+) -> Header[F]:
+    """What a record says of itself.
+
+    Args:
+        facts: of a record that is ok.
+        said: what differs from a sound header.
+    """
+    missed = {"unavailable": Unavailable, "failed": Failed, "oom": OutOfMemory, "skipped": Skipped}
+    why = {"reason": f"{backend} is not here", "fix": "run on a GPU"}
+    outcome = Ok[type(facts)](facts=facts) if status == "ok" else missed[status](**why)
+    made = Header[type(facts)].model_construct(
+        schema_version=2,
+        stage=stage,
+        backend=backend,
+        S=S,
+        device=device_of(device),
+        outcome=outcome,
+        provenance=ABOUT,
+        stamp=STAMP,
+    )
+    return made.model_copy(update=dict(said or {}))
+
+
+def replicate(process: int, device: str = "cuda", **changes: object) -> Replicate:
+    """One process, whose GPU kept its clock."""
+    clock = 1980 if device == "cuda" else None
+    sound = Replicate(
+        process=process,
+        duration_s=10.0,
+        sm_clock_min_mhz=clock,
+        sm_clock_max_mhz=clock,
+        temperature_max_c=50 if device == "cuda" else None,
+        throttle_bits=0 if device == "cuda" else None,
+    )
+    return sound.model_copy(update=changes)
+
+
+def timed_facts(device: str, processes: int) -> dict[str, object]:
+    """What every timed stage says."""
+    on_cuda = device == "cuda"
+    return {
+        "device": device_of(device),
+        "flush": "write 256 MiB, read 256 MiB" if on_cuda else "none",
+        "bandwidth_bytes_per_s": (4e12,) * processes if on_cuda else (),
+        "replicates": tuple(replicate(process, device) for process in range(processes)),
+        "other_processes": (),
+        "notes": (),
+    }
+
+
+def decode_facts(S: int, device: str, processes: int, changes: Mapping[str, object] | None = None) -> DecodeFacts:
+    """The facts of a cell that ran and that no check objects to; what differs from them may be anything."""
+    shape, expected = NsaShape(), float(NsaShape().reads_expected(S))
+    reads = Reads(
+        cmp=float(shape.num_compressed(S)),
+        sel=float(shape.selected_tokens(S)),
+        win=float(min(shape.window, S)),
+        actual=expected,
+        expected=expected,
+    )
+    dtype = "bfloat16" if device == "cuda" else "float32"
+    sound = DecodeFacts.model_validate(
+        {
+            **timed_facts(device, processes),
+            "geometry": Geometry(S=S, batch=1, dtype=dtype, seed=0, **shape.model_dump()),
+            "reads": reads,
+            "bytes_read": int(expected) * 256,
+            "bytes_weights": 1000,
+            "emit_weight": WEIGHT,
+            "outputs_finite": True,
+            "routing_fault": None,
+            "launches": launches(),
+        }
+    )
+    return sound.model_copy(update=dict(changes or {}))
+
+
+def launches() -> dict[str, dict[str, int]]:
+    """What honest arms launch: a kernel of its own for each part, and the gated sum over the branches that ran."""
+    found = {}
+    for arm, parts in ARM_PARTS.items():
+        found[arm] = {f"kernel_{part}": 1 for part in parts if part != "overlap"}
+        branches = sum(part in ("cmp", "sel", "win") for part in parts)
+        sums = {"mul.Tensor": min(branches, 1), "addcmul": max(branches - 1, 0)}
+        found[arm] |= {kernel: count for kernel, count in sums.items() if count}
+    return found
+
+
+def decode_rows(
+    S: int, backend: str, device: str, parts: Mapping[str, float], processes: int, iters: int, noise: float
+) -> Rows:
+    """Repetitions of every arm: each process has its own pace (a process effect), each repetition its own noise."""
+    rng = np.random.default_rng(S + sum(map(ord, backend)))
+    modes = [("graph", "cold", 1.0), ("graph", "warm", 0.9), ("eager", "warm", 1.5)]
+    modes = modes if device == "cuda" else [("eager", "warm", 1.0)]
+    facts = decode_facts(S, device, 1)
+    cell = {
+        **facts.geometry.model_dump(),
+        "device": device,
+        "device_name": facts.device.name,
+        "device_uuid": facts.device.uuid,
+        "backend_requested": backend,
+        "backend_resolved": backend,
+        **clocks(device),
+    }
+    rows: Rows = []
+    for process in range(processes):
+        pace = 1 + noise * rng.standard_normal()
+        for mode, cache_state, factor in modes:
+            arms = ["all"] if (device, mode) == ("cuda", "eager") else list(ARM_PARTS)
+            for block in range(2):
+                places = {arm: int(place) for arm, place in zip(arms, rng.permutation(len(arms)), strict=True)}
+                for arm, emits, _ in itertools.product(arms, (True, False), range(iters)):
+                    ms = sum(parts[part] for part in ARM_PARTS[arm]) + EMISSION_MS * emits
+                    value = ms * factor * pace * (1 + noise / 4 * rng.standard_normal())
+                    timing = {"mode": mode, "cache_state": cache_state, "process": process, "block": block}
+                    rows.append(
+                        {**cell, **timing, "arm": arm, "emits": emits, "order": places[arm]}
+                        | {"value_ns": round(1e6 * value)}
+                    )
+        if device == "cuda":
+            base = {**cell, "arm": "empty", "emits": False, "mode": "graph", "cache_state": "cold"}
+            rows += [{**base, "process": process, "block": 0, "order": 9, "value_ns": 3400} for _ in range(iters)]
+    return rows
+
+
+def clocks(device: str) -> dict[str, Scalar]:
+    """The state of a GPU that keeps its clock."""
+    steady = {"sm_clock_mhz": 1980, "temperature_c": 50, "power_w": 300.0, "throttle_bits": 0}
+    return dict(steady) if device == "cuda" else {}
+
+
+def check_facts(device: str, processes: int, changes: Mapping[str, object] | None = None) -> CheckFacts:
+    """The facts of a kernel check that ran and that no check objects to."""
+    found = {**timed_facts(device, processes), "dtype": GRID.dtype.of(device), "seeds": GRID.seeds, "left_out": ()}
+    return CheckFacts.model_validate(found).model_copy(update=dict(changes or {}))
+
+
+def check_rows(backend: str, device: str, speedup: float, processes: int) -> Rows:
+    """A correctness result per seed and, on CUDA, timed repetitions: the candidate, twice, and two packed variants."""
+    rng, rows = np.random.default_rng(1), []
+    on_cuda = device == "cuda"
+    grid = GRID if on_cuda else GRID.model_copy(update={"rows": (GRID.cpu_rows,)})
+    axes = ("rows", "heads_per_group", "head_dim", "value_dim", "sel_count")
+    times_us = {"sdpa:gather": 60.0, "sdpa:varlen": 90.0}
+    times_us |= {backend: 60.0 / speedup, AGAIN + backend: 60.0 / speedup}
+    correct = {"mae": 1e-5, "oracle_error": 2e-3, "sdpa_oracle_error": 1.9e-3, "fault": None}
+    context = GRID.context if on_cuda else GRID.cpu_context
+    for sizes in itertools.product(*(getattr(grid, axis) for axis in axes)):
+        shape = {**dict(zip(axes, sizes, strict=True)), "sel_block": 64, "context": context, "groups": 4}
+        for name, time_us in times_us.items():
+            row = {**shape, "backend": name, "dtype": GRID.dtype.of(device)}
+            if not name.startswith(AGAIN):
+                rows += [{**row, "process": 0, "seed": seed, **correct} for seed in range(grid.seeds)]
+            for process, order in itertools.product(range(processes if on_cuda else 0), range(5)):
+                pace = 1 + 0.002 * rng.standard_normal()
+                timing = {"process": process, "order": order, "value_ns": round(1e3 * time_us * pace)}
+                rows.append({**row, **timing, **clocks(device)})
+    return rows
+
+
+def altered(rows: Rows, drop: Where | None, alter: tuple[Where, Where] | None) -> Rows:
+    """The rows without those that match `drop`, and with those that match `alter` altered."""
+
+    def match(row: Where, where: Where | None) -> bool:
+        return where is not None and all(row.get(key) == value for key, value in where.items())
+
+    where, new = alter or (None, {})
+    return [{**row, **new} if match(row, where) else row for row in rows if not match(row, drop)]
