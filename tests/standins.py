@@ -151,7 +151,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch, work: Callable[[Any, Turn],
     """
     jobs: list[Any] = []
 
-    def together(line: str, todo: Sequence[Any], timeout_s: float, fork: bool, ours: object) -> list[Any]:
+    def together(line: str, todo: Sequence[Any], *_: object) -> list[Any]:
         jobs.extend(todo)
         return [(work or resolve(line))(job, Turn()) for job in todo]
 
