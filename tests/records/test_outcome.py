@@ -24,9 +24,7 @@ NOT_RUN: list[NotRun] = [kind(reason="why", fix="what to do") for kind in (Unava
 
 def header(outcome: Ok[Any] | NotRun, facts: type[Model], **more: Any) -> Header[Any]:
     """A record with this outcome."""
-    return Header[facts](
-        stage="a stage", device=GPU, outcome=outcome, provenance=PROVENANCE, stamp=DIGESTS, **more
-    )
+    return Header[facts](stage="a stage", device=GPU, outcome=outcome, provenance=PROVENANCE, stamp=DIGESTS, **more)
 
 
 def there_and_back(path: Path, written: Header[Any], facts: type[Model]) -> tuple[Header[Any], Header[Any]]:

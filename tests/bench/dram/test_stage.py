@@ -19,8 +19,8 @@ from nsa.bench.dram import profile as profile_module
 from nsa.bench.dram import stage
 from nsa.bench.dram.job import Job
 from nsa.bench.method.inputs import full_case
-from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.reads import selected_by_tensors
+from nsa.bench.method.shapes import CheckShape
 from nsa.config import CheckSettings, Flags
 from nsa.machine import ncu
 from nsa.machine.environment import probe

@@ -12,8 +12,8 @@ from standins import CPU, Timer
 
 from nsa.bench.method.accuracy import oracle
 from nsa.bench.method.inputs import Call, full_case
-from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.kernels import able, enter, judge, last_calls
+from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.timing import Captured
 from nsa.errors import InputError, KernelFailed, NoMemory
 from nsa.kernels.sdpa.packed import gather, index_select
