@@ -77,7 +77,7 @@ def probe_with(monkeypatch: pytest.MonkeyPatch, torch: SimpleNamespace, gpus: Gp
 
 
 def test_this_machine_can_be_probed() -> None:
-    """On any machine the guide's five facts (cuda to cuda_version) come first and agree with torch's own answers."""
+    """On whatever machine the tests run, the guide's five facts come first and agree with torch's own answers."""
     import torch
 
     found = probe(os.environ)
@@ -91,7 +91,7 @@ def test_this_machine_can_be_probed() -> None:
 
 
 def test_a_gpu_is_described_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU has its name, its uuid with NVML's prefix, and its clocks."""
+    """The uuid has NVML's prefix: it names the lock and finds the clocks."""
     found = probe_with(monkeypatch, fake_torch("2.13.0+cu130", "13.0", RTX_4090), DRIVER)
     expected = {
         "cuda": True,
@@ -113,7 +113,7 @@ def test_a_gpu_is_described_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gpu_without_nvml_keeps_what_torch_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without NVML the device keeps what torch knows, and the gap has its reason."""
+    """Where CUDA works and NVML does not, the gap is explained and the device is not lost."""
     device = SimpleNamespace(**{**vars(RTX_4090), "uuid": "other"})
     found = probe_with(monkeypatch, fake_torch("2.13.0+cu130", "13.0", device), DRIVER)
     assert found.cuda is True
@@ -143,7 +143,7 @@ def test_a_gpu_without_nvml_keeps_what_torch_knows(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_no_cuda_is_explained(monkeypatch: pytest.MonkeyPatch, torch: SimpleNamespace, gpus: Gpus, note: str) -> None:
-    """Where torch sees no CUDA device, a note says why: no driver, torch's build, or what torch itself says."""
+    """The note tells the wrong build of torch from a driver that is missing or too old."""
     found = probe_with(monkeypatch, torch, gpus)
     assert found.cuda is False
     assert found.device is found.capability is found.gpu_uuid is None
@@ -153,7 +153,7 @@ def test_no_cuda_is_explained(monkeypatch: pytest.MonkeyPatch, torch: SimpleName
 
 
 def test_the_description_has_every_fact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text has every fact of the record."""
+    """The text has one line a fact, in their order."""
     found = probe_with(monkeypatch, fake_torch("2.13.0+cpu", None, None), DRIVER)
     lines = describe(found).splitlines()
     assert [line.split()[0] for line in lines] == list(Environment.model_fields)
@@ -190,7 +190,7 @@ def test_provenance_follows_the_repository(tmp_path: Path) -> None:
 
 
 def test_provenance_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without git there is no commit, and the reason is told."""
+    """Where git is not installed the missing commit is explained."""
     monkeypatch.setenv("PATH", str(tmp_path))
     found = provenance(ENVIRONMENT, tmp_path)
     assert found.git_commit is found.git_dirty is None

@@ -62,7 +62,7 @@ def said(other: subprocess.Popen[str]) -> str:
 
 
 def test_jobs_at_once_take_a_card_each_and_the_next_waits() -> None:
-    """Jobs at once take a card each, and the next one waits for the first that is free."""
+    """Two jobs hold two cards, and the third says once that it waits for one of them."""
     first, second = job(), job()
     assert {said(first), said(second)} == {"GPU-a GPU-a", "GPU-b GPU-b"}
     third = job()
@@ -74,7 +74,7 @@ def test_jobs_at_once_take_a_card_each_and_the_next_waits() -> None:
 
 
 def test_a_process_that_starts_inside_sees_the_card_alone() -> None:
-    """A process that starts while a card is held sees this card alone."""
+    """CUDA_VISIBLE_DEVICES names the locked card in every process that starts meanwhile, and is as before afterwards."""
     show = [sys.executable, "-c", "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"]
     other = job()
     assert said(other) == "GPU-a GPU-a"
@@ -86,7 +86,7 @@ def test_a_process_that_starts_inside_sees_the_card_alone() -> None:
 
 
 def test_what_was_visible_is_restored_when_a_job_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a job that failed, the cards that were visible before are visible again."""
+    """CUDA_VISIBLE_DEVICES is as the user set it once a job has failed, and its card is free."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b")
     with pytest.raises(KeyboardInterrupt), one_gpu(HOST, print) as card:
         assert card.device.uuid == "GPU-b"  # the only one that its user gave it
@@ -97,7 +97,7 @@ def test_what_was_visible_is_restored_when_a_job_fails(monkeypatch: pytest.Monke
 
 
 def test_another_model_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A card of another model than the environment's is never taken."""
+    """A card of another model than the environment's record is refused, even where no other is visible."""
     assert alike(HOST, Gpus("580", (A100, *H200), None), {}) == ("GPU-a", "GPU-b")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-c")
     with (
@@ -108,7 +108,7 @@ def test_another_model_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_numbers_on_a_machine_of_two_models_are_refused() -> None:
-    """Numbers in CUDA_VISIBLE_DEVICES are refused on a machine of two models: CUDA and NVML number them differently."""
+    """CUDA numbers the fastest first, NVML by the bus: where they may differ, numbers are refused."""
     gpus = Gpus("580", (A100, *H200), None)
     with pytest.raises(ConfigError, match="expected uuids, or CUDA_DEVICE_ORDER=PCI_BUS_ID"):
         alike(HOST, gpus, {"CUDA_VISIBLE_DEVICES": "0,1"})
