@@ -102,7 +102,8 @@ def test_the_last_calls_have_a_query_that_nobody_has_seen(timer: type[Timer] | N
         assert found is None and torch.equal(output, gather(*call))
 
 
-def test_an_output_is_a_copy_of_its_own() -> None:
+@TIMERS
+def test_an_output_is_a_copy_of_its_own(timer: type[Timer] | None) -> None:
     """Two kernels that return one tensor have an output each: that of their own last call."""
     shared = torch.zeros(2, 2, 2, 32)
 
@@ -115,7 +116,7 @@ def test_an_output_is_a_copy_of_its_own() -> None:
         return shared
 
     call = full_case(SHAPE, 0, CPU)
-    timed = enter({"one": returns_shared, "other": spoils_shared}, {}, call, random.Random(0), None)
+    timed = enter({"one": returns_shared, "other": spoils_shared}, {}, call, random.Random(0), timer and timer())
     _, outputs = last_calls(timed)
     assert torch.equal(outputs["one"][0] + 1, outputs["other"][0])
 

@@ -146,13 +146,21 @@ def test_shapes_of_one_size_share_one_cache(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(seen) == len(SMALL.rows)
 
 
-def test_another_process_has_other_inputs_and_another_order() -> None:
+def test_another_process_has_other_inputs_and_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """A replicate repeats the method, not the draw."""
-    one, other = (ran("sdpa", "cuda", process=process).rows for process in (0, 1))
-    places = [[(*shape_of(row), row["backend"]) for row in timed(rows)] for rows in (one, other)]
-    assert places[0] != places[1]
-    errors = [{row["oracle_error"] for row in rows if row.get("oracle_error") is not None} for rows in (one, other)]
-    assert not errors[0] & errors[1]
+    keys: list[float] = []
+
+    def spy(*arguments: Any) -> torch.Tensor:
+        keys.append(arguments[1][0, 0, 0, 0].item())
+        return gather(*arguments)
+
+    monkeypatch.setitem(KERNELS, "cuda", spy)
+    one, seen = timed(ran("sdpa", "cuda").rows), set(keys)
+    keys.clear()
+    other = timed(ran("sdpa", "cuda", process=1).rows)
+    assert seen and not seen & set(keys)
+    orders = [[(*shape_of(row), row["backend"]) for row in rows] for rows in (one, other)]
+    assert orders[0] != orders[1]
     assert {row["process"] for row in other} == {1}
 
 
