@@ -48,6 +48,8 @@ def test_a_graph_is_timed_as_the_device_sees_it() -> None:
 def test_the_wall_clock_waits_for_the_device() -> None:
     """An eager call's time includes the work that it has only enqueued."""
     device = torch.device("cuda")
+    torch.cuda._sleep(1)
+    torch.cuda.synchronize(device)  # the context is there
     start = time.perf_counter_ns()
     torch.cuda._sleep(50_000_000)
     torch.cuda.synchronize(device)
