@@ -54,7 +54,7 @@ def test_one_process_may_claim_twice(tmp_path: Path) -> None:
     first, second = locks.claim(tmp_path), locks.claim(tmp_path)
     assert first is second
     first.release(force=True)
-    assert locks.holder(tmp_path / locks.RUN) is None
+    assert locks.holder(tmp_path / ".lock") is None
     assert locks.named(None) == "another process"
 
 
