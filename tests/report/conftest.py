@@ -28,8 +28,8 @@ from nsa.config import Config
 from nsa.layout import Layout
 from nsa.records import files, parquet, schemas
 from nsa.records.facts import Digests
-from nsa.report.analysis.summary import CellSummary, summarise
 from nsa.report.analysis.read import read_cell
+from nsa.report.analysis.summary import CellSummary, summarise
 from nsa.report.page.render import report
 from nsa.report.verdict.run import Run, read_run
 

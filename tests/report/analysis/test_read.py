@@ -13,7 +13,7 @@ from nsa.records import parquet, schemas
 from nsa.report.analysis.read import read_cell, read_check
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.report.conftest import Lab
 
 
 def test_a_sound_cell_gives_its_rows_and_facts(lab: Lab) -> None:
@@ -101,7 +101,7 @@ def test_an_incomplete_cell_is_invalid(lab: Lab, change: dict[str, object], said
 def test_rows_of_another_run_as_a_replicate_make_a_cell_invalid(lab: Lab, other: dict[str, object]) -> None:
     """Rows of another card, model, CPU, layer, dtype or seed under the number of a replicate are INVALID by name."""
     cell = read_cell(lab.cell(alter=({"process": 1}, other)), lab.stamps)
-    (column, value), = other.items()
+    ((column, value),) = other.items()
     assert cell.status == "invalid"
     assert f"{column} is {value!r} in process 1, expected" in str(cell.reason)
 

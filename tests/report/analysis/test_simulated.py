@@ -125,7 +125,9 @@ def fired(machine: Machine, processes: int, cells: int = 100) -> list[set[str]]:
     frame = frame.assign(sm_clock_mhz=clocks[frame["process"], frame["block"]])
     facts = decode_facts(2048, "cuda", processes)
     found = []
-    for rows, times in zip(each_run(frame, cells), each_run(process_times(frame, facts.emit_weight), cells), strict=True):
+    for rows, times in zip(
+        each_run(frame, cells), each_run(process_times(frame, facts.emit_weight), cells), strict=True
+    ):
         cell = Cell("sdpa", "sdpa/S2048", Ok(facts=facts), GPU, rows=rows, S=2048)
         figures = CellFigures("sdpa", 2048, facts, arm_figures(times, CONFIDENCE), None, None, None, None, 0)
         found.append({check.name for check in warning_checks(cell, figures) if check.fired})

@@ -5,24 +5,29 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from synthetic import ABOUT, GPU, OLD, STAMP, Rows, header, replicate
 
 from nsa.config import Target
+from nsa.errors import ConfigError
 from nsa.records import parquet, schemas
-from nsa.report.analysis.kernel import GridShape
+from nsa.records.facts import RooflineFacts, State
+from nsa.records.parquet import Scalar
+from nsa.report.analysis.kernel import GridShape, Tolerance
 from nsa.report.analysis.roofline import PUBLIC, RooflineReport, read_roofline, roofline
 from nsa.report.page.roofline import report
+from nsa.settings import parse
 
-STAMP = {"sources": "s0", "settings": "c0", "machine": "m0"}
+H200 = GPU.model_copy(update={"name": "NVIDIA H200"})
 TODAY = {"roofline": STAMP}
 SETTINGS = RooflineReport(
-    {"cuda": Target(1.10, 7.0), "triton": Target(1.25, 9.0)}, {"mae": 1e-3, "error_ratio": 2.0}, 0.95
+    targets={"cuda": Target(ratio=1.10, plus_us=7.0), "triton": Target(ratio=1.25, plus_us=9.0)},
+    correct=Tolerance(mae=1e-3, error_ratio=2.0),
+    confidence=0.95,
 )
-BANDWIDTH = 4e12
+Row = dict[str, Scalar]
 SMALL, LARGE = GridShape(4, 4, 64, 64, 8), GridShape(1024, 4, 128, 128, 16)
 FLOORS_US = {SMALL: 4 * 512 * 128 * 2 / 4e6, LARGE: 1024 * 1024 * 256 * 2 / 4e6}  # 0.13 and 134 µs
 TIMES_US = {
@@ -33,9 +38,8 @@ TIMES_US = {
     ("triton", SMALL): 12.0,
     ("triton", LARGE): 170.0,
 }
-OK = {"status": "ok", "reason": None, "fix": None}
-FA2 = {"status": "unavailable", "reason": "it is guarded", "fix": "set NSA_FA2_FORCE=1"}
-Rows = list[dict[str, Any]]
+OK = State(status="ok")
+FA2 = State(status="unavailable", reason="it is guarded", fix="set NSA_FA2_FORCE=1")
 
 
 def made(pace: tuple[float, ...] = (0.99, 1.0, 1.01)) -> Rows:
@@ -54,14 +58,28 @@ def made(pace: tuple[float, ...] = (0.99, 1.0, 1.01)) -> Rows:
     return rows
 
 
-def write(folder: Path, rows: Rows | None = None, **facts: Any) -> Path:
-    """A record with these rows, and with what differs from a sound record's facts."""
-    known: dict[str, Any] = {"stage": "roofline", **OK, "device": "cuda", "device_name": "NVIDIA H200", "stamp": STAMP}
-    known |= {"backends": {"sdpa": OK, "cuda": OK, "triton": OK, "fa2": FA2}, "other_processes": []}
-    known |= {"bandwidth_bytes_per_s": [[3.9e12, 4.1e12]] * 3}
-    known |= {"provenance": {"git_commit": "abc123", "git_dirty": False, "utc_time": "2026-11-22T00:00:00"}}
+def write(
+    folder: Path,
+    rows: Rows | None = None,
+    facts: dict[str, object] | None = None,
+    said: dict[str, object] | None = None,
+    status: str = "ok",
+    processes: int = 3,
+) -> Path:
+    """A record with these rows, and with what differs from a sound record's facts and header."""
+    known = RooflineFacts(
+        device=H200,
+        flush="write 256 MiB, read 256 MiB",
+        bandwidth_bytes_per_s=(3.9e12, 4.1e12) * processes,
+        replicates=tuple(replicate(process) for process in range(processes)),
+        other_processes=(),
+        notes=(),
+        backends={"sdpa": OK, "cuda": OK, "triton": OK, "fa2": FA2},
+    ).model_copy(update=facts or {})
     path = folder / "roofline.parquet"
-    parquet.write(path, made() if rows is None else rows, schemas.ROOFLINE, {**known, **facts})
+    about = {"device": known.device, **(said or {})}
+    made_of = header("roofline", None, "cuda", status, known, said=about)
+    parquet.write(path, made() if rows is None else rows, schemas.ROOFLINE, made_of)
     return path
 
 
@@ -82,7 +100,7 @@ def tables(text: str) -> list[list[dict[str, str]]]:
     return found
 
 
-def altered(change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> Rows:
+def altered(change: Callable[[Row], Row | None]) -> Rows:
     """The sound rows with this change; rows that become None are left out."""
     return [new for row in made() if (new := change(dict(row))) is not None]
 
@@ -145,7 +163,7 @@ def test_the_summary_counts_and_averages(tmp_path: Path) -> None:
 
 def test_the_page_says_what_it_stands_on(tmp_path: Path) -> None:
     """Breaks if a reader cannot tell the bandwidth, the method's floor, the commit, or where another's figures are from."""
-    text = page(tmp_path, write(tmp_path, other_processes=[12]))
+    text = page(tmp_path, write(tmp_path, facts={"other_processes": (12,)}))
     assert "NVIDIA H200, bfloat16, l' = 64, S = 4096, G = 4, Dv = D. Processes: 3, with 3 calls of each" in text
     assert "over 4.000 TB/s, the copy bandwidth of this run (3.900 to 4.100" in text
     assert "An empty graph reads 3.40 [3." in text
@@ -153,20 +171,22 @@ def test_the_page_says_what_it_stands_on(tmp_path: Path) -> None:
     assert "- `fa2`: unavailable (it is guarded). Fix: set NSA_FA2_FORCE=1." in text
     assert "**another run** (NVIDIA H200, 2026-11, " in text and "FlashInfer" in text
     assert "**Warning**: processes 12 were on the GPU, too." in text
-    assert "Measured 2026-11-22T00:00:00 at commit abc123." in text
+    assert f"Measured {ABOUT.utc_time} at commit abc123." in text
 
 
 @pytest.mark.parametrize(
     ("rows", "facts"),
     [
-        (made(), {"device_name": "NVIDIA GeForce RTX 4090"}),
+        (made(), {"device": GPU}),
         (altered(lambda row: {**row, "context": 8192} if row.get("rows") else row), {}),
     ],
     ids=["another GPU", "another context"],
 )
-def test_public_figures_belong_to_their_machine_and_shapes(rows: Rows, facts: dict[str, Any], tmp_path: Path) -> None:
+def test_public_figures_belong_to_their_machine_and_shapes(
+    rows: Rows, facts: dict[str, object], tmp_path: Path
+) -> None:
     """Breaks if a 4090 is compared with what an H200 did, or another context with the one that was measured."""
-    text = page(tmp_path, write(tmp_path, rows, **facts))
+    text = page(tmp_path, write(tmp_path, rows, facts))
     assert "public µs" not in text and "another run" not in text
     assert all(row["× public"] == row["least2"] == "–" for row in tables(text)[1])
 
@@ -193,10 +213,10 @@ def test_the_public_figures_are_whole() -> None:
         ({"fault": "the output is not finite"}, "WRONG: fault: the output is not finite"),
     ],
 )
-def test_a_wrong_kernel_has_no_time(wrong: dict[str, Any], cell: str, tmp_path: Path) -> None:
+def test_a_wrong_kernel_has_no_time(wrong: dict[str, Scalar], cell: str, tmp_path: Path) -> None:
     """Breaks if a kernel that computes something else is praised for its speed, in one process of three even."""
 
-    def spoil(row: dict[str, Any]) -> dict[str, Any]:
+    def spoil(row: Row) -> Row:
         guilty = row["backend"] == "cuda" and row.get("rows") == 1024 and row.get("seed") == 1
         return {**row, **wrong} if guilty else row
 
@@ -210,7 +230,7 @@ def test_a_wrong_kernel_has_no_time(wrong: dict[str, Any], cell: str, tmp_path: 
 def test_a_refused_shape_says_why(tmp_path: Path) -> None:
     """Breaks if a shape that a backend does not take vanishes, or counts as within the target."""
 
-    def refuse(row: dict[str, Any]) -> dict[str, Any] | None:
+    def refuse(row: Row) -> Row | None:
         if row["backend"] != "triton" or row["rows"] != 4:
             return row
         names = [*vars(SMALL), "backend", "process", "sel_block", "context", "groups", "dtype", "selected_bytes"]
@@ -224,53 +244,71 @@ def test_a_refused_shape_says_why(tmp_path: Path) -> None:
 
 def test_one_process_bounds_nothing(tmp_path: Path) -> None:
     """Breaks if a single process is shown with an interval, or as surely within the target."""
-    shapes, lines = tables(page(tmp_path, write(tmp_path, made((1.0,)))))
+    shapes, lines = tables(page(tmp_path, write(tmp_path, made((1.0,)), processes=1)))
     assert shapes[0]["cuda µs"] == "7.00 (1 process)"
     assert lines[0]["within target"] == "1 of 2 (0)"
 
 
 def test_a_target_that_is_changed_changes_the_verdict(tmp_path: Path) -> None:
     """Breaks if the targets of config.yaml are shown and not used."""
-    easy = replace(SETTINGS, targets={"cuda": Target(1.10, 20.0)})
+    easy = SETTINGS.model_copy(update={"targets": {"cuda": Target(ratio=1.10, plus_us=20.0)}})
     shapes, lines = tables(page(tmp_path, write(tmp_path), easy))
     assert shapes[1]["cuda target"] == "met by 7.6" and "triton target" not in shapes[1]
     assert lines[0]["within target"] == "2 of 2 (2)"
 
 
-UNAVAILABLE = {"status": "unavailable", "reason": "there is no CUDA device to time on", "fix": "run on an NVIDIA GPU"}
-
-
 def test_without_a_measurement_the_page_is_one_honest_sentence(tmp_path: Path) -> None:
-    """Breaks if a machine without a GPU fails to make the target, or shows anything like a figure."""
-    text = page(tmp_path, write(tmp_path, [], **UNAVAILABLE, backends={}, bandwidth_bytes_per_s=[]))
+    """A machine without a GPU makes a page of one sentence, without anything like a figure."""
+    text = page(tmp_path, write(tmp_path, [], status="unavailable"))
     title, sentence, end = text.partition("\n\n")
     assert title.startswith("# ") and sentence
-    assert end == "**NOT MEASURED**: unavailable (there is no CUDA device to time on); run on an NVIDIA GPU.\n"
+    assert end == "**NOT MEASURED**: unavailable (None is not here); run on a GPU.\n"
+
+
+Change = Callable[[Row], Row | None]
 
 
 @pytest.mark.parametrize(
     ("facts", "rows", "named"),
     [
-        ({"bandwidth_bytes_per_s": [[4e12, math.nan]]}, None, "bandwidth_bytes_per_s"),
-        ({"bandwidth_bytes_per_s": []}, None, "bandwidth_bytes_per_s"),
-        ({"bandwidth_bytes_per_s": [[4e12, 0.0]]}, None, "bandwidth_bytes_per_s"),
+        ({"bandwidth_bytes_per_s": (4e12, math.nan)}, None, "bandwidth_bytes_per_s"),
+        ({"bandwidth_bytes_per_s": ()}, None, "bandwidth_bytes_per_s"),
+        ({"bandwidth_bytes_per_s": (4e12, 0.0)}, None, "bandwidth_bytes_per_s"),
         ({"backends": {"cuda": OK}}, None, "sdpa, the reference"),
         ({}, lambda row: {**row, "selected_bytes": None}, "selected_bytes"),
         ({}, lambda row: {**row, "value_ns": 0} if row.get("value_ns") else row, "value_ns"),
         ({}, lambda row: None if row["backend"] == "empty" else row, "empty was not timed"),
-        ({"stage": "check"}, None, "stage is 'check'"),
+        ({}, lambda row: {**row, "dtype": "float16"} if row["process"] == 1 else row, "dtype is 'bfloat16' in some"),
+        ({}, lambda row: {**row, "context": 64} if row["process"] == 1 else row, "context is 4096"),
+        ({}, lambda row: {**row, "process": 5} if row["process"] == 1 else row, "process is [0, 2, 5]"),
+        ({"device": GPU}, None, "device.name"),
     ],
 )
 def test_a_record_that_no_figure_can_be_made_of_is_invalid(
-    facts: dict[str, Any], rows: Callable[[dict[str, Any]], Any] | None, named: str, tmp_path: Path
+    facts: dict[str, object], rows: Change | None, named: str, tmp_path: Path
 ) -> None:
-    """Breaks if a NaN, a zero or a missing part becomes a figure, or ends in a traceback."""
-    text = page(tmp_path, write(tmp_path, altered(rows) if rows else None, **facts))
+    """A NaN, a zero, a missing part and rows of another run are INVALID by name, and give no figure."""
+    said = {"device": H200} if "device" in facts else {}
+    text = page(tmp_path, write(tmp_path, altered(rows) if rows else None, facts, said))
     assert "**NOT MEASURED**: INVALID" in text and named in text and "|" not in text
 
 
+def test_a_record_of_another_stage_is_invalid(tmp_path: Path) -> None:
+    """A file of another stage says so."""
+    assert "stage is 'check'" in page(tmp_path, write(tmp_path, said={"stage": "check"}))
+
+
 def test_yesterdays_figures_are_stale(tmp_path: Path) -> None:
-    """Breaks if the times of a kernel that no longer exists stand in the table."""
-    report(write(tmp_path), {"roofline": {**STAMP, "sources": "s1"}}, SETTINGS, tmp_path / "roofline.md")
+    """The times of a kernel that no longer exists do not stand in the table."""
+    report(write(tmp_path), {"roofline": OLD}, SETTINGS, tmp_path / "roofline.md")
     text = (tmp_path / "roofline.md").read_text()
     assert "**NOT MEASURED**: STALE (sources changed since it was measured)" in text
+
+
+def test_the_settings_are_those_of_the_stamp() -> None:
+    """Targets, tolerance and confidence are read from the stamp's settings; one that is missing is named."""
+    targets: dict[str, dict[str, float]] = {name: target.model_dump() for name, target in SETTINGS.targets.items()}
+    stamped: dict[str, object] = {"targets": targets, "correct": {"mae": 1e-3, "error_ratio": 2.0}, "confidence": 0.95}
+    assert parse(RooflineReport, stamped, "roofline-report.json") == SETTINGS
+    with pytest.raises(ConfigError, match=r"roofline-report\.json.*confidence"):
+        parse(RooflineReport, {key: stamped[key] for key in ("targets", "correct")}, "roofline-report.json")

@@ -11,7 +11,7 @@ from nsa.records.facts import LeftOut
 from nsa.report.verdict.checks import BLOCKING, WARNING, Check
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.report.conftest import Lab
 
 SHAPE = {"value_dim": 64, "sel_count": 8}
 NAMED = "N=256 h=4 D=64 Dv=64 n=8"
@@ -61,7 +61,11 @@ def test_a_sound_check_fires_nothing(lab: Lab) -> None:
         ),
         ("packed_variant_refused", WARNING, {"drop": {**SHAPE, "backend": "sdpa:varlen"}}),
         ("clock_spread", WARNING, {"alter": ({"process": 1}, {"sm_clock_mhz": 1500})}),
-        ("clock_spread", WARNING, {"facts": {"replicates": tuple(replicate(p, sm_clock_min_mhz=900) for p in range(3))}}),
+        (
+            "clock_spread",
+            WARNING,
+            {"facts": {"replicates": tuple(replicate(p, sm_clock_min_mhz=900) for p in range(3))}},
+        ),
         ("throttling", WARNING, {"alter": ({"process": 1}, {"throttle_bits": 0x4})}),
         ("throttling", WARNING, {"facts": {"replicates": tuple(replicate(p, throttle_bits=8) for p in range(3))}}),
         ("other_processes", WARNING, {"facts": {"other_processes": (17,)}}),
@@ -102,7 +106,10 @@ def test_a_slower_replicate_warns_from_10_percent_and_blocks_from_50(
 @pytest.mark.parametrize(
     ("check", "expected"),
     [
-        ({"alter": ({"backend": "again:cuda"}, {"value_ns": 31_000})}, "blocked by aa_control (the same twice: ratio 1.0"),
+        (
+            {"alter": ({"backend": "again:cuda"}, {"value_ns": 31_000})},
+            "blocked by aa_control (the same twice: ratio 1.0",
+        ),
         ({"drop": {"backend": "again:cuda"}}, "blocked by aa_control (no A/A control was timed"),
         (
             {"alter": ({**SHAPE, "backend": "sdpa:varlen", "seed": 1}, {"mae": 0.5})},

@@ -146,7 +146,9 @@ def test_a_part_that_runs_although_it_is_off_is_seen(S: int, case: str) -> None:
 def test_the_message_names_the_arm_the_kernel_and_the_part() -> None:
     """Who reads the message knows where to look."""
     found = check(2048, run(prefilled(2048), {"sel": window}))
-    assert "arm sel launched _scaled_dot_product_flash_attention_for_cpu 2 times, at most 1 without win" in found.message
+    assert (
+        "arm sel launched _scaled_dot_product_flash_attention_for_cpu 2 times, at most 1 without win" in found.message
+    )
     both = check(2048, run(prefilled(2048), DISHONEST["window in every arm"]))
     assert "arm win launched nothing that arm none did not: win runs in both, or in none" in both.message
 
@@ -187,5 +189,7 @@ def test_cudas_gated_sum_is_kept_apart() -> None:
         "mul.Tensor": "void at::native::elementwise_kernel<128, 4, at::native::BinaryFunctor<MulFunctor<float> > >",
         "addcmul": "void at::native::vectorized_elementwise_kernel<4, at::native::addcmul_cuda_scalar_tensor2_kernel>",
     }
-    found = {arm: {names.get(kernel, kernel): n for kernel, n in kernels.items()} for arm, kernels in launches().items()}
+    found = {
+        arm: {names.get(kernel, kernel): n for kernel, n in kernels.items()} for arm, kernels in launches().items()
+    }
     assert not check(2048, found).fired

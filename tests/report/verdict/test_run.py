@@ -13,7 +13,7 @@ from nsa.errors import RecordError
 from nsa.report.verdict.run import config_of
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.report.conftest import Lab
 
 A100 = GPU.model_copy(update={"name": "NVIDIA A100"})
 
@@ -39,9 +39,7 @@ def test_another_model_is_refused_by_name(lab: Lab) -> None:
     ("column", "value", "facts"),
     [("context", 2048, {}), ("groups", 2, {}), ("sel_block", 32, {}), ("dtype", "float16", {"dtype": "float16"})],
 )
-def test_a_check_of_another_grid_is_invalid(
-    lab: Lab, column: str, value: int | str, facts: dict[str, object]
-) -> None:
+def test_a_check_of_another_grid_is_invalid(lab: Lab, column: str, value: int | str, facts: dict[str, object]) -> None:
     """A kernel check whose rows are of another context, dtype or number of groups is no check of the grid."""
     path = lab.check("cuda", facts=facts, alter=({"sel_block": 64}, {column: value}))
     record = lab.run([], [path]).kernel["cuda"]

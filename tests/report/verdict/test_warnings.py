@@ -14,9 +14,8 @@ from nsa.report.verdict.checks import WARNING, Check
 from nsa.report.verdict.warnings import modes_gap, other_processes, warning_checks
 
 if TYPE_CHECKING:
-    from conftest import Lab
-
     from nsa.report.analysis.read import Cell
+    from tests.report.conftest import Lab
 
 
 def warnings_of(cell: Cell) -> dict[str, Check]:
@@ -58,7 +57,9 @@ def test_a_warning_fires_on_its_cause(lab: Lab, name: str, cell: dict[str, objec
 def test_a_throttled_process_is_named(lab: Lab) -> None:
     """A cap between the repetitions' samples is seen by the process, which is named."""
     check = made(lab, facts=replicates(throttle_bits=0x4))["throttling"]
-    assert check.message == "0% of the repetitions ran under a power cap or a slowdown, which was seen in the processes 1"
+    assert (
+        check.message == "0% of the repetitions ran under a power cap or a slowdown, which was seen in the processes 1"
+    )
 
 
 def test_idle_clocks_are_no_throttling(lab: Lab) -> None:
