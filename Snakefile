@@ -1,15 +1,18 @@
-"""NSA decode benchmark: environment, build, decode, collect, kernel check, DRAM, report, roofline. See README.md."""
+"""NSA decode benchmark: environment, artifacts, decode, kernel check, DRAM, report, roofline. See README.md."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from shlex import quote
 
-from nsa import config as settings
+from nsa import backends
+from nsa.config import Config
 from nsa.errors import NsaError
+from nsa.layout import ACCEPTED, BACKEND, Layout
 from nsa.machine import locks
 from nsa.machine.fingerprint import fingerprint
-from nsa.pipeline import deleted, stamps
+from nsa.pipeline import stages, stamps
 
 
 configfile: "config.yaml"
@@ -18,16 +21,14 @@ configfile: "config.yaml"
 include: "workflow/rules/common.smk"
 
 
-STAMPS = "results/.stamps"
-ACCEPTED = "accepted"  # accepted runs; the report's stamp has their digests
+layout = Layout()
 
 try:
-    cfg = settings.Config.from_dict(typed(config), os.environ)
+    cfg = Config.parse(typed(config), os.environ)
     # A job that an executor starts elsewhere belongs to the lock and the stamps of the run that sent it.
     if workflow.is_main_process:
-        lock = locks.claim(Path("results"))  # kept until this process ends, however it ends
-        stamps.write(cfg, fingerprint(), Path(STAMPS), Path(ACCEPTED))
-        deleted.note(Path("results"))
+        lock = locks.claim(layout.root)  # kept until this process ends, however it ends
+        stamps.write(cfg, fingerprint(), layout, ACCEPTED)
         if workflow.output_settings.dryrun:
             lock.release()
 except NsaError as error:
@@ -42,18 +43,17 @@ shell.prefix(
 
 
 wildcard_constraints:
-    backend="|".join(settings.BACKENDS),
+    backend="|".join(map(re.escape, backends.names())),
     S=r"[1-9]\d*",
 
 
 rule all:
     input:
-        "results/gate_report.md",
+        layout.report,
 
 
 include: "workflow/rules/environment.smk"
-include: "workflow/rules/build.smk"
-include: "workflow/rules/tune.smk"
+include: "workflow/rules/artifact.smk"
 include: "workflow/rules/decode.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/check.smk"

@@ -10,14 +10,16 @@ from __future__ import annotations
 import functools
 import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from nsa.errors import ConfigError
 
 GROUP = "nsa.backends"
 API = 1
+Examine = Callable[[Path], Iterable[tuple[Path, str, str]]]  # see Stage.examine
 NAME = re.compile("[a-z][a-z0-9_]*")  # it is part of paths, and of the names of stages
 FIX = "fix or uninstall its package"
 BUILT_IN = {
@@ -175,7 +177,7 @@ def _load(name: str, line: str) -> BackendSpec:
     for guard in found.guards:
         if guard.lifted_by not in affecting:
             raise ConfigError(
-                f"backend {name!r}: its guard is lifted by {guard.lifted_by!r}, expected one of its flags that `affects`: "
-                f"{', '.join(sorted(affecting)) or 'none'}; {FIX}"
+                f"backend {name!r}: its guard is lifted by {guard.lifted_by!r}, expected one of its flags that "
+                f"`affects`: {', '.join(sorted(affecting)) or 'none'}; {FIX}"
             )
     return found

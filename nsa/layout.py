@@ -112,6 +112,11 @@ class Layout:
         """Held by the run that is at work here."""
         return self.root / ".lock"
 
+    @property
+    def bench_build(self) -> Path:
+        """The manifest of the CUDA extension that `nsa bench` builds for itself."""
+        return self.root / ".bench-build" / "cuda.json"
+
     def log(self, stage: str) -> Path:
         """What a job said: of a stage, or of a part of it such as decode/cuda/S128."""
         return self.root / "logs" / f"{stage}.log"

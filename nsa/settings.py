@@ -1,7 +1,7 @@
 """What a setting may hold: its bounds and the words for them, once; a wrong one becomes one line that names the key.
 
-A section is a `Settings`; its keys are typed with the kinds below. From the same definition come validation, the message
-and the JSON schema for editors (python -m nsa.config).
+A section is a `Settings`; its keys are typed with the kinds below. From the same definition come validation, the
+message and the JSON schema for editors (python -m nsa.config).
 """
 
 from __future__ import annotations

@@ -43,13 +43,13 @@ ALL = [(path.name, " ".join(words), words) for path in WORKFLOWS for words in co
 
 
 def test_both_workflows_are_here() -> None:
-    """The tests below are made from these files: without one, they would pass and hold nothing."""
+    """Both workflow files exist: the tests below are made from them."""
     assert [path.name for path in WORKFLOWS] == ["ci.yml", "gpu.yml"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_follows_githubs_schema(path: Path) -> None:
-    """A misspelt key is found by GitHub only, after the push, and then nothing runs."""
+    """Each workflow follows GitHub's schema, misspelt keys included."""
     pytest.importorskip("check_jsonschema", reason="check-jsonschema is not installed")
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -58,7 +58,7 @@ def test_a_workflow_follows_githubs_schema(path: Path) -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_its_shell_parses(path: Path) -> None:
-    """A missing quote would end the job in its first step."""
+    """The shell text of each step parses."""
     for text in runs(path):
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
@@ -67,7 +67,7 @@ def test_its_shell_parses(path: Path) -> None:
     ("workflow", "words"), [(name, words) for name, _, words in ALL], ids=[text for _, text, _ in ALL]
 )
 def test_every_command_exists(workflow: str, words: list[str]) -> None:
-    """A renamed command, target or file would be found by the next push only."""
+    """Every command, make target and file that a workflow names exists."""
     program, *arguments = words
     here = [sys.executable, "-m"]
     if program in SYSTEM:
@@ -95,6 +95,6 @@ def run(command: list[str]) -> None:
 
 
 def test_a_strangers_pull_request_never_runs_on_our_gpu() -> None:
-    """A self-hosted runner would run whatever code a fork sends."""
+    """No workflow runs on the GPU runner for a pull request."""
     triggers = load(ROOT / ".github/workflows/gpu.yml")[True]  # YAML 1.1 reads the key `on` as true
     assert set(triggers) == {"workflow_dispatch", "push"}

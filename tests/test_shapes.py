@@ -54,7 +54,7 @@ def test_an_impossible_shape_is_refused(sizes: dict[str, object], message: str) 
 def test_closed_forms_at_hand_computed_contexts(
     S: int, compressed: int, blocks: int, selected: int, reads: int
 ) -> None:
-    """Expected reads that are off by one would fail every honest run, or let a backend that skips a token pass."""
+    """Compressed tokens, blocks and reads have the values worked out by hand."""
     shape = NsaShape()
     assert shape.num_compressed(S) == compressed
     assert shape.num_blocks(S) == blocks
@@ -73,7 +73,7 @@ def test_closed_forms_at_hand_computed_contexts(
 def test_closed_forms_agree_with_counting(
     S: int, stride: int, cmp_strides: int, sel_strides: int, sel_count: int, window: int
 ) -> None:
-    """A closed form that is right only for the default sizes would misjudge every other shape."""
+    """For any shape the closed forms are what plain counting gives."""
     shape = NsaShape(
         cmp_stride=stride,
         cmp_block=stride * cmp_strides,

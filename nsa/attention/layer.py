@@ -19,7 +19,7 @@ from nsa.shapes import NsaShape, require
 
 @dataclass(frozen=True)
 class Parts:
-    """Which parts of a step run; a part that is off launches nothing (measurement.md, "Arms")."""
+    """Which parts of a step run; a part that is off launches nothing (docs/method.md#arms)."""
 
     cmp: bool = True
     route: bool = True

@@ -1,6 +1,6 @@
 """The float64 oracle: NSA decoding written as the paper states it, slow and independent of every other module.
 
-Source: Native Sparse Attention (arXiv 2502.11089), section 3; what the paper leaves open is fixed in this text.
+Source: Native Sparse Attention (arXiv 2502.11089), section 3, and docs/method.md#what-the-paper-leaves-open.
 It is the judge of every backend, so it imports nothing of this package and trades speed for loops that can be read.
 Symbols: S tokens in the cache with the current one, at position t = S - 1; G groups of h query heads, H = G * h;
 D and Dv, the head dimensions of q/k and of v; l and d, compression block and stride; l', selection block;
@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf, expit
 
 Array = NDArray[np.float64]
 
@@ -138,15 +137,20 @@ def compress(block: Array, weights: Mapping[str, Array], name: str, phi: str) ->
         return np.asarray(block.mean(axis=0))
     flat = (block + weights[f"{name}.position"]).reshape(-1)  # [l * C]
     hidden = weights[f"{name}.0.weight"] @ flat + weights[f"{name}.0.bias"]
-    hidden = hidden * (1 + erf(hidden / math.sqrt(2))) / 2
+    hidden = hidden * (1 + np.array([math.erf(x / math.sqrt(2)) for x in hidden])) / 2
     return np.asarray(weights[f"{name}.2.weight"] @ hidden + weights[f"{name}.2.bias"])
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), without overflow for large |x|."""
+    return np.asarray(np.exp(-np.logaddexp(0, -x)))
 
 
 def gate(x: Array, weights: Mapping[str, Array], heads: int) -> Array:
     """The gates of one token, x [dim] -> [H, 3] in the order cmp, sel, win: sigmoid(MLP(x)), SiLU inside (eq. 5)."""
     hidden = weights["gate.0.weight"] @ x + weights["gate.0.bias"]
-    hidden = hidden * expit(hidden)
-    return np.asarray(expit(weights["gate.2.weight"] @ hidden + weights["gate.2.bias"])).reshape(heads, 3)
+    hidden = hidden * sigmoid(hidden)
+    return np.asarray(sigmoid(weights["gate.2.weight"] @ hidden + weights["gate.2.bias"])).reshape(heads, 3)
 
 
 def decode_steps(weights: Mapping[str, Array], x: Array, shape: Any) -> Iterator[Step]:

@@ -17,6 +17,6 @@ def tables(capacity: int, head_dim: int, device: torch.device) -> tuple[torch.Te
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn the last dimension of x [..., D] by the tables' rows [..., D]; computed in float32, returned in x's dtype."""
+    """Turn the last dimension of x [..., D] by the tables' rows [..., D]; computed in float32, result in x's dtype."""
     halves = x.unflatten(-1, (2, -1)).flip(-2).flatten(-2)  # (x1, x2) -> (x2, x1)
     return torch.addcmul(x * cos, halves, sin).to(x.dtype)

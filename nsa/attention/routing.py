@@ -14,7 +14,7 @@ def route(p_cmp: torch.Tensor | None, seq_lens: torch.Tensor, longest: int, shap
 
     Args:
         p_cmp: [..., S_cmp] float32, summed over the heads of a group; None while there is no compressed token.
-        seq_lens: [...] int32, broadcasting over p_cmp's leading dimensions: tokens that each row may see.
+        seq_lens: [...] int32, p_cmp's leading dimensions: tokens that each row may see.
         longest: the largest of seq_lens, known to the host.
         shape: the layer's sizes.
 
@@ -23,10 +23,8 @@ def route(p_cmp: torch.Tensor | None, seq_lens: torch.Tensor, longest: int, shap
     """
     num_blocks = shape.num_blocks(longest)
     if num_blocks <= shape.sel_count:  # every block is selected, whatever its score
-        rows = seq_lens.shape if p_cmp is None else torch.broadcast_shapes(p_cmp.shape[:-1], seq_lens.shape)
         every = torch.arange(shape.sel_count, dtype=torch.int32, device=seq_lens.device)
-        chosen = torch.where(every * shape.sel_block < seq_lens[..., None], every, -1)
-        return chosen.expand(*rows, shape.sel_count)
+        return torch.where(every * shape.sel_block < seq_lens[..., None], every, -1)
     if p_cmp is None:
         scores = torch.zeros(*seq_lens.shape, num_blocks, device=seq_lens.device)
     else:

@@ -17,7 +17,7 @@ from nsa.machine.nvml import Sampler, our_processes
 from nsa.records.facts import Device
 from nsa.records.merge import Disagreement, Model, merge
 from nsa.records.outcome import Failed, NotRun, Ok, OutOfMemory, Unavailable
-from nsa.records.parquet import Row
+from nsa.records.words import Row
 
 F = TypeVar("F", bound=Model)
 J = TypeVar("J")

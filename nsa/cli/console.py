@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from nsa import backends
 from nsa.bench.decode.stage import measure
-from nsa.config import ARTIFACTS, DecodeSettings, Flags, GateSettings
+from nsa.bench.runner import Result
+from nsa.config import BUILD, DecodeSettings, Flags, GateSettings
 from nsa.errors import RecordError
 from nsa.kernels import registry
 from nsa.kernels.cuda import build
+from nsa.layout import Layout
 from nsa.machine.environment import probe
-from nsa.machine.host import Host
+from nsa.machine.host import Artifact, Host
 from nsa.records import files
-from nsa.report.analysis.read import Cell
-from nsa.report.analysis.summary import summarise_cells
+from nsa.records.facts import DecodeFacts
+from nsa.report.analysis.read import Cell, cell_name
+from nsa.report.analysis.summary import CellSummary, summarise
 from nsa.report.page.export import write_csv
 from nsa.report.page.guide import DECODE_HEADER, decode_table_row
 
@@ -45,8 +48,9 @@ def bench(
     if csv is not None and not csv.parent.is_dir():
         raise RecordError(f"{csv}: cannot be written (no folder {csv.parent}); expected an existing folder")
 
-    console, rows = Console(), []
-    console.print(f"{backend} on {host.device} ({host.device_name}), {settings.dtype[host.device]}", highlight=False)
+    console, cells = Console(), list[CellSummary]()
+    kind = host.device.kind
+    console.print(f"{backend} on {kind} ({host.device.name}), {settings.dtype.of(kind)}", highlight=False)
     console.print(line(DECODE_HEADER), highlight=False)
     with Progress(
         SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
@@ -54,29 +58,31 @@ def bench(
         task = progress.add_task("")
         for S in contexts:
             progress.update(task, description=f"S = {S}: prefill, then {settings.iters} repetitions of each arm")
-            found, facts = measure(backend, S, settings, host, lambda said: progress.update(task, description=said))
-            row = summary_row(backend, S, found, facts)
-            console.print(line(decode_table_row(row)), highlight=False)
-            rows.append(row)
+            result = measure(backend, S, settings, host, lambda said: progress.update(task, description=said))
+            cells.append(summary(backend, S, result))
+            console.print(line(decode_table_row(cells[-1])), highlight=False)
     if csv is not None:
-        write_csv(csv, rows)
+        write_csv(csv, cells)
         console.print(f"wrote {csv}; `python -m nsa summarize {csv}` says what it means", highlight=False)
 
 
-def artifacts(backend: str, flags: Flags) -> dict[str, dict[str, Any]]:
+def artifacts(backend: str, flags: Flags) -> dict[str, Artifact]:
     """What the backend's own stage left, if it has run; with NSA_SEL_CUDA_BUILD=1 the CUDA extension is built now."""
-    if backend == "cuda" and flags.cuda_build:
-        return {"cuda": build.build("require", Path("results/.bench-build"))}  # the pipeline's own stays untouched
-    record = Path("results", ARTIFACTS[backend]) if backend in ARTIFACTS else None
-    return {backend: files.read_json(record)} if record is not None and record.exists() else {}
+    layout, stage = Layout(), backends.spec(backend).stage
+    if stage is None:
+        return {}
+    made = layout.artifact(stage.artifact)
+    if backend == "cuda" and flags.on(BUILD):
+        made = layout.bench_build  # the pipeline's own stays untouched
+        build.build("require", made)
+    return {backend: files.read_json(made)} if made.exists() else {}
 
 
-def summary_row(backend: str, S: int, found: list[dict[str, Any]], facts: dict[str, Any]) -> dict[str, Any]:
-    """One measured cell as a row of the summary table."""
-    about = (facts["status"], facts.get("reason"), facts.get("fix"))
-    cell = Cell(backend, *about, facts=facts, rows=pd.DataFrame(found), S=S)
-    row: dict[str, Any] = summarise_cells([cell], GateSettings().confidence).to_pylist()[0]
-    return row
+def summary(backend: str, S: int, result: Result[DecodeFacts]) -> CellSummary:
+    """The figures of one measured cell."""
+    rows = pd.DataFrame(list(result.rows))
+    cell = Cell(backend, cell_name(backend, S), result.outcome, result.device, rows=rows, S=S)
+    return summarise([cell], GateSettings().confidence)[0]
 
 
 def line(values: Sequence[str]) -> str:

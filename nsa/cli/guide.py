@@ -12,6 +12,7 @@ from nsa import backends
 from nsa.cli.app import app
 from nsa.config import DecodeSettings, Flags, parse
 from nsa.errors import ConfigError
+from nsa.layout import Layout
 from nsa.settings import MAX_INT32, Dtype
 from nsa.shapes import require
 
@@ -24,15 +25,22 @@ DTYPES = get_args(Dtype)
 @app.command()
 def summarize(
     csv: Annotated[Path, typer.Argument(help="A decode.csv, or a decode_*.parquet.")],
-    config: Annotated[Path, typer.Option(help="Where the gate's thresholds are read from.")] = Path("config.yaml"),
+    config: Annotated[
+        Path | None, typer.Option(help="Where the thresholds are read from. Default: those of the run, or config.yaml.")
+    ] = None,
 ) -> None:
     """Print each context's total, branch shares and reads (guide, "Summarize Results")."""
     from rich.console import Console
 
     from nsa.config import load
+    from nsa.pipeline import finished
     from nsa.report.page import guide
 
-    Console(highlight=False).print(guide.summarize(csv, load(config, os.environ).gates))
+    if config is None:  # what lies in a results folder is of the run that is there
+        settings = finished.configuration(Layout(csv.parent), Path("config.yaml"), os.environ)
+    else:
+        settings = load(config, os.environ)
+    Console(highlight=False).print(guide.summarize(csv, settings.gates))
 
 
 @app.command()

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nsa.cli.app import app
+from nsa.layout import ACCEPTED
 
 Backend = Annotated[str, typer.Option(help="The backend that runs; no other takes its place.")]
 Stamp = Annotated[Path, typer.Option(help="The stage's stamp: its settings are read from here.")]
 Environment = Annotated[Path, typer.Option(help="The environment stage's record.")]
-Build = Annotated[Path | None, typer.Option(help="The build stage's manifest, to be shown.")]
 Artifacts = Annotated[
-    list[Path] | None,
-    typer.Option(help="What a backend's own stage made before; its name is the backend's: cuda.json, triton.json."),
+    list[Path] | None, typer.Option(help="What a backend's own stage made before; its place says whose it is.")
 ]
 Out = Annotated[Path, typer.Option(help="The record to write.")]
 OutDir = Annotated[Path, typer.Option(help="The folder to write to.")]
@@ -32,31 +30,23 @@ def env(
     from nsa.records import files
 
     facts = environment.probe()
-    text = json.dumps(facts, indent=2)
     if out is not None:
-        files.write_text(out, text + "\n")
+        files.write_model(out, facts)
     else:
-        print(text if as_json else environment.describe(facts))
+        print(facts.model_dump_json(indent=2) if as_json else environment.describe(facts))
 
 
 @app.command()
-def build(stamp: Stamp, out_dir: OutDir) -> None:
-    """Build the CUDA extension, or record why it was skipped or failed."""
-    from nsa.kernels.cuda import build as extension
-    from nsa.pipeline import stamps
+def artifact(backend: Backend, stamp: Stamp, environment: Environment, out: Out) -> None:
+    """Make what a backend needs before it is measured (a build, a tuning), or record why there is none."""
+    from nsa import backends
+    from nsa.errors import ConfigError
 
-    stamped = stamps.read(stamp)
-    manifest = extension.build(stamped["settings"]["cuda"], out_dir, facts={"stamp": stamps.carried(stamped)})
-    print(": ".join(str(manifest[key]) for key in ("status", "reason", "log") if manifest[key] is not None))
-
-
-@app.command()
-def tune(stamp: Stamp, environment: Environment, out: Out) -> None:
-    """Measure which cut of the Triton kernel is fastest for every size to be measured, or record why none was."""
-    from nsa.bench.tune import stage
-    from nsa.pipeline import stamps
-
-    stage.run(stamps.read(stamp), environment, out)
+    own = backends.spec(backend).stage
+    if own is None:
+        having = [name for name in backends.names() if backends.spec(name).stage is not None]
+        raise ConfigError(f"--backend: got {backend!r}, which has no stage of its own; expected {', '.join(having)}")
+    backends.resolve(own.entry)(stamp, environment, out)
 
 
 @app.command()
@@ -69,10 +59,9 @@ def decode(
     artifacts: Artifacts = None,
 ) -> None:
     """Measure one decode cell: a backend at S tokens."""
-    from nsa.bench.decode.stage import run_cell
-    from nsa.pipeline import stamps
+    from nsa.bench.decode import stage
 
-    run_cell(backend, S, stamps.read(stamp), environment, artifacts or (), out)
+    stage.run(backend, S, stamp, environment, artifacts or (), out)
 
 
 @app.command()
@@ -82,7 +71,9 @@ def collect(cells: list[Path], stamp: Stamp, out: Out) -> None:
     from nsa.report.analysis import summary
 
     stamped = stamps.read(stamp)
-    summary.collect(cells, out, stamped["settings"]["confidence"], {"stamp": stamps.carried(stamped)})
+    confidence = stamped.settings["confidence"]
+    assert isinstance(confidence, float)
+    summary.collect(cells, out, confidence, stamped.carried)
 
 
 @app.command()
@@ -94,10 +85,9 @@ def kernel_check(
     artifacts: Artifacts = None,
 ) -> None:
     """Check a backend on the acceptance grid: correctness, and its speedup over packed SDPA."""
-    from nsa.bench.check import stage as kernel_check
-    from nsa.pipeline import stamps
+    from nsa.bench.check import stage
 
-    kernel_check.run(backend, stamps.read(stamp), environment, artifacts or (), out)
+    stage.run(backend, stamp, environment, artifacts or (), out)
 
 
 @app.command()
@@ -109,19 +99,17 @@ def dram(
     artifacts: Artifacts = None,
 ) -> None:
     """Count the DRAM bytes of a backend's kernel with ncu, or record why nothing was counted."""
-    from nsa.bench.dram import stage as counters
-    from nsa.pipeline import stamps
+    from nsa.bench.dram import stage
 
-    counters.run(backend, stamps.read(stamp), environment, artifacts or (), out)
+    stage.run(backend, stamp, environment, artifacts or (), out)
 
 
 @app.command()
 def roofline(stamp: Stamp, environment: Environment, out: Out, artifacts: Artifacts = None) -> None:
     """Time every backend on the shapes of the roofline in one run, or record why nothing was timed."""
     from nsa.bench.roofline import stage
-    from nsa.pipeline import stamps
 
-    stage.run(stamps.read(stamp), environment, artifacts or (), out)
+    stage.run(stamp, environment, artifacts or (), out)
 
 
 @app.command()
@@ -131,39 +119,17 @@ def roofline_report(record: Path, stamp: Stamp, out: Out) -> None:
     from nsa.report.analysis.roofline import RooflineReport
     from nsa.report.page import roofline as page
 
-    settings = RooflineReport.from_dict(stamps.read(stamp)["settings"])
+    settings = RooflineReport.from_dict(stamps.read(stamp).settings)
     page.report(record, stamps.digests(stamp.parent), settings, out)
 
 
 @app.command()
 def report(
-    records: Annotated[list[Path], typer.Argument(help="Cells (S*), summaries (decode_*), check_* and dram_*.")],
+    records: Annotated[list[Path], typer.Argument(help="Cells (S*), check_* and dram_*.")],
     stamp: Stamp,
     environment: Environment,
     out_dir: OutDir,
-    build: Build = None,
-    accepted: Annotated[Path, typer.Option(help="The folder of accepted runs.")] = Path("accepted"),
+    artifacts: Artifacts = None,
+    accepted: Annotated[Path, typer.Option(help="The folder of accepted runs.")] = ACCEPTED,
 ) -> None:
     """Decide both gates from the records, and write the report; the verdict is no exit status, see `check`."""
-    from nsa.pipeline import stamps
-    from nsa.report.page import render
-    from nsa.report.verdict import run
-
-    def named(prefix: str) -> list[Path]:
-        return [path for path in records if path.name.startswith(prefix)]
-
-    stamped = stamps.read(stamp)["settings"]
-    render.report(
-        environment=environment,
-        build=build,
-        summaries=named("decode_"),
-        cells=named("S"),
-        checks=named("check_"),
-        dram=named("dram_"),
-        stamps=stamps.digests(stamp.parent),
-        settings=run.ReportSettings.from_dict(stamped),
-        echo=stamped["config"],
-        out_dir=out_dir,
-        accepted=accepted,
-    )
-    (out_dir / "figures").mkdir(exist_ok=True)  # the rule's output, drawn or not

@@ -71,7 +71,7 @@ def flash(
     seq_lens: torch.Tensor,
     block_size: int,
 ) -> torch.Tensor:
-    """Pack whole blocks, then PyTorch's own FlashAttention-2 (torch.nn.attention.varlen); contract.SelectAttention.
+    """Pack whole blocks, then PyTorch's own FlashAttention-2. See contract.SelectAttention.
 
     Raises:
         InputError: see flash_refusal and packing_refusal.
@@ -82,18 +82,24 @@ def flash(
 
 
 def flash_attend(packed: Packed) -> torch.Tensor:
-    """Attention [N·h, 1, Dv] by PyTorch's FlashAttention-2; a row without a token gives zeros."""
+    """Attention [N·h, 1, Dv] by PyTorch's FlashAttention-2; a row without a token gives zeros.
+
+    aten's operator is called as torch.nn.attention.varlen calls it: importing that module brings in dynamo and
+    inductor, which takes 6 to 9 s at the first call.
+    """
     cu_q, cu_k = boundaries(packed)
     q, k, v = one_width(packed)
-    o = varlen_attn(q, k, v, cu_q, cu_k, packed.heads, packed.tokens, scale=packed.q.shape[-1] ** -0.5)
-    assert isinstance(o, torch.Tensor)  # it is a pair where the logsumexp is asked for
+    sizes, scale = (packed.heads, packed.tokens), packed.q.shape[-1] ** -0.5
+    # after the sizes: no dropout, no causal mask, no debug output
+    found = torch.ops.aten._flash_attention_forward(q, k, v, cu_q, cu_k, *sizes, 0.0, False, False, scale=scale)
+    o: torch.Tensor = found[0]  # [N·h, 1, the wider of D and Dv]
     return o[..., : packed.v.shape[-1]]
 
 
 def one_width(packed: Packed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """q, k and v with zeros up to the wider of D and Dv, the one width that FlashAttention-2 takes.
 
-    Zeros add nothing to a score, and an output column of zeros is cut off; what they cost is part of the time.
+    Zeros add nothing to a score, and the output's columns of zeros are dropped; what they cost is part of the time.
     """
     width = max(packed.q.shape[-1], packed.v.shape[-1])
     q, k, v = (
@@ -101,14 +107,6 @@ def one_width(packed: Packed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
         for tensor in (packed.q, packed.k, packed.v)
     )
     return q, k, v
-
-
-def varlen_attn(*arguments: torch.Tensor | int, scale: float) -> torch.Tensor | tuple[torch.Tensor, ...]:
-    """PyTorch's, imported when it is first called: the import brings in dynamo, which takes seconds."""
-    from torch.nn.attention import varlen
-
-    found: torch.Tensor | tuple[torch.Tensor, ...] = varlen.varlen_attn(*arguments, scale=scale)  # type: ignore[arg-type]
-    return found
 
 
 def packing_refusal(k: torch.Tensor, v: torch.Tensor, block_size: int) -> str | None:
@@ -143,7 +141,8 @@ def flash_refusal(q: torch.Tensor, v: torch.Tensor) -> str | None:
 def block_places(block_indices: torch.Tensor, blocks: int) -> torch.Tensor:
     """Places [N·n] int64 of the blocks [B, G, n] among those of all rows, `blocks` a row; padding names any block.
 
-    int64, and -1 wraps around: so PyTorch takes the index as it is, and copies whole blocks 16 bytes at a time.
+    int64, where PyTorch takes a -1 for the last block: it uses such an index as it is, and copies whole blocks 16 bytes
+    at a time.
     """
     B, G, _ = block_indices.shape
     row = torch.arange(0, B * G * blocks, blocks, device=block_indices.device).view(B, G, 1)

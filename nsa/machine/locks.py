@@ -8,8 +8,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nsa.errors import RecordError
+from nsa.layout import Layout
 
-RUN = ".lock"  # in the results folder, held by the run that is at work there
 PATIENCE_S = 2.0  # `snakemake -n` holds it for a moment only
 
 
@@ -19,7 +19,7 @@ def claim(folder: Path) -> FileLock:
     Raises:
         RecordError: another run is at work there, or the folder cannot be written.
     """
-    path = folder / RUN
+    path = Layout(folder).lock
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, is_singleton=True)  # a Snakefile that is parsed twice keeps the lock of the first time

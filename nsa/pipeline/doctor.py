@@ -2,215 +2,219 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, cast
 
+from pydantic import JsonValue, ValidationError
+
+from nsa import backends
+from nsa.backends import Examine
 from nsa.config import Config
 from nsa.errors import RecordError
-from nsa.kernels import cuda
-from nsa.kernels.cuda import build
+from nsa.layout import ACCEPTED, Layout
 from nsa.machine import locks
-from nsa.pipeline import stamps
+from nsa.pipeline import finished, stages, stamps
+from nsa.pipeline.findings import AGAIN, Finding, differences, older_version
 from nsa.records import files, parquet
-from nsa.report.analysis import read as cells
+from nsa.records.facts import Digests, Environment
+from nsa.records.made import SummaryHeader
+from nsa.records.merge import Model
 from nsa.report.analysis.dram import read_dram
+from nsa.report.analysis.read import Record, Stamps, differing, read_cell, read_check
 
-AGAIN = "run `snakemake`"
-Stamps = cells.Stamps
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One fault of the folder.
-
-    Attributes:
-        where: the file, as a user would name it.
-        what: what is wrong with it.
-        fix: what to do about it.
-    """
-
-    where: Path
-    what: str
-    fix: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}; {self.fix}"
+F = TypeVar("F", bound=Model)
 
 
-def examine(results: Path, config: Config, fingerprint: Mapping[str, str]) -> list[Finding]:
-    """Every fault of a results folder, as seen from today's sources, settings and machine; none when it is sound.
+def examine(layout: Layout, given: Config, path: Path, fingerprint: Mapping[str, str]) -> list[Finding]:
+    """Every fault of a results folder, as seen from its own configuration and today's sources and machine.
 
     Args:
-        results: the folder.
-        config: the configuration that the results are meant to be of.
+        layout: the folder.
+        given: the configuration that the next run would have, flags included.
+        path: the file that it comes from; where it differs from the run's own, that is a note and no fault.
         fingerprint: the facts of this machine, see nsa.machine.fingerprint.
     """
-    if not any(results.glob("[!.]*")):
-        return [Finding(results, "nothing has been run yet", AGAIN)]
+    if not any(layout.root.glob("[!.]*")):
+        return [Finding(layout.root, "nothing has been run yet", AGAIN)]
+    config = _of_run(layout) or given
     today = stamps.today(config, fingerprint)
     return [
-        *_at_work(results),
-        *_left_behind(results),
-        *_stamps(results, today),
-        *_prepared(results, config, today),
-        *_measured(results, config, today),
-        *_derived(results, config, today),
+        *_at_work(layout),
+        *_left_behind(layout),
+        *older_version(layout, ACCEPTED),
+        *_stamps(layout, today),
+        *_prepared(layout, config, today),
+        *_measured(layout, config, today),
+        *_derived(layout, config, today),
+        *differences(path, given, config),
     ]
 
 
-def _at_work(results: Path) -> Iterator[Finding]:
+def _of_run(layout: Layout) -> Config | None:
+    """The configuration that the report was or would be made from; None where neither it nor its stamp tells."""
+    for read in (finished.reported, finished.stamped):
+        try:
+            return read(layout)
+        except RecordError:  # told by _derived and _stamps
+            continue
+    return None
+
+
+def _at_work(layout: Layout) -> Iterator[Finding]:
     """A run that is still at it, and locks of runs that are not."""
-    lock = results / locks.RUN
-    if (pid := locks.holder(lock)) is not None:
-        yield Finding(lock, f"process {pid} is running the pipeline here", "let it end, then ask again")
-    for left in sorted((results.parent / ".snakemake" / "locks").glob("*.lock")):
+    if (pid := locks.holder(layout.lock)) is not None:
+        yield Finding(layout.lock, f"process {pid} is running the pipeline here", "let it end, then ask again")
+    for left in sorted((layout.root.parent / ".snakemake" / "locks").glob("*.lock")):
         yield Finding(
             left, "a lock of Snakemake's own, whose run is not ours or was killed", "run `snakemake --unlock`"
         )
 
 
-def _left_behind(results: Path) -> Iterator[Finding]:
+def _left_behind(layout: Layout) -> Iterator[Finding]:
     """What killed jobs have left: half-written files, which count as nothing, and outputs that Snakemake distrusts."""
-    for left in sorted(results.rglob(f".*{files.TEMPORARY}")):
+    for left in sorted(layout.root.rglob(f".*{files.TEMPORARY}")):
         yield Finding(left, "half-written by a process that was killed; it counts as nothing", "delete it")
-    marks = results.parent / ".snakemake" / "incomplete"
+    marks = layout.root.parent / ".snakemake" / "incomplete"
     for mark in sorted(path for path in marks.rglob("*") if path.is_file()):
         name = "".join(part.removeprefix("@") for part in mark.relative_to(marks).parts)  # long names are split
         yield Finding(Path(urlsafe_b64decode(name).decode()), "its job was killed before it ended", AGAIN)
 
 
-def _stamps(results: Path, today: Stamps) -> Iterator[Finding]:
+def _stamps(layout: Layout, today: Stamps) -> Iterator[Finding]:
     """Stamps that cannot be read; one that differs from today's is no fault of its own, its records are stale."""
-    folder = results / ".stamps"
     for stage in sorted(today):
-        path = folder / f"{stage}.json"
+        path = layout.stamp(stage)
         try:
             stamps.read(path)
         except RecordError as error:
             yield _unreadable(path, error, "run `snakemake -n`, which writes it anew")
 
 
-def _prepared(results: Path, config: Config, today: Stamps) -> Iterator[Finding]:
-    """The records that measuring starts from: the environment, the CUDA build and the tuned cuts."""
-    environment = results / "environment.json"
-    yield from _json(environment, None, {"cuda", "device", "cpu"})
-    if _differs(results, "environment", today):
-        yield Finding(environment, "stale: another machine, or other sources, than it was probed on", AGAIN)
-    if "cuda" in config.backends:
-        manifest = results / "build" / "cuda.json"
-        found = list(_json(manifest, today.get("build"), {"status", "library", "archs"}))
-        yield from found or _library(manifest)
-    if "triton" in config.backends:
-        yield from _json(results / "tune" / "triton.json", today.get("tune"), {"status"})
+def _prepared(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]:
+    """What measuring starts from: the environment, and what backends' own stages made."""
+    try:
+        files.read_model(layout.environment, Environment)
+    except RecordError as error:
+        yield _unreadable(layout.environment, error)
+    if _differs(layout, "environment", today):
+        yield Finding(layout.environment, "stale: another machine, or other sources, than it was probed on", AGAIN)
+    for name in config.backends:
+        own = backends.spec(name).stage
+        if own is not None:
+            found = list(_artifact(layout, own, stages.artifact(name), today))
+            yield from found or _examined(layout, own)
 
 
-def _measured(results: Path, config: Config, today: Stamps) -> Iterator[Finding]:
+def _artifact(layout: Layout, own: backends.Stage, stage: str, today: Stamps) -> Iterator[Finding]:
+    """An artifact that is missing, broken, or stale by the stamp that it carries, else by that of its stage."""
+    path = layout.artifact(own.artifact)
+    try:
+        found = files.read_json(path)
+    except RecordError as error:
+        yield _unreadable(path, error)
+        return
+    if missing := sorted({"status", "reason", "fix"} - set(found)):
+        yield Finding(path, f"invalid: it lacks {', '.join(missing)}", _delete(path))
+    elif found.get("stamp") is not None:
+        yield from _stale(path, found["stamp"], today[stage])
+    elif _differs(layout, stage, today):
+        yield Finding(path, "stale: its sources, settings or machine changed since it was made", AGAIN)
+
+
+def _examined(layout: Layout, own: backends.Stage) -> Iterator[Finding]:
+    """What the backend itself finds wrong with what its artifact names."""
+    if own.examine is None:
+        return
+    path, look = layout.artifact(own.artifact), cast(Examine, backends.resolve(own.examine))
+    try:
+        yield from (Finding(where, what, fix) for where, what, fix in look(path))
+    except RecordError as error:
+        yield _unreadable(path, error)
+
+
+def _measured(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]:
     """The cells, the kernel checks and the DRAM counts."""
     for backend in config.backends:
         for S in config.contexts:
-            path = results / "decode" / backend / f"S{S}.parquet"
-            yield from _record(path, cells.read_cell(path, today))
-        check, dram = results / f"check_{backend}.parquet", results / f"dram_{backend}.json"
-        yield from _record(check, cells.read_check(check, today))
+            path = layout.cell(backend, S)
+            yield from _record(path, read_cell(path, today))
+        check, dram = layout.check(backend), layout.dram(backend)
+        yield from _record(check, read_check(check, today))
         yield from _record(dram, read_dram(dram, today))
 
 
-def _derived(results: Path, config: Config, today: Stamps) -> Iterator[Finding]:
-    """The summaries and the report: of today's sources, and newer than what they were made from."""
-    for backend in config.backends:
-        path = results / f"decode_{backend}.parquet"
-        try:
-            _, facts = parquet.read(path)
-        except RecordError as error:
-            yield _unreadable(path, error)
-            continue
-        parts = [results / "decode" / backend / f"S{S}.parquet" for S in config.contexts]
-        yield from _stale(path, facts, today.get("collect"))
-        yield from _older(path, parts)
-    gate, report = results / "gate.json", results / "gate_report.md"
-    found = list(_json(gate, today.get("report"), {"invest", "accept", "decode"}))
-    yield from found
-    if not report.exists():
-        yield Finding(report, "missing", AGAIN)
-    elif not found:
-        yield from _older(report, [*results.glob("decode_*.parquet"), *results.glob("check_*.parquet")])
+def _derived(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]:
+    """The report, and the summaries that somebody asked for: of today's sources, and newer than what they are of."""
+    cells = {backend: [layout.cell(backend, S) for S in config.contexts] for backend in config.backends}
+    for backend, parts in cells.items():
+        path = layout.summary(backend)
+        if path.exists():
+            try:
+                _, header = parquet.read(path, SummaryHeader)
+            except RecordError as error:
+                yield _unreadable(path, error, f"delete {path}, or run `snakemake {path}`")
+                continue
+            yield from _stale(path, header.stamp, today["collect"], f"run `snakemake {path}`")
+            yield from _older(path, parts, f"run `snakemake {path}`")
+    try:
+        finished.reported(layout)
+        yield from _stale(layout.gate, files.read_json(layout.gate).get("stamp"), today[stages.REPORT])
+    except RecordError as error:
+        yield _unreadable(layout.gate, error)
+        return
+    if not layout.report.exists():
+        yield Finding(layout.report, "missing", AGAIN)
+        return
+    checks = [layout.check(backend) for backend in config.backends]
+    yield from _older(layout.report, [*(part for parts in cells.values() for part in parts), *checks])
 
 
-def _record(path: Path, record: cells.Record) -> Iterator[Finding]:
+def _record(path: Path, record: Record[F]) -> Iterator[Finding]:
     """A record that the report would not use."""
     if not path.exists():
         yield Finding(path, "missing", AGAIN)
     elif record.status in ("stale", "invalid"):
-        reason = str(record.reason).removeprefix(f"{path}: ")
+        reason = _reason(path, str(record.reason))
         yield Finding(path, f"{record.status}: {reason}", AGAIN if record.status == "stale" else _delete(path))
 
 
-def _json(path: Path, stamp: Mapping[str, str] | None, keys: set[str]) -> Iterator[Finding]:
-    """A JSON record that is missing, broken, foreign, or stale under today's stamp."""
+def _stale(path: Path, carried: JsonValue | Digests, now: Digests, fix: str = AGAIN) -> Iterator[Finding]:
+    """A file whose stamp is not today's; one that carries none is of nobody knows what."""
     try:
-        facts = files.read_json(path)
-    except RecordError as error:
-        yield _unreadable(path, error)
+        then = carried if isinstance(carried, Digests) else Digests.model_validate(carried)
+    except ValidationError:
+        yield Finding(path, "invalid: it does not say under which stamp it was made", _delete(path))
         return
-    if missing := sorted(keys - set(facts)):
-        yield Finding(path, f"invalid: it lacks {', '.join(missing)}", _delete(path))
-    elif stamp is not None:
-        yield from _stale(path, facts, stamp)
+    if differ := differing(then, now):
+        yield Finding(path, f"stale: {', '.join(differ)} changed since it was made", fix)
 
 
-def _stale(path: Path, facts: Mapping[str, Any], stamp: Mapping[str, str] | None) -> Iterator[Finding]:
-    then = facts.get("stamp") or {}
-    if stamp and (differ := [key for key in cells.STAMP_KEYS if stamp.get(key) != then.get(key)]):
-        yield Finding(path, f"stale: {', '.join(differ)} changed since it was made", AGAIN)
-
-
-def _older(path: Path, parts: list[Path]) -> Iterator[Finding]:
+def _older(path: Path, parts: list[Path], fix: str = AGAIN) -> Iterator[Finding]:
     made = path.stat().st_mtime_ns
     for part in parts:
         if part.exists() and part.stat().st_mtime_ns > made:
-            yield Finding(path, f"older than {part}, which it is made from", AGAIN)
+            yield Finding(path, f"older than {part}, which it is made from", fix)
             return
 
 
-def _differs(results: Path, stage: str, today: Stamps) -> bool:
-    path = results / ".stamps" / f"{stage}.json"
+def _differs(layout: Layout, stage: str, today: Stamps) -> bool:
     try:
-        return stamps.carried(stamps.read(path)) != today[stage]
+        return stamps.read(layout.stamp(stage)).carried != today[stage]
     except RecordError:  # told by _stamps
         return False
-
-
-def _library(manifest: Path) -> Iterator[Finding]:
-    """A built extension that is gone, damaged, for other GPUs, or does not load; torch is asked last, in a process."""
-    built = files.read_json(manifest)
-    if built["status"] != "built":
-        return
-    library = Path(built["library"])
-    lacking = sorted(set(build.native_archs()) - set(built["archs"]))
-    if not library.is_file():
-        yield Finding(library, "missing", cuda.REBUILD)
-    elif cuda.sha256(library) != built.get("library_sha256"):
-        yield Finding(library, "damaged: not the library that was built", cuda.REBUILD)
-    elif lacking:
-        known = ", ".join(built["archs"])
-        yield Finding(library, f"has no code for sm_{', sm_'.join(lacking)}, only for {known}", cuda.REBUILD)
-    else:
-        load = [sys.executable, "-c", "import sys, torch; torch.ops.load_library(sys.argv[1])", str(library)]
-        said = subprocess.run(load, capture_output=True, text=True, check=False)
-        if said.returncode != 0:
-            why = (said.stderr.strip().splitlines() or [f"exit status {said.returncode}"])[-1]
-            yield Finding(library, f"does not load ({why})", cuda.REBUILD)
 
 
 def _unreadable(path: Path, error: RecordError, fix: str | None = None) -> Finding:
     if not path.exists():
         return Finding(path, "missing", fix or AGAIN)
-    return Finding(path, f"invalid: {str(error).removeprefix(f'{path}: ').partition('; ')[0]}", fix or _delete(path))
+    reason = _reason(path, str(error))
+    return Finding(path, f"invalid: {reason.rpartition('; ')[0] or reason}", fix or _delete(path))
+
+
+def _reason(path: Path, text: str) -> str:
+    return text.removeprefix(f"{path}: ")
 
 
 def _delete(path: Path) -> str:

@@ -19,7 +19,7 @@ from nsa.records.stamp import Gone
 
 
 def configuration(layout: Layout, otherwise: Path, environ: Mapping[str, str]) -> Config:
-    """The configuration of the run in a results folder, which a later `snakemake -n` or an edit does not change.
+    """The configuration of the run in a results folder, which no later `snakemake -n` and no edit changes.
 
     Args:
         layout: the results folder.
@@ -31,32 +31,41 @@ def configuration(layout: Layout, otherwise: Path, environ: Mapping[str, str]) -
         ConfigError: config.yaml is missing, is not YAML, or holds a wrong value.
     """
     if layout.gate.exists():
-        return reported(layout.gate)
+        return reported(layout)
     if layout.stamp(REPORT).exists():
-        return _parse(layout.stamp(REPORT), stamp.read(layout.stamp(REPORT)).settings)
+        return stamped(layout)
     return load(otherwise, environ)
 
 
-def reported(gate: Path) -> Config:
-    """The configuration in a gate.json.
+def reported(layout: Layout) -> Config:
+    """The configuration that the report was made from, as its gate.json says.
 
     Raises:
-        RecordError: it is missing, broken or of another version.
+        RecordError: gate.json is missing, broken or of another version.
     """
-    found = files.read_json(gate)
-    if found.get("schema_version") != SCHEMA_VERSION:
+    found = files.read_json(layout.gate)
+    if (version := found.get("schema_version")) != SCHEMA_VERSION:
         raise RecordError(
-            f"{gate}: schema version {found.get('schema_version')!r}, expected {SCHEMA_VERSION} (see CHANGELOG.md); "
-            f"delete {gate} and run `snakemake`"
+            f"{layout.gate}: schema version {version!r}, expected {SCHEMA_VERSION} (see CHANGELOG.md); run `snakemake`"
         )
-    return _parse(gate, found)
+    return _parse(layout.gate, found)
+
+
+def stamped(layout: Layout) -> Config:
+    """The configuration that the report would be made from, as its stage's stamp says.
+
+    Raises:
+        RecordError: the stamp is missing, broken or of another version.
+    """
+    path = layout.stamp(REPORT)
+    return _parse(path, stamp.read(path).settings)
 
 
 def gone(layout: Layout) -> Gone:
     """What is missing of the last report and of its records; as it was noted before when nothing is missing now.
 
-    Snakemake takes a report for whole while it is newer than what is left of its records; as a part of the report's
-    stamp, what is gone makes the report run again, and with it what it is made of.
+    Snakemake takes a report for whole while it is newer than what is left of its records. What is gone is a part of the
+    report's stamp, so that the report runs again, and with it what it is made of.
     """
     missing = tuple(str(path) for path in _of_last_report(layout) if not path.exists())
     if missing:
@@ -74,7 +83,7 @@ def _of_last_report(layout: Layout) -> Iterator[Path]:
         return
     yield from (layout.gate, layout.html, layout.csv, layout.checks, layout.environment)
     try:
-        config = reported(layout.gate)
+        config = reported(layout)
     except RecordError:  # see `nsa doctor`
         return
     for backend in config.backends:
@@ -87,11 +96,10 @@ def _of_last_report(layout: Layout) -> Iterator[Path]:
 
 def _parse(path: Path, found: Mapping[str, JsonValue]) -> Config:
     """The configuration under the keys `config` and `flags` of a gate.json, or of the report's settings."""
-    fix = f"delete {path} and run `snakemake`"
     flags = found.get("flags")
-    if not isinstance(found.get("config"), dict) or not isinstance(flags, dict):
-        raise RecordError(f"{path}: does not say which configuration it is of; {fix}")
+    if not isinstance(flags, dict) or "config" not in found:
+        raise RecordError(f"{path}: does not say which configuration it is of (see CHANGELOG.md); run `snakemake`")
     try:
         return Config.parse(found["config"], {name: "1" if on else "0" for name, on in flags.items()}, str(path))
     except ConfigError as error:
-        raise RecordError(f"{error}; {fix}") from error
+        raise RecordError(f"{error} (see CHANGELOG.md); run `snakemake`") from error

@@ -88,20 +88,18 @@ def sha256(file: Path) -> str:
 
 def _artifact(config: Config, spec: BackendSpec, own: backends.Stage) -> Stage:
     """What a backend makes for itself before anything is measured."""
-    offered: dict[str, Callable[[], Settings]] = {
-        "build": lambda: {"build": config.build_mode},
+    offered: dict[str, Callable[[], JsonValue]] = {
+        "build": lambda: config.build_mode,
         "sizes": lambda: _sizes(config),
-        "device": lambda: {"device": config.device},
-        "flags": lambda: {"flags": _flags(config, spec)},
+        "device": lambda: config.device,
+        "flags": lambda: _flags(config, spec),
     }
-    settings: Settings = {}
-    for key in own.reads:
-        if key not in offered:
-            raise ConfigError(
-                f"backend {spec.name!r}: its stage reads {key!r}, expected one of {', '.join(offered)}; "
-                "fix or uninstall its package"
-            )
-        settings |= offered[key]()
+    if unknown := [key for key in own.reads if key not in offered]:
+        raise ConfigError(
+            f"backend {spec.name!r}: its stage reads {unknown[0]!r}, expected one of {', '.join(offered)}; "
+            "fix or uninstall its package"
+        )
+    settings = {key: offered[key]() for key in own.reads}
     entry = own.entry.partition(":")[0].rpartition(".")[0]  # its package: what is called by name lies beside it
     uses = (*spec.uses, *own.uses)
     return Stage(artifact(spec.name), (entry,), settings, (spec.name,), on_machine=own.on_machine, uses=uses)

@@ -46,9 +46,9 @@ def write(config: Config, fingerprint: Mapping[str, str], layout: Layout, accept
         _write_if_changed(path, text + "\n")
 
 
-def digests(layout: Layout) -> dict[str, Digests]:
-    """What records of each stage must carry to be of the stamps in a results folder."""
-    found = [read(path) for path in sorted(layout.stamps.glob("*.json"))]
+def digests(folder: Path) -> dict[str, Digests]:
+    """What records of each stage must carry to be of the stamps in a folder."""
+    found = [read(path) for path in sorted(folder.glob("*.json"))]
     return {stamp.stage: stamp.carried for stamp in found}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,10 +12,9 @@ import pyarrow.parquet as pq
 from nsa.errors import RecordError
 from nsa.records import files
 from nsa.records.merge import Model
+from nsa.records.words import Row
 
 KEY = b"nsa"
-Scalar = str | int | float | bool | None
-Row = Mapping[str, Scalar]  # one row of a table: a missing column is null
 H = TypeVar("H", bound=Model)
 
 

@@ -1,16 +1,8 @@
-"""The columns of the tables that stages hand to each other, and the words that the columns hold."""
+"""The columns of the tables that stages hand to each other; see nsa.records.words for what they hold."""
 
 from __future__ import annotations
 
 import pyarrow as pa
-
-PARTS = ("cmp", "sel", "win")  # the branches, whose shares the guide's table shows
-ARMS = ("none", "cmp", "cmp_route", "sel", "win", "all", "all_without_sel", "all_again")  # what every cell times
-EMPTY = "empty"  # a captured graph with one trivial kernel: the floor of the method, CUDA only
-BASELINE = "sdpa"  # packed SDPA, with which every kernel is compared
-VARIANT = f"{BASELINE}:"  # before the name of one of its variants, which compete in a kernel check
-PACKED = f"{VARIANT}gather"  # the variant that errors are compared with: it takes every shape and stride
-AGAIN = "again:"  # before the name of the A/A control of a kernel: the same, captured and timed a second time
 
 CELL = [  # what was measured: one decode cell
     ("device", pa.string()),  # cpu or cuda

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +35,7 @@ def decode(layer: NsaAttention, x: torch.Tensor, made, select=gather) -> torch.T
 @settings(max_examples=20, deadline=None)
 @given(shape=shapes(), seed=st.integers(0, 2**31), variant=st.sampled_from(sorted(VARIANTS)))
 def test_every_token_equals_the_oracle_up_to_the_last_boundary(shape: NsaShape, seed: int, variant: str) -> None:
-    """Breaks if any of projection, RoPE, compression, routing, window, gate or an edge of S is wrong."""
+    """Every token's output is the oracle's, at and around every boundary of S, in any shape."""
     T = min(max(boundaries(shape)), 60)
     capacity = shape.num_blocks(T) * shape.sel_block
     layer = NsaAttention(shape, seed)
@@ -45,7 +48,7 @@ def test_every_token_equals_the_oracle_up_to_the_last_boundary(shape: NsaShape, 
 @pytest.mark.parametrize("phi", ["mean", "mlp"])
 @pytest.mark.parametrize("dtype", ROUNDING)
 def test_decode_after_prefill_equals_decode_from_nothing(phi: str, dtype: torch.dtype) -> None:
-    """Breaks if prefill fills a cache otherwise than decode does, in any dtype, at any point of a block."""
+    """Prefill fills the caches as decode does, in any dtype, wherever it stops within a block."""
     shape = NsaShape(**{**vars(SMALL), "phi": phi, "sel_count": 12})  # all blocks: rounding cannot change routing
     layer = NsaAttention(shape).to(dtype)
     x = torch.randn(2, 70, shape.dim).to(dtype)
@@ -62,7 +65,7 @@ def test_decode_after_prefill_equals_decode_from_nothing(phi: str, dtype: torch.
 
 
 def test_prefill_in_pieces_and_in_chunks_equals_one_prefill(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks if a chunk boundary loses compressed tokens, the window's left edge or positions."""
+    """A chunk boundary loses no compressed token, no token of the window and no position."""
     layer, x = NsaAttention(SMALL), torch.randn(2, 61, SMALL.dim)
     whole = prefill(layer, x, cache(layer, 2, 64), gather)
     monkeypatch.setattr("nsa.attention.prefill.CHUNK_BYTES", 1)  # one query token a chunk
@@ -76,7 +79,7 @@ def test_prefill_in_pieces_and_in_chunks_equals_one_prefill(monkeypatch: pytest.
 @settings(max_examples=20, deadline=None)
 @given(shape=shapes(), lengths=st.lists(st.integers(1, 60), min_size=2, max_size=4), seed=st.integers(0, 2**31))
 def test_a_ragged_batch_equals_each_sequence_alone(shape: NsaShape, lengths: list[int], seed: int) -> None:
-    """Breaks if one sequence's length, compressed tokens or window leak into another's."""
+    """Each sequence of a ragged batch gives what it gives alone."""
     layer = NsaAttention(shape, seed)
     x = torch.randn(len(lengths), max(lengths) + 3, shape.dim, generator=torch.Generator().manual_seed(seed))
     together = cache(layer, len(lengths), 64 + shape.sel_block)
@@ -92,7 +95,7 @@ def test_a_ragged_batch_equals_each_sequence_alone(shape: NsaShape, lengths: lis
 
 
 def test_nothing_beyond_the_length_is_read() -> None:
-    """Breaks if any branch reads a token, or a compressed token, that is not there yet; also in a ragged batch."""
+    """No branch reads a token, or a compressed token, that is not there yet; also in a ragged batch."""
     layer, x = NsaAttention(SMALL), torch.randn(2, 50, SMALL.dim)
     for lengths in ([37, 37], [37, 12], [3, 2]):
         made = cache(layer, 2, 56)
@@ -106,7 +109,7 @@ def test_nothing_beyond_the_length_is_read() -> None:
 
 
 def test_a_part_that_is_off_launches_nothing() -> None:
-    """Breaks if an arm still pays for a branch that it leaves out: the shares would be noise."""
+    """An arm launches no operator of a branch that it leaves out."""
     shape = NsaShape(**{**vars(SMALL), "value_dim": 8})  # equal widths: SDPA stays one operator
     layer, x = NsaAttention(shape), torch.randn(1, 40, shape.dim)
     made = cache(layer, 1, 48)
@@ -130,7 +133,7 @@ def test_a_part_that_is_off_launches_nothing() -> None:
 
 @pytest.mark.parametrize("lengths", [[40, 40], [40, 13]])
 def test_a_step_reads_nothing_back_to_the_host_and_concatenates_nothing(lengths: list[int]) -> None:
-    """Breaks if a step waits for the device or copies a cache."""
+    """A step neither waits for the device nor copies a cache."""
     layer, x = NsaAttention(SMALL), torch.randn(2, 50, SMALL.dim)
     made = cache(layer, 2, 56)
     prefill(layer, x, made, gather, lengths)
@@ -138,8 +141,34 @@ def test_a_step_reads_nothing_back_to_the_host_and_concatenates_nothing(lengths:
     assert not used & {"_local_scalar_dense", "nonzero", "cat", "is_nonzero", "masked_select"}
 
 
+FIRST_STEPS = """
+import sys
+import torch
+from nsa.attention.cache import KVCache
+from nsa.attention.layer import NsaAttention
+from nsa.attention.prefill import fill
+from nsa.kernels.sdpa.packed import VARIANTS
+from nsa.shapes import NsaShape
+
+layer = NsaAttention(NsaShape())
+for select in VARIANTS.values():
+    for tokens in (20, 1000, 1500):  # nothing compressed, every block selected, some selected
+        cache = KVCache(layer.shape, 1, 1536, torch.float32, torch.device("cpu"))
+        fill(layer, torch.randn(1, tokens, 256), cache)
+        layer.step(torch.randn(1, 256), cache, select)
+print([name for name in ("sympy", "torch._dynamo", "torch._inductor") if name in sys.modules])
+"""
+
+
+def test_a_step_imports_nothing_of_torch_compile(pytestconfig: pytest.Config) -> None:
+    """A first decode step imports neither sympy nor dynamo nor inductor, which take seconds in every process."""
+    command = [sys.executable, "-c", FIRST_STEPS]
+    ran = subprocess.run(command, cwd=pytestconfig.rootpath, capture_output=True, text=True, check=False)
+    assert ran.stdout == "[]\n", ran.stdout + ran.stderr
+
+
 def test_faults_name_what_is_wrong() -> None:
-    """Breaks if a full cache overwrites something, or bad calls pass."""
+    """A full cache, unequal lengths in prefill and parts that need each other are errors that say so."""
     layer, x = NsaAttention(SMALL), torch.randn(2, 9, SMALL.dim)
     made = cache(layer, 2, 8)
     with pytest.raises(CapacityError, match=r"\[9, 9\].*capacity of 8|9.*8"):
@@ -156,7 +185,7 @@ def test_faults_name_what_is_wrong() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ROUNDING)
 def test_a_captured_step_equals_the_eager_one(dtype: torch.dtype) -> None:
-    """Breaks if the step synchronises, or if a graph replay computes something else."""
+    """A step captures without waiting for the device, and its replay has the eager step's bits."""
     device = torch.device("cuda")
     layer = NsaAttention(NsaShape()).to(device, dtype)
     from nsa.attention.cache import KVCache

@@ -1,4 +1,4 @@
-"""The oracle against figures worked out by hand: what judges the backends is itself judged by nothing else."""
+"""The oracle against figures worked out by hand: nothing else judges what judges the backends."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LN2, LN3 = math.log(2), math.log(3)
 
 
 def test_one_token_returns_its_value() -> None:
-    """Would break if the softmax of a single score were not 1, for instance with a mask aligned to the wrong corner."""
+    """One token has weight 1, so that its value is the output."""
     output, p = reference.attend(np.array([[5.0, -7.0]]), np.array([[3.0, 4.0]]), np.array([[1.0, 2.0, 3.0]]))
     assert_array_equal(output, [[1, 2, 3]])
     assert_array_equal(p, [[1]])
 
 
 def test_two_tokens_with_known_logits() -> None:
-    """Would break with a wrong scale: D = 4, so q . k = 2 ln 2 must become ln 2, whose softmax with 0 is 2/3, 1/3."""
+    """Logits are divided by sqrt D: D = 4, so q . k = 2 ln 2 becomes ln 2, whose softmax with 0 is 2/3, 1/3."""
     q = np.array([[2 * LN2, 0, 0, 0], [0, 0, 0, 2 * LN3]])
     k = np.array([[1.0, 0, 0, 0], [0, 0, 0, 1.0]])  # logits: head 0 (ln 2, 0), head 1 (0, ln 3)
     output, p = reference.attend(q, k, np.array([[3.0], [9.0]]))
@@ -35,7 +35,7 @@ def test_two_tokens_with_known_logits() -> None:
 
 
 def test_huge_logits_do_not_overflow() -> None:
-    """Would break if the softmax did not subtract the maximum: exp(1000) is infinite."""
+    """The softmax subtracts the maximum: exp(1000) is infinite."""
     output, _ = reference.attend(np.array([[1000.0]]), np.array([[1.0], [0.0]]), np.array([[4.0], [5.0]]))
     assert_array_equal(output, [[4]])
 
@@ -77,18 +77,18 @@ def mean_selected(indices: list[int], seq_len: int, tokens: Array = TOKENS) -> f
     ],
 )
 def test_selected_tokens(indices: list[int], seq_len: int, expected: float) -> None:
-    """Would break if a block were clipped wrongly, padding were read as a block, or an empty row were not zero."""
+    """Blocks are clipped to the length, padding is no block, and a row without a token is zero."""
     assert mean_selected(indices, seq_len) == pytest.approx(expected, rel=1e-14, abs=0)  # zero exactly
 
 
 def test_nan_beyond_seq_len_stays_there() -> None:
-    """Would break if a masked token were multiplied by zero in place of being left alone: 0 * NaN is NaN."""
+    """A token beyond the length is left alone, not multiplied by zero: 0 * NaN is NaN."""
     poisoned = np.where(np.arange(7) < 3, TOKENS, np.nan)
     assert mean_selected([0, 1, 3], 3, poisoned) == pytest.approx(7 / 3, rel=1e-14)
 
 
 def test_rows_are_independent() -> None:
-    """Would break if a sequence, group or head used another's length, blocks, keys, values or queries.
+    """Each sequence, group and head uses its own length, blocks, keys, values and queries.
 
     B = G = h = 2, D = 1. Head 0 has q = 0 and gives means; head 1 has q = ln a and gives a token with key 1 a times
     the weight of one with key 0. Sequence 0 holds 4 tokens: its group 0 reads (3, 6) with key 1 on 3 and a = 2, its
@@ -106,7 +106,7 @@ def test_rows_are_independent() -> None:
 
 
 def test_low_precision_inputs_are_judged_in_float64() -> None:
-    """Would break if float16 inputs were multiplied in float16.
+    """Inputs in float16 are multiplied in float64.
 
     With a = 1 + 2^-10 the logits a * a and a differ by 2^-10 + 2^-20, and float16 drops the last term.
     """
@@ -121,7 +121,7 @@ def test_low_precision_inputs_are_judged_in_float64() -> None:
 
 
 def test_importance_weights_of_the_paper_shape() -> None:
-    """Would break if overlaps were shifted: l=32, d=16, l'=64 give 1/2, 1, 1, 1, 1/2 on i = 4j-1 ... 4j+3."""
+    """Overlaps for l=32, d=16, l'=64 are 1/2, 1, 1, 1, 1/2 on i = 4j-1 ... 4j+3."""
     S = 256  # S_cmp = (256 - 32) / 16 + 1 = 15, S_blk = 4
     weights = np.array([reference.block_importance(np.eye(15)[[i]], S, 32, 16, 64) for i in range(15)])  # [i, j]
     expected = np.zeros((15, 4))
@@ -133,7 +133,7 @@ def test_importance_weights_of_the_paper_shape() -> None:
 
 
 def test_importance_in_a_partial_last_block_and_over_heads() -> None:
-    """Would break if the last, partial block were dropped, or if the heads were averaged or not summed.
+    """The partial last block counts, and the heads of a group are summed.
 
     S = 144: S_cmp = 8, S_blk = 3. With p = 2^i: block 0 has 1 + 2 + 4 + 8/2 = 11, block 1 has
     8/2 + 16 + 32 + 64 + 128/2 = 180, block 2 has 128/2 = 64. The second head adds 2 at i = 3: 1 and 1.
@@ -143,7 +143,7 @@ def test_importance_in_a_partial_last_block_and_over_heads() -> None:
 
 
 def test_importance_with_wide_compression_blocks() -> None:
-    """Would break if a compressed token could only touch two blocks: l=8, d=2, l'=2, so each touches four.
+    """A compressed token touches every block that it covers: l=8, d=2, l'=2, so each touches four.
 
     S = 10: i = 0 covers tokens 0-7, i = 1 covers 2-9, a quarter of each per block.
     """
@@ -151,7 +151,7 @@ def test_importance_with_wide_compression_blocks() -> None:
 
 
 def test_importance_before_the_first_compressed_token() -> None:
-    """Would break if S < l, where nothing is compressed yet, were an error."""
+    """With S < l, where nothing is compressed yet, every block has importance zero."""
     assert_array_equal(reference.block_importance(np.zeros((2, 0)), 20, 32, 16, 16), [0, 0])
 
 
@@ -172,7 +172,7 @@ def test_importance_before_the_first_compressed_token() -> None:
     ],
 )
 def test_selected_blocks(importance: list[float], S: int, sel_count: int, expected: list[int]) -> None:
-    """Would break if a forced block were missing or counted twice, ties fell otherwise, or the order were by score."""
+    """Forced blocks are selected once each, ties go to the lower index, and the order is ascending."""
     assert reference.select_blocks(np.array(importance, dtype=np.float64), S, 4, sel_count) == expected
 
 
@@ -180,7 +180,7 @@ def test_selected_blocks(importance: list[float], S: int, sel_count: int, expect
 
 
 def test_rope_angles() -> None:
-    """Would break with another base, pairing or direction: D = 4 pairs (0, 2) at t and (1, 3) at t / 100."""
+    """RoPE has base 10000 and pairs i with i + D/2: D = 4 pairs (0, 2) at t and (1, 3) at t / 100."""
     rotated = reference.rope(np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), 3)
     c, s, c100, s100 = math.cos(3), math.sin(3), math.cos(0.03), math.sin(0.03)
     expected = [[c, 0, s, 0], [0, c100, 0, s100], [-s, 0, c, 0], [0, -s100, 0, c100]]
@@ -188,12 +188,12 @@ def test_rope_angles() -> None:
 
 
 def test_rope_leaves_position_zero() -> None:
-    """Would break if positions were counted from 1."""
+    """Positions count from 0, where nothing is turned."""
     assert_array_equal(reference.rope(np.array([1.0, 2, 3, 4]), 0), [1, 2, 3, 4])
 
 
 def test_rope_depends_on_the_distance_only() -> None:
-    """Would break if q and k were rotated against each other: their dot product must see t - s alone."""
+    """The dot product of a turned q and k depends on t - s alone."""
     q, k = np.array([1.0, -2, 0.5, 3]), np.array([0.3, 1, -1, 2])
     near = reference.rope(q, 7) @ reference.rope(k, 2)
     far = reference.rope(q, 1007) @ reference.rope(k, 1002)
@@ -202,12 +202,12 @@ def test_rope_depends_on_the_distance_only() -> None:
 
 
 def test_mean_compression() -> None:
-    """Would break if the mean ran over the channels, or over another number of tokens."""
+    """The mean runs over the tokens of the block, for each channel."""
     assert_array_equal(reference.compress(np.array([[1.0, 20], [3, 40]]), {}, "compress_k", "mean"), [2, 30])
 
 
 def test_mlp_compression() -> None:
-    """Would break if the block were flattened channel by channel, or the position or a bias were lost.
+    """The MLP takes the block token by token, with its position and every bias.
 
     Block + position = (11, 22, 33, 44) token by token; GELU(x) = x in float64 from 11 on. With first weights 1 and
     bias 100, 0, 0, 0 the hidden layer is (111, 22, 33, 44); the second layer takes 111 + 44 + 1 and 33 - 22 + 2.
@@ -224,14 +224,14 @@ def test_mlp_compression() -> None:
 
 
 def test_gelu_is_the_exact_one() -> None:
-    """Would break with the tanh form: GELU(1) is the normal distribution at 1, 0.841344746, not 0.841191991."""
+    """GELU is the exact form: GELU(1) is the normal distribution at 1, 0.841344746; the tanh form gives 0.841191991."""
     one, zero = np.ones((1, 1)), np.zeros(1)
     weights = {"k.position": 0 * one, "k.0.weight": one, "k.0.bias": zero, "k.2.weight": one, "k.2.bias": zero}
     assert_allclose(reference.compress(one, weights, "k", "mlp"), [0.8413447460685429], rtol=1e-14)
 
 
 def test_gate() -> None:
-    """Would break with another activation, or with the branches before the heads in the view [H, 3].
+    """Gates are sigmoid(MLP(x)) with SiLU inside, laid out [H, 3].
 
     x = 2 and bias ln 3 - 2 give SiLU(ln 3) = 3/4 ln 3; times 4/3, 0, -4/3 the logits are ln 3, 0, -ln 3 and the
     gates 3/4, 1/2, 1/4; head 1 has the logits ln 3, ln 3, ln 3 + ln 3: 3/4, 3/4, 9/10.
@@ -246,6 +246,6 @@ def test_gate() -> None:
 
 
 def test_the_oracle_imports_nothing_of_the_package() -> None:
-    """Would break if the oracle came to share code with what it judges."""
+    """The oracle shares no code with what it judges."""
     source = Path(reference.__file__).read_text()
     assert not re.search(r"^\s*(from|import)\s+(nsa|\.)", source, re.MULTILINE)

@@ -32,7 +32,7 @@ def layer_weights(shape: NsaShape, qkv: Array, gate_logits: Array, out: Array) -
 
 
 def test_layer_with_uniform_attention() -> None:
-    """Would break if a branch, its gate or the output projection were wired wrongly.
+    """Each branch has its own values and gate, and the output projection comes last.
 
     q = 0 makes each attention a mean; v is x for cmp, 10 x for sel, 100 x for win; the gates are 3/4, 1/2, 1/4.
     S = 1: nothing is compressed, so 1/2 * 10 x0 + 1/4 * 100 x0 = 30 x0.
@@ -55,7 +55,7 @@ def test_layer_with_uniform_attention() -> None:
 
 
 def test_layer_rotates_queries_and_keys() -> None:
-    """Would break if q or the keys of a branch were not rotated, or rotated elsewhere, or were another branch's.
+    """Queries and the keys of each branch are turned by their positions, each branch with its own keys.
 
     l = d = 1 and w = 2, so that all three branches see the same two tokens. Only x[0] = 1 feeds q = (a, 0) and
     k = (c, 0): at t = 1 the logits are a c cos(1) / sqrt 2 and a c / sqrt 2, and a = sqrt 2 ln 3 / (1 - cos 1) makes
@@ -74,7 +74,7 @@ def test_layer_rotates_queries_and_keys() -> None:
 
 
 def test_layer_of_several_heads_and_groups() -> None:
-    """Would break if heads or groups were laid out in another order in qkv, in the gate or before the projection.
+    """Heads and groups lie group by group in qkv, in the gate and before the projection.
 
     H = 4, G = 2, Dv = 1. One token, nothing compressed: head j of group g gives g_sel v_sel[g] + g_win v_win[g]
     with v_sel = (8, 16), v_win = (80, 160). The gates (sel, win) are (3/4, 1/2), (1/2, 3/4), (1/4, 1/2), (1/2, 1/4).
@@ -91,10 +91,11 @@ def test_layer_of_several_heads_and_groups() -> None:
 
 
 def test_queries_and_compressed_keys_are_laid_out_by_head_and_group() -> None:
-    """Would break if q were not head-major, if a group read another's keys, or if p_cmp lost its order.
+    """Queries are head-major, a group reads its own keys, and p_cmp keeps their order.
 
-    l = d = 1 and two tokens: x[0] = 1, 0 feeds the keys and x[1] = 1, 1 the queries. At t = 1 the key of token 0 is (s, 0) with s = 1 in group 0 and -1 in group 1, that of token 1 is 0. Head j
-    has q = (a_j, 0), a_j = sqrt 2 ln(j + 2) / cos 1: its logits are s ln(j + 2) and 0.
+    l = d = 1 and two tokens: x[0] = 1, 0 feeds the keys and x[1] = 1, 1 the queries. At t = 1 the key of token 0 is
+    (s, 0) with s = 1 in group 0 and -1 in group 1, that of token 1 is 0. Head j has q = (a_j, 0) with
+    a_j = sqrt 2 ln(j + 2) / cos 1: its logits are s ln(j + 2) and 0.
     """
     shape = NsaShape(
         dim=2, heads=4, groups=2, head_dim=2, value_dim=1, cmp_block=1, cmp_stride=1, sel_block=2, sel_count=3, window=2
@@ -109,7 +110,7 @@ def test_queries_and_compressed_keys_are_laid_out_by_head_and_group() -> None:
 
 
 def test_routing_follows_the_compressed_attention_of_each_group() -> None:
-    """Would break if routing ignored p_cmp, or if the selected branch read other blocks than those chosen.
+    """Each group selects blocks by its own p_cmp, and the selected branch reads these.
 
     Blocks of one token, l = d = 1, n = 4; S = 6 forces 0, 4, 5 and leaves one place for 1, 2 or 3. q = (1, 0) at t = 5.
     Group 0: token 3 has the key (-9, 0), two positions back, so its logit -9 cos(2) / sqrt 2 is positive, the others'
@@ -141,7 +142,7 @@ def test_routing_follows_the_compressed_attention_of_each_group() -> None:
     ],
 )
 def test_window(window: int, expected: list[float]) -> None:
-    """Would break if the window were off by one or left out the current token (v_win = 1, 2, 4, 8, uniform)."""
+    """The window holds the last w tokens, the current one included (v_win = 1, 2, 4, 8, uniform)."""
     shape = NsaShape(
         dim=1,
         heads=1,
@@ -162,7 +163,7 @@ def test_window(window: int, expected: list[float]) -> None:
 
 
 def test_compressed_tokens_overlap_and_wait_for_a_full_block() -> None:
-    """Would break if a compressed token came early, late, or from the wrong tokens (l = 4, d = 2, v_cmp = 2^(t + 1)).
+    """A compressed token appears with its block's last token (l = 4, d = 2, v_cmp = 2^(t + 1)).
 
     S < 4: none. S = 4 and 5: the mean of tokens 0-3. S = 6: also that of tokens 2-5; their mean, uniform attention.
     The gate halves v_cmp to 1, 2, 4, ...: 15/4, 15/4, then (15/4 + 60/4) / 2 = 75/8.
@@ -178,7 +179,7 @@ def test_compressed_tokens_overlap_and_wait_for_a_full_block() -> None:
 
 
 def test_mlp_compression_in_the_layer_uses_both_networks() -> None:
-    """Would break if keys were compressed with the values' network, or the other way round.
+    """Keys are compressed by compress_k, values by compress_v.
 
     One token, l = d = 1: the compressed value is the output bias 6 of compress_v (its weights are 0), and half of it
     passes the gate. At the second token the compressed keys are (b, 0) twice, so they weigh the same: 3 again.
@@ -205,7 +206,7 @@ def test_mlp_compression_in_the_layer_uses_both_networks() -> None:
 
 
 def test_the_future_does_not_reach_the_past() -> None:
-    """Would break if any branch looked ahead: the last token is NaN, the outputs before it are untouched by it."""
+    """No branch looks ahead: the last token is NaN, and the outputs before it are untouched by it."""
     generator = np.random.default_rng(0)
     weights = layer_weights(TINY, generator.normal(size=(14, 2)), np.zeros((1, 3)), np.eye(2))
     x = generator.normal(size=(9, 2))
@@ -214,7 +215,7 @@ def test_the_future_does_not_reach_the_past() -> None:
 
 
 def test_reads_at_the_guide_defaults() -> None:
-    """Would break if a branch read more or fewer tokens than the closed form says, worked out here by hand.
+    """Each branch reads the tokens of the closed form, worked out here by hand.
 
     S:     compressed            selected                          window
     1      0                     1                                 1     = 2

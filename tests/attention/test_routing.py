@@ -16,7 +16,7 @@ from nsa.shapes import NsaShape
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([1, 2, 4]), st.integers(1, 4), st.integers(1, 5), st.integers(1, 80), st.integers(0, 2**31))
 def test_importance_equals_the_overlap_formula(stride: int, cover: int, cells: int, S: int, seed: int) -> None:
-    """Breaks if the two box sums are not the token overlaps of Eq. 9, at either edge too."""
+    """The two box sums are the token overlaps of Eq. 9, at either edge too."""
     shape = NsaShape(cmp_block=cover * stride, cmp_stride=stride, sel_block=cells * stride)
     p = torch.rand(2, shape.num_compressed(S), generator=torch.Generator().manual_seed(seed))
     want = reference.block_importance(p.double().numpy(), S, shape.cmp_block, stride, shape.sel_block)
@@ -27,7 +27,7 @@ def test_importance_equals_the_overlap_formula(stride: int, cover: int, cells: i
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(3, 9), st.integers(1, 5), st.data())
 def test_ties_are_exact_and_equal_to_the_oracle(levels: list[int], n: int, block: int, data: st.DataObject) -> None:
-    """Breaks if equal scores do not go to the lower index, or a forced block is lost or counted twice."""
+    """Equal scores go to the lower index, and each forced block is selected once."""
     S = data.draw(st.integers((len(levels) - 1) * block + 1, len(levels) * block))
     scores = torch.tensor(levels, dtype=torch.float32) / 3
     got = select_blocks(scores[None], torch.tensor([S], dtype=torch.int32), block, n)[0].tolist()
@@ -36,7 +36,7 @@ def test_ties_are_exact_and_equal_to_the_oracle(levels: list[int], n: int, block
 
 
 def test_ragged_rows_see_only_their_own_blocks() -> None:
-    """Breaks if a row's choice depends on blocks beyond its length."""
+    """A row's choice does not depend on blocks beyond its length."""
     scores = torch.rand(3, 2, 20)
     scores[0, :, 4:] = 9.0  # tempting, but beyond the first row's length
     seq_lens = torch.tensor([13, 77, 80], dtype=torch.int32)
@@ -50,6 +50,6 @@ def test_ragged_rows_see_only_their_own_blocks() -> None:
 
 @pytest.mark.parametrize(("S", "want"), [(5, [0, 1, -1]), (12, [0, 1, 2]), (16, [0, 2, 3])])
 def test_route_without_compressed_tokens_takes_forced_blocks_and_the_lowest(S: int, want: list[int]) -> None:
-    """Breaks if a context shorter than l has no blocks to attend to."""
+    """A context shorter than l attends to the forced blocks and the lowest others."""
     shape = NsaShape(cmp_block=32, cmp_stride=4, sel_block=4, sel_count=3)
     assert route(None, torch.tensor([S], dtype=torch.int32), S, shape)[0].tolist() == want

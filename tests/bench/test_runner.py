@@ -1,125 +1,138 @@
-"""A process of its own: what it returns, and what becomes of one that crashes, hangs or is killed."""
+"""The skeleton of the timed stages: outcomes, merged facts, and how many processes prepare at once."""
 
 from __future__ import annotations
 
-import faulthandler
-import os
-import signal
-import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-import psutil
 import pytest
-import torch
 
-from nsa.bench.check import stage as kernel_check
-from nsa.bench.decode import stage as decode
-from nsa.bench.runner import in_fresh_process, out_of_memory
-from nsa.config import CheckSettings, DecodeSettings, Flags
-from nsa.errors import BackendUnavailable, KernelFailed, KernelHung, Killed
+from nsa.bench.runner import Replicated, Result, Task, processes_that_fit, run
+from nsa.bench.workers import Turn
+from nsa.config import Flags
+from nsa.errors import BackendUnavailable, KernelFailed, KernelHung, Killed, NoMemory
 from nsa.machine.host import Host, Machine
+from nsa.machine.nvml import our_processes
+from nsa.records.facts import Device
+from nsa.records.merge import Merge, Model
+from nsa.records.outcome import Failed, Ok, OutOfMemory, Unavailable
 
-LONG_S = 60.0
-ON_CPU = Host("cpu", "a CPU", None, Machine(None), Flags())
-
-
-def own_pid(_: object) -> int:
-    return os.getpid()
-
-
-def exits(status: int) -> None:
-    os._exit(status)
+ON_CPU = Host(Device(kind="cpu", name="a CPU", uuid=None), Machine(None), Flags())
+GIB = 1 << 30
 
 
-def dies_of(number: int) -> None:
-    faulthandler.disable()  # a fork has pytest's, which would print what it does
-    os.kill(os.getpid(), number)
+class Seen(Model):
+    """Facts with one field of each rule."""
+
+    reads: Annotated[int, Merge.SAME]
+    others: Annotated[tuple[int, ...], Merge.UNITED]
+    bandwidth: Annotated[tuple[float, ...], Merge.EACH]
+    finite: Annotated[bool, Merge.ALL]
+    fault: Annotated[str | None, Merge.FIRST]
 
 
-def hangs(told: Path) -> None:
-    told.write_text(str(os.getpid()))
-    time.sleep(LONG_S)
+@dataclass(frozen=True)
+class Job:
+    """What a process says, or raises."""
+
+    process: int
+    says: Seen | Exception
 
 
-def refuses(_: object) -> None:
-    raise BackendUnavailable("cuda", "its library is damaged", "delete it")
+def work(job: Job, turn: Turn) -> Replicated[Seen]:
+    if isinstance(job.says, Exception):
+        raise job.says
+    with turn:
+        return Replicated([{"process": job.process}], job.says)
 
 
-FORK = pytest.mark.parametrize("fork", [False, True], ids=["new interpreter", "fork"])
+def seen(**changes: object) -> Seen:
+    return Seen.model_validate(
+        {"reads": 105, "others": (), "bandwidth": (1.0,), "finite": True, "fault": None, **changes}
+    )
 
 
-@FORK
-def test_it_is_a_process_of_its_own(fork: bool) -> None:
-    """Without it, replicates would share a memory layout and be no replicates."""
-    first, second = (in_fresh_process(own_pid, None, LONG_S, fork) for _ in range(2))
-    assert len({first, second, os.getpid()}) == 3
+def ran(*said: Seen | Exception, backends: tuple[str, ...] = ("sdpa",)) -> Result[Seen]:
+    """A run whose processes say this."""
+    task = Task(
+        name="a task",
+        backends=backends,
+        work=f"{__name__}:work",
+        job=lambda card, process: Job(process, said[process]),
+        processes=len(said),
+        timeout_s=60,
+        memory_bytes=0,
+        less_memory="take less",
+        log=Path("results/logs/a.log"),
+    )
+    return run(task, ON_CPU, print)
 
 
-@FORK
-def test_a_crash_is_the_kernels_failure(fork: bool) -> None:
-    """Without it, a crashing kernel would take its cell's record, and the report, with it."""
-    with pytest.raises(KernelFailed, match=r"^its process died while it ran \(exit status 139\)$"):
-        in_fresh_process(exits, 139, LONG_S, fork)
-    with pytest.raises(KernelFailed, match=r"^its process died while it ran \(SIGSEGV\)$"):
-        in_fresh_process(dies_of, signal.SIGSEGV, LONG_S, fork)
+def test_facts_of_every_process_are_in_the_record() -> None:
+    """A process seen in replicate 2, a fault there and its bandwidth count as much as those of the first."""
+    result = ran(seen(), seen(others=(7,), bandwidth=(2.0,), finite=False, fault="wrong blocks"), seen(others=(7, 8)))
+    assert isinstance(result.outcome, Ok)
+    assert result.outcome.facts == Seen(
+        reads=105, others=(7, 8), bandwidth=(1.0, 2.0, 1.0), finite=False, fault="wrong blocks"
+    )
+    assert result.rows == [{"process": 0}, {"process": 1}, {"process": 2}]
 
 
-def test_a_kill_from_outside_is_no_kernels_failure() -> None:
-    """Without it, a killed replicate would be recorded as a failed kernel, and stay so when the run goes on."""
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        with pytest.raises(Killed, match=rf"killed from outside \({number.name}.*run again$"):
-            in_fresh_process(dies_of, number, LONG_S)
+def test_replicates_that_disagree_fail_the_cell() -> None:
+    """Reads of 105 and then 205 tokens are not recorded as 205."""
+    outcome = ran(seen(), seen(reads=205)).outcome
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == "the replicates disagree on reads: 105 in process 1, 205 in process 2"
 
 
-@FORK
-def test_a_process_that_hangs_is_killed(tmp_path: Path, fork: bool) -> None:
-    """Without it, a kernel that never ends would hold the GPU for ever, and its cell would say nothing."""
-    start = time.monotonic()
-    with pytest.raises(KernelHung, match=r"^it did not end within 3 s and was killed$") as caught:
-        in_fresh_process(hangs, tmp_path / "pid", 3.0, fork)
-    assert "timeout_s" in caught.value.fix
-    assert time.monotonic() - start < LONG_S / 2
-    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
-
-
-@pytest.mark.parametrize("measure", ["decode", "check"])
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("error", "kind", "reason", "fix"),
     [
-        (KernelFailed("its process died while it ran (SIGSEGV)"), "failed"),
-        (KernelHung("it did not end within 600 s and was killed"), "failed"),
-        (BackendUnavailable("sdpa", "its library is damaged", "delete it"), "unavailable"),
+        (KernelFailed("it crashed"), Failed, "it crashed", "see results/logs/a.log, and run compute-sanitizer on the"),
+        (KernelHung("it hung"), Failed, "it hung", "see results/logs/a.log, and raise timeout_s"),
+        (NoMemory("CUDA out of memory."), OutOfMemory, "CUDA out of memory.", "take less"),
+        (BackendUnavailable("sdpa", "damaged", "delete it"), Unavailable, "damaged", "delete it"),
     ],
-    ids=["crash", "hang", "damaged"],
 )
-def test_it_becomes_a_status_with_its_mend(
-    measure: str, error: KernelFailed | BackendUnavailable, status: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without it, one backend's fault in the cells or in the check would end the whole run."""
-
-    def fails(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr(decode if measure == "decode" else kernel_check, "in_fresh_process", fails)
-    if measure == "decode":
-        rows, facts = decode.measure("sdpa", 100, DecodeSettings(), ON_CPU, lambda line: None)
-    else:
-        rows, facts = kernel_check.check("sdpa", CheckSettings(), ON_CPU, lambda line: None)
-    assert (rows, facts["status"], facts["fix"]) == ([], status, error.fix)
-    assert facts["reason"] == (error.reason if isinstance(error, BackendUnavailable) else str(error))
+def test_what_a_backend_raises_is_its_outcome(error: Exception, kind: type, reason: str, fix: str) -> None:
+    """One backend's fault, in any process, ends its own cell and nothing else."""
+    outcome = ran(seen(), error).outcome
+    assert isinstance(outcome, kind) and not isinstance(outcome, Ok)
+    assert outcome.reason == reason and str(outcome.fix).startswith(fix)
 
 
-def test_what_a_process_raises_keeps_its_reason() -> None:
-    """Without it, an error with more than one argument would arrive as a crash of the process."""
-    with pytest.raises(BackendUnavailable, match="is unavailable: its library is damaged; delete it") as caught:
-        in_fresh_process(refuses, None, LONG_S)
-    assert (caught.value.reason, caught.value.fix) == ("its library is damaged", "delete it")
+@pytest.mark.parametrize("error", [Killed("killed"), KeyError("a bug"), RuntimeError("shape mismatch in the oracle")])
+def test_what_is_no_backends_fault_is_no_outcome(error: Exception) -> None:
+    """A fault of the harness, or a kill from outside, is recorded for no backend."""
+    with pytest.raises(type(error)):
+        ran(error)
 
 
-def test_out_of_memory_is_told_from_other_faults() -> None:
-    """Without it, a cell that does not fit would be recorded as a broken kernel."""
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(10**15)
-    assert out_of_memory(caught.value)
-    assert out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"))
-    assert not out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+def test_a_backend_that_cannot_run_here_starts_nothing() -> None:
+    """Nothing takes the place of what was asked for."""
+    result = ran(seen(), backends=("cuda",))
+    assert isinstance(result.outcome, Unavailable) and result.rows == ()
+
+
+@pytest.mark.parametrize(
+    ("memory", "free", "expected"),
+    [(0, 80 * GIB, 40), (9 * GIB, 80 * GIB, 4), (60 * GIB, 80 * GIB, 1), (0, None, 1), (100 * GIB, 0, 1)],
+)
+def test_processes_prepare_in_waves_that_fit_the_memory(memory: int, free: int | None, expected: int) -> None:
+    """Together they take at most half of the free memory; one alone may always try."""
+    assert processes_that_fit(memory, free) == expected
+
+
+@pytest.mark.parametrize(
+    ("now", "ours"),
+    [
+        ({1, 40, 41}, {40, 41}),  # NVML names our processes as we do
+        ({1, 9040, 9041}, {9040, 9041}),  # by the host's numbers, from within a container
+        ({1, 40, 41, 77}, {40, 41}),  # with a stranger that came meanwhile
+        ({1}, set()),  # NVML shows none of ours
+    ],
+)
+def test_our_own_processes_are_no_strangers(now: set[int], ours: set[int]) -> None:
+    """Siblings on the GPU are told from a stranger, in a container too."""
+    assert our_processes(frozenset({1}), frozenset(now), frozenset({40, 41})) == ours

@@ -16,14 +16,11 @@ from nsa import cli
 from nsa.bench.check import stage as kernel_check
 from nsa.bench.decode import stage as decode
 from nsa.bench.dram import stage as dram
-from nsa.cli import app, console, guide
-from nsa.config import DecodeSettings, Flags
-from nsa.errors import ConfigError
+from nsa.cli import app
 from nsa.kernels.cuda import build as extension
 from nsa.report.analysis import summary
 from nsa.report.page import render
 from nsa.report.verdict import gates
-from nsa.shapes import NsaShape
 
 CARRIED = {"sources": "s", "settings": "c", "machine": None}  # by the records of the stamps below
 ROOT = Path(cli.__file__).parents[2]
@@ -170,77 +167,6 @@ def test_report_sorts_its_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert named["build"] is None
     assert named["stamps"] == {"report": {"sources": "s", "settings": "c", "machine": None}}
     assert named["echo"] == {"contexts": [128]}
-
-
-def test_bench_takes_the_guides_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it, the guide's command line would be refused, or measure something else."""
-    calls = recorded(monkeypatch, console, "bench")
-    invoke("bench", "--S_list", "256,128", "--iters", 4, "--warmup", 1, "--csv", "decode.csv", "--head_dim", 64)
-    settings = DecodeSettings(model=NsaShape(head_dim=64), iters=4, warmup=1, processes=1)
-    assert calls == [(settings, (256, 128), "sdpa", "auto", Flags(), Path("decode.csv"))]
-
-
-def test_bench_obeys_the_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it, the guide's `NSA_SEL_CUDA=1` would measure packed SDPA and nobody would know."""
-    calls = recorded(monkeypatch, console, "bench")
-    monkeypatch.setenv("NSA_SEL_CUDA", "1")
-    invoke("bench")
-    assert calls[0][2] == "cuda"
-    assert calls[0][4] == Flags(cuda=True)
-
-
-def test_bench_measures_one_dtype_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it, --dtype could be ignored on one of the devices."""
-    calls = recorded(monkeypatch, console, "bench")
-    invoke("bench", "--dtype", "float16")
-    assert calls[0][0].dtype == {"cuda": "float16", "cpu": "float16"}
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("--S_list", "128,x"),
-        ("--S_list", ""),
-        ("--S_list", "128,128"),
-        ("--S_list", "0"),
-        ("--iters", 0),
-        ("--warmup", -1),
-        ("--processes", 0),
-        ("--batch", 0),
-        ("--seed", -1),
-        ("--device", "gpu"),
-        ("--dtype", "int8"),
-        ("--backend", "dense"),
-    ],
-)
-def test_bench_names_a_wrong_option(option: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it, a typing error would surface as a traceback from deep inside, after minutes of prefill."""
-    calls = recorded(monkeypatch, console, "bench")
-    with pytest.raises(ConfigError, match=re.escape(f"{option}: got {value!r}, expected")):
-        invoke("bench", option, value)
-    assert calls == []
-
-
-@pytest.mark.parametrize(
-    ("option", "flags", "chosen"),
-    [
-        (None, Flags(), "sdpa"),
-        ("triton", Flags(), "triton"),
-        (None, Flags(fa2_force=True), "fa2"),
-        ("cuda", Flags(cuda=True), "cuda"),
-        ("triton", Flags(triton_force=True), "triton"),  # forces, requests nothing
-    ],
-)
-def test_what_was_requested_is_what_runs(option: str | None, flags: Flags, chosen: str) -> None:
-    """Without it, a request could be dropped silently."""
-    assert guide.choose_backend(option, flags) == chosen
-
-
-@pytest.mark.parametrize(("option", "flags"), [("sdpa", Flags(cuda=True)), (None, Flags(cuda=True, triton=True))])
-def test_contradicting_requests_are_refused(option: str | None, flags: Flags) -> None:
-    """Without it, one of two requests would win by accident."""
-    with pytest.raises(ConfigError, match="ask for"):
-        guide.choose_backend(option, flags)
 
 
 @pytest.mark.parametrize(

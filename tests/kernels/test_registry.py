@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from nsa.config import BACKENDS, Flags
+from nsa import backends
+from nsa.config import Flags
 from nsa.errors import BackendUnavailable, ConfigError
 from nsa.kernels import registry
+from nsa.kernels.guards import require_unguarded
 from nsa.machine.host import Machine
 
 CPU = Machine(capability=None)
@@ -28,65 +31,88 @@ def refusal(name: str, machine: Machine, flags: Flags) -> BackendUnavailable:
     return caught.value
 
 
-def test_every_backend_of_the_configuration_is_registered() -> None:
-    """A backend that config.yaml allows and the registry does not know would fail in the middle of a run."""
-    assert tuple(registry.MODULES) == BACKENDS
-
-
 @pytest.mark.parametrize("machine", [CPU, ADA, HOPPER])
 def test_the_baseline_runs_everywhere(machine: Machine) -> None:
-    """Packed SDPA is what every verdict compares with; there is none without it."""
+    """Packed SDPA, which every verdict compares with, loads on any machine."""
     registry.require("sdpa", machine, NO_FLAGS)
     assert registry.load("sdpa", machine, NO_FLAGS).name == "sdpa"
 
 
 @pytest.mark.parametrize("name", ["triton", "cuda", "fa2"])
 def test_without_a_gpu_nothing_is_substituted(name: str) -> None:
-    """A fallback to another backend on CPU is how the old system hid which code had run."""
-    error = refusal(name, CPU, Flags(cuda=True, triton=True, triton_force=True, fa2_force=True))
+    """A backend that needs a GPU is refused without one, whatever the flags, and nothing runs in its place."""
+    every = Flags(dict.fromkeys(("NSA_SEL_CUDA", "NSA_USE_TRITON_SEL", "NSA_TRITON_SEL_FORCE", "NSA_FA2_FORCE"), True))
+    error = refusal(name, CPU, every)
     assert error.reason == "no CUDA device is visible"
     assert error.fix == "run on a machine with an NVIDIA GPU"
     assert str(error) == f"backend {name!r} is unavailable: {error.reason}; {error.fix}"
 
 
 @pytest.mark.parametrize(
-    ("name", "requested", "forced", "flag"),
+    ("name", "requested", "forced"),
     [
-        ("triton", Flags(triton=True), Flags(triton_force=True), "NSA_TRITON_SEL_FORCE"),
-        ("fa2", Flags(triton_force=True), Flags(fa2_force=True), "NSA_FA2_FORCE"),
+        ("triton", {"NSA_USE_TRITON_SEL": True, "NSA_FA2_FORCE": True}, "NSA_TRITON_SEL_FORCE"),
+        ("fa2", {"NSA_TRITON_SEL_FORCE": True, "NSA_FA2_FORCE": False}, "NSA_FA2_FORCE"),
     ],
 )
-def test_the_ada_guard_refuses_until_forced(name: str, requested: Flags, forced: Flags, flag: str) -> None:
-    """The guide guards these two on the 4090; a request alone, or the other backend's flag, must not lift it."""
-    guarded = refusal(name, ADA, requested)
-    assert "compute capability 8.9" in guarded.reason
-    assert f"set {flag}=1" in guarded.fix
+def test_the_ada_guard_refuses_until_forced(name: str, requested: dict[str, bool], forced: str) -> None:
+    """On the 4090 these two are refused unless forced; a request alone, or the other's flag, lifts nothing."""
+    guarded = refusal(name, ADA, Flags(requested))
+    assert guarded.reason == "it is guarded on compute capability 8.9 (Ada)"
+    assert guarded.fix == f"set {forced}=1 to force it (experiments only)"
     for machine in (ADA, HOPPER):
-        registry.require(name, machine, forced)
+        registry.require(name, machine, Flags({forced: True}))
 
 
 @pytest.mark.parametrize("name", ["triton", "fa2"])
 def test_no_flag_is_needed_where_nothing_is_guarded(name: str) -> None:
-    """Breaks if a kernel that has passed on a GPU stays hidden behind an experiment's flag."""
+    """A guard holds on its compute capability only."""
     registry.require(name, HOPPER, NO_FLAGS)
 
 
+def test_a_guard_is_of_any_capability() -> None:
+    """Guards are applied from the spec, to any backend on any compute capability."""
+    spec = replace(backends.spec("fa2"), guards=(backends.Guard((12, 0), lifted_by="NSA_FA2_FORCE"),))
+    require_unguarded(spec, ADA, NO_FLAGS)
+    require_unguarded(spec, Machine((12, 0)), Flags({"NSA_FA2_FORCE": True}))
+    with pytest.raises(BackendUnavailable, match=r"guarded on compute capability 12\.0; set NSA_FA2_FORCE=1"):
+        require_unguarded(spec, Machine((12, 0)), NO_FLAGS)
+
+
 def test_an_unknown_backend_is_a_setting_error() -> None:
-    """A typo is no unavailable backend: recorded as a status, it would look like a missing kernel."""
+    """A name that no backend has is no unavailable backend: it ends the command."""
     for ask in (registry.require, registry.load):
         with pytest.raises(ConfigError, match="backend: got 'tritn', expected one of sdpa, triton, cuda, fa2"):
             ask("tritn", HOPPER, NO_FLAGS)
 
 
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        ("nsa.kernels.sdpa.backend:loda", "nsa.kernels.sdpa.backend:loda cannot be imported"),
+        ("nsa.kernels.sdpa.backend:load", "nsa.kernels.sdpa.backend:load gave Backend 'sdpa', expected its Backend"),
+        ("nsa.kernels.sdpa.backend:require", "nsa.kernels.sdpa.backend:require gave NoneType '', expected its Backend"),
+    ],
+)
+def test_a_package_that_gives_no_backend_is_named(load: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spec whose `load` is not there, or gives something else than its Backend, is one line."""
+    wrong = replace(backends.spec("sdpa"), name="fa2", load=load)
+    monkeypatch.setattr(backends, "spec", lambda name: wrong)
+    with pytest.raises(ConfigError, match="fix or uninstall its package") as caught:
+        registry.load("fa2", HOPPER, NO_FLAGS)
+    assert message in str(caught.value)
+
+
 def test_asking_imports_no_torch() -> None:
-    """An unavailable cell is recorded in milliseconds; importing torch first takes seconds for each."""
+    """Whether a backend can run is known without importing torch, so that an unavailable cell takes milliseconds."""
     code = """
 import sys
 import nsa.kernels.registry as registry
+from nsa import backends
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable
 from nsa.machine.host import Machine
-for name in registry.MODULES:
+for name in backends.names():
     for capability in (None, (8, 9), (9, 0)):
         try:
             registry.require(name, Machine(capability), Flags())
@@ -95,12 +121,5 @@ for name in registry.MODULES:
 print(*sys.modules)
 """
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "nsa.kernels.fa2" in loaded
-    assert "torch" not in loaded
-
-
-@pytest.mark.parametrize(("capability", "expected"), [([8, 9], (8, 9)), (None, None)])
-def test_the_machine_is_read_from_the_records(capability: list[int] | None, expected: tuple[int, int] | None) -> None:
-    """JSON has lists where the guard compares a tuple; a list would never be guarded."""
-    artifacts = {"cuda": {"status": "skipped"}}
-    assert Machine.from_records({"capability": capability}, artifacts) == Machine(expected, artifacts)
+    assert "nsa.kernels.fa2.backend" in loaded
+    assert not {"torch", "triton", "numpy", "pandas", "pyarrow"} & set(loaded)

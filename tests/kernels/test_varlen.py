@@ -14,12 +14,11 @@ from nsa.errors import InputError
 from nsa.kernels import varlen
 
 
-def of_one_width(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: torch.Tensor | int, scale: float
-) -> torch.Tensor:
-    """FlashAttention's kernel as it is: one width for q, k and v, and the scale that it is given."""
+def of_one_width(q, k, v, cu_q, cu_k, max_q, max_k, dropout, causal, debug, *, scale):
+    """FlashAttention's kernel as aten has it: one width for q, k and v, and the scale that it is given."""
     assert q.shape[-1] == k.shape[-1] == v.shape[-1]
-    return unequal_attention(q, k, v, *rest, scale=scale)
+    assert dropout == 0 and causal is debug is False
+    return unequal_attention(q, k, v, cu_q, cu_k, max_q, max_k, scale=scale), None
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -29,7 +28,7 @@ def test_flash_equals_the_oracle_on_the_kernel_that_it_calls(dtype: torch.dtype,
     """Breaks if FlashAttention, which no CPU has, is given wrong blocks, lengths or boundaries."""
     call = draw_call(data, dtype, whole=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(varlen, "varlen_attn", of_one_width)
+        patch.setattr(torch.ops.aten, "_flash_attention_forward", of_one_width)
         require_oracle(lambda *c: varlen.select(varlen.flash_attend, *c), call)
 
 

@@ -76,7 +76,7 @@ def probe_with(monkeypatch: pytest.MonkeyPatch, torch: SimpleNamespace, gpus: Gp
 
 
 def test_this_machine_can_be_probed() -> None:
-    """On whatever machine the tests run, the guide's five facts come first and agree with torch's own answers."""
+    """On any machine the guide's five facts (cuda to cuda_version) come first and agree with torch's own answers."""
     import torch
 
     found = probe(os.environ)
@@ -90,7 +90,7 @@ def test_this_machine_can_be_probed() -> None:
 
 
 def test_a_gpu_is_described_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The uuid names the lock and finds the clocks; without NVML's prefix neither works."""
+    """A GPU has its name, its uuid with NVML's prefix, and its clocks."""
     found = probe_with(monkeypatch, fake_torch("2.13.0+cu130", "13.0", RTX_4090), DRIVER)
     expected = {
         "cuda": True,
@@ -112,7 +112,7 @@ def test_a_gpu_is_described_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gpu_without_nvml_keeps_what_torch_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA can work where NVML does not; the gap is explained and the device is not lost."""
+    """Without NVML the device keeps what torch knows, and the gap has its reason."""
     device = SimpleNamespace(**{**vars(RTX_4090), "uuid": "other"})
     found = probe_with(monkeypatch, fake_torch("2.13.0+cu130", "13.0", device), DRIVER)
     assert found["cuda"] is True
@@ -142,7 +142,7 @@ def test_a_gpu_without_nvml_keeps_what_torch_knows(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_no_cuda_is_explained(monkeypatch: pytest.MonkeyPatch, torch: SimpleNamespace, gpus: Gpus, note: str) -> None:
-    """cuda: False alone sends a user with the wrong torch build looking for a broken GPU."""
+    """Where torch sees no CUDA device, a note says why: no driver, torch's build, or what torch itself says."""
     found = probe_with(monkeypatch, torch, gpus)
     assert found["cuda"] is False
     assert found["device"] is found["capability"] is found["gpu_uuid"] is None
@@ -152,7 +152,7 @@ def test_no_cuda_is_explained(monkeypatch: pytest.MonkeyPatch, torch: SimpleName
 
 
 def test_the_description_has_every_fact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fact that is left out of the text is one that a bug report will lack."""
+    """The text has every fact of the record."""
     found = probe_with(monkeypatch, fake_torch("2.13.0+cpu", None, None), DRIVER)
     lines = describe(found).splitlines()
     assert [line.split()[0] for line in lines] == list(found)
@@ -168,7 +168,7 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def test_provenance_follows_the_repository(tmp_path: Path) -> None:
-    """A record from edited code that claims a clean commit cannot be reproduced, and nobody would know."""
+    """A record has the commit, and says when files were edited after it."""
     assert "not a git repository" in provenance({}, tmp_path)["git_reason"]
 
     git(tmp_path, "init", "--quiet")
@@ -189,7 +189,7 @@ def test_provenance_follows_the_repository(tmp_path: Path) -> None:
 
 
 def test_provenance_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An image without git still measures; the missing commit is explained."""
+    """Without git there is no commit, and the reason is told."""
     monkeypatch.setenv("PATH", str(tmp_path))
     found = provenance({}, tmp_path)
     assert found["git_commit"] is found["git_dirty"] is None
@@ -197,7 +197,7 @@ def test_provenance_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_provenance_carries_the_machine_and_the_time(tmp_path: Path) -> None:
-    """A record must say where and when by itself, apart from the files that lay beside it."""
+    """A record says where and when by itself, without the files beside it."""
     found = provenance({"device": "RTX", "driver": "580.1"}, tmp_path)
     assert found["environment"] == {"device": "RTX", "driver": "580.1"}
     age = datetime.now(UTC) - datetime.fromisoformat(found["utc_time"])

@@ -39,7 +39,7 @@ def fail(code: int) -> Any:
 
 
 def test_neither_torch_nor_pandas_is_imported() -> None:
-    """Importing torch while the Snakefile is parsed would make every `snakemake -n` take seconds."""
+    """A fingerprint imports neither torch nor pandas: every `snakemake -n` takes one."""
     code = "import sys; from nsa.machine.fingerprint import fingerprint; fingerprint(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "nsa.machine.fingerprint" in loaded
@@ -47,14 +47,14 @@ def test_neither_torch_nor_pandas_is_imported() -> None:
 
 
 def test_it_is_text_and_the_same_twice() -> None:
-    """A fingerprint that changes by itself would rerun every measurement every time."""
+    """The fingerprint of one machine is the same text each time."""
     first = fingerprint({})
     assert first == fingerprint({})
     assert all(isinstance(value, str) for value in first.values())
 
 
 def test_another_gpu_driver_or_visible_device_is_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A result of the old GPU or driver would pass as today's."""
+    """Another GPU, driver or visible device is another fingerprint."""
     seen = [fingerprint({})]
     for changes in (
         {},
@@ -69,7 +69,7 @@ def test_another_gpu_driver_or_visible_device_is_another_fingerprint(monkeypatch
 
 
 def test_gpus_are_listed_by_name_and_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two cards of one model are two machines."""
+    """A GPU is listed by its name and uuid."""
     monkeypatch.setattr(module, "pynvml", fake_nvml())
     assert read_gpus() == module.Gpus("580.1", (Gpu("NVIDIA GeForce RTX 4090", "GPU-4090"),), None)
     assert fingerprint({})["gpus"] == "NVIDIA GeForce RTX 4090 GPU-4090"
@@ -93,13 +93,13 @@ H200, OTHER_H200, A100 = Gpu("NVIDIA H200", "GPU-aa1"), Gpu("NVIDIA H200", "GPU-
     ],
 )
 def test_visible_gpus_are_those_that_cuda_shows(listed: str | None, expected: tuple[Gpu, ...]) -> None:
-    """A job would be timed on a card that its user was not given."""
+    """CUDA_VISIBLE_DEVICES is read as CUDA reads it: by number or uuid, up to the first that is none."""
     environ = {} if listed is None else {"CUDA_VISIBLE_DEVICES": listed}
     assert module.Gpus("580.1", (H200, OTHER_H200, A100), None).visible(environ) == expected
 
 
 def test_two_visible_cards_of_one_model_are_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cells of two like cards must be of one run; of two models never."""
+    """Two visible cards of one model are one machine, two of different models are not."""
     monkeypatch.setattr(module, "read_gpus", lambda: module.Gpus("580.1", (H200, OTHER_H200, A100), None))
     first, second, other = (fingerprint({"CUDA_VISIBLE_DEVICES": number}) for number in "012")
     assert first == second
@@ -107,14 +107,14 @@ def test_two_visible_cards_of_one_model_are_one_machine(monkeypatch: pytest.Monk
 
 
 def test_no_driver_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without a GPU must still get a fingerprint, and say why it has no driver."""
+    """A machine without a GPU has a fingerprint, which says why it has no driver."""
     monkeypatch.setattr(module, "pynvml", fake_nvml(nvmlInit=fail(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)))
     assert read_gpus() == module.Gpus(None, (), "NVML Shared Library Not Found")
     assert fingerprint({})["driver"] == "none (NVML Shared Library Not Found)"
 
 
 def test_a_lost_gpu_is_a_reason_and_nvml_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU off the bus makes single NVML calls fail after a good start; that must not be a traceback either."""
+    """A GPU that falls off the bus is a reason, and NVML is closed again."""
     closed = []
     lost = fake_nvml(nvmlDeviceGetName=fail(pynvml.NVML_ERROR_GPU_IS_LOST), nvmlShutdown=lambda: closed.append(True))
     monkeypatch.setattr(module, "pynvml", lost)
@@ -123,13 +123,13 @@ def test_a_lost_gpu_is_a_reason_and_nvml_is_closed(monkeypatch: pytest.MonkeyPat
 
 
 def test_torchs_version_is_the_one_torch_states() -> None:
-    """Without the local tag a CPU build and a CUDA build of one version would be one fingerprint."""
+    """Torch's version has its local tag, so that a CPU build and a CUDA build differ."""
     import torch
 
     assert torch_version() == str(torch.__version__)
 
 
 def test_an_absent_package_has_no_version() -> None:
-    """triton is absent outside Linux; that is a fact and no error."""
+    """A package that is not installed has no version; triton is absent outside Linux."""
     assert package_version("pytest") == metadata.version("pytest")
     assert package_version("no-such-package-of-ours") is None

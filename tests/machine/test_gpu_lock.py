@@ -42,7 +42,7 @@ def hold(uuid: str | None) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize(("uuid", "device"), [("GPU-4090", "GPU-4090"), (None, "cpu-timing")])
 def test_a_second_run_waits_and_is_told_for_whom(uuid: str | None, device: str, temporary_folder: Path) -> None:
-    """Two runs on one device at once would time each other, and a silent wait would look like a hang."""
+    """A second run on one device waits, and is told for whom."""
     with hold(uuid) as other:
         told = []
 
@@ -61,7 +61,7 @@ def test_a_second_run_waits_and_is_told_for_whom(uuid: str | None, device: str, 
 
 
 def test_a_killed_run_lets_go() -> None:
-    """A lock that outlives a killed run would block the device until somebody deletes a file."""
+    """The lock of a killed run is free."""
     with hold("GPU-4090") as other:
         with gpu_lock("GPU-4090", lambda _: other.kill()):
             pass
@@ -69,7 +69,7 @@ def test_a_killed_run_lets_go() -> None:
 
 
 def test_devices_do_not_wait_for_each_other() -> None:
-    """Two GPUs are two queues, and a failed run frees its device."""
+    """Two GPUs have a lock each, and a failed run frees its own."""
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt), gpu_lock("GPU-a", told.append), gpu_lock("GPU-b", told.append):
         raise KeyboardInterrupt
@@ -79,7 +79,7 @@ def test_devices_do_not_wait_for_each_other() -> None:
 
 
 def test_other_users_can_wait_too(temporary_folder: Path) -> None:
-    """A lock file that only its first user may open would fail everybody else's run."""
+    """Any user may open the lock's file."""
     before = os.umask(0o077)
     try:
         with gpu_lock("GPU-4090", print):
@@ -92,7 +92,7 @@ def test_other_users_can_wait_too(temporary_folder: Path) -> None:
 def test_a_temporary_folder_that_cannot_hold_it_is_named(
     temporary_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wrong TMPDIR must be one line that says so, not an OSError after the caches were filled."""
+    """A temporary folder that cannot hold the lock is one line that names TMPDIR."""
     (temporary_folder / "file").touch()
     monkeypatch.setattr("tempfile.tempdir", str(temporary_folder / "file"))
     expected = r"TMPDIR: .+ cannot be locked \(.+\), expected a writable temporary folder"

@@ -58,7 +58,7 @@ def said(other: subprocess.Popen[str]) -> str:
 
 
 def test_jobs_at_once_take_a_card_each_and_the_next_waits() -> None:
-    """Without it, four jobs on four GPUs would queue for the first, or two would time each other."""
+    """Jobs at once take a card each, and the next one waits for the first that is free."""
     first, second = job(), job()
     assert {said(first), said(second)} == {"GPU-a GPU-a", "GPU-b GPU-b"}
     third = job()
@@ -70,7 +70,7 @@ def test_jobs_at_once_take_a_card_each_and_the_next_waits() -> None:
 
 
 def test_a_process_that_starts_inside_sees_the_card_alone() -> None:
-    """CUDA would number all cards, and time the first, whichever was locked."""
+    """A process that starts while a card is held sees this card alone."""
     show = [sys.executable, "-c", "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"]
     other = job()
     assert said(other) == "GPU-a GPU-a"
@@ -82,7 +82,7 @@ def test_a_process_that_starts_inside_sees_the_card_alone() -> None:
 
 
 def test_what_was_visible_is_restored_when_a_job_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next cell of a console run would find the one card of the last."""
+    """After a job that failed, the cards that were visible before are visible again."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b")
     with pytest.raises(KeyboardInterrupt), one_gpu(HOST, print) as card:
         assert card.device_uuid == "GPU-b"  # the only one that its user gave it
@@ -93,7 +93,7 @@ def test_what_was_visible_is_restored_when_a_job_fails(monkeypatch: pytest.Monke
 
 
 def test_another_model_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its times would stand under the name of the environment's model."""
+    """A card of another model than the environment's is never taken."""
     assert alike(HOST, Gpus("580", (A100, *H200), None), {}) == ("GPU-a", "GPU-b")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-c")
     with (
@@ -104,7 +104,7 @@ def test_another_model_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_numbers_on_a_machine_of_two_models_are_refused() -> None:
-    """CUDA numbers the fastest first, NVML by the bus: number 0 may be another card in each."""
+    """Numbers in CUDA_VISIBLE_DEVICES are refused on a machine of two models: CUDA and NVML number them differently."""
     gpus = Gpus("580", (A100, *H200), None)
     with pytest.raises(ConfigError, match="expected uuids, or CUDA_DEVICE_ORDER=PCI_BUS_ID"):
         alike(HOST, gpus, {"CUDA_VISIBLE_DEVICES": "0,1"})

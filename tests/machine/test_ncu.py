@@ -26,7 +26,7 @@ def only_these_installations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_places_are_asked_in_order(tmp_path: Path) -> None:
-    """A profiler of another driver's age that wins over the one on PATH cannot read the counters."""
+    """PATH comes first, then CUDA_HOME and NVIDIA's packages, of these the newest version."""
     environ = {"PATH": f"{tmp_path / 'empty'}:{tmp_path / 'path'}", "CUDA_HOME": str(tmp_path / "home")}
     install(tmp_path / "nsight-compute" / "2024.3.2")
     places = [
@@ -42,6 +42,6 @@ def test_the_places_are_asked_in_order(tmp_path: Path) -> None:
 
 
 def test_no_profiler_anywhere() -> None:
-    """A machine without Nsight Compute is the common case, and no error."""
+    """A machine without Nsight Compute has no ncu, which is no error."""
     assert ncu.find({}) is None
     assert ncu.find({"PATH": "", "CUDA_HOME": ""}) is None

@@ -76,7 +76,7 @@ def use(monkeypatch: pytest.MonkeyPatch, **failing: int) -> FakeNvml:
 
 
 def test_a_sample_has_the_records_columns_and_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Milliwatts in a column of watts, or the memory clock for the SM clock, would hide throttling."""
+    """A sample has the record's columns, power in watts and the clock of the SMs."""
     fake = use(monkeypatch)
     with Sampler(UUID) as sampler:
         assert sampler.sample() == {
@@ -95,19 +95,19 @@ def test_a_sample_has_the_records_columns_and_units(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_fake_has_nothing_that_nvml_lacks() -> None:
-    """A function that NVML's binding does not have would pass on the fake and fail on the first GPU."""
+    """Every function of the fake is one of NVML's binding."""
     assert [name for name in vars(FakeNvml) if name.startswith("nvml") and not hasattr(pynvml, name)] == []
 
 
 def test_other_processes_leave_us_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our own process among them would warn in every run, and nobody would read the warning any more."""
+    """Our own process is not among the others."""
     use(monkeypatch)
     with Sampler(UUID) as sampler:
         assert sampler.other_processes() == [88888, 99999]
 
 
 def test_cpu_gives_nulls_and_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run on CPU must not fail for want of NVML, nor record some GPU's clock."""
+    """On a CPU all readings are null, and NVML is not asked."""
     use(monkeypatch, nvmlInit=pynvml.NVML_ERROR_UNKNOWN)
     with Sampler(None) as sampler:
         assert sampler.sample() == NULLS
@@ -116,7 +116,7 @@ def test_cpu_gives_nulls_and_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_no_nvml_gives_nulls_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA without NVML happens in containers; the timings are still good and the gap must be explained."""
+    """CUDA without NVML, as in some containers, gives nulls and the reason."""
     fake = use(monkeypatch, nvmlInit=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
     with Sampler(UUID) as sampler:
         assert sampler.sample() == NULLS
@@ -125,7 +125,7 @@ def test_no_nvml_gives_nulls_with_the_reason(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_unknown_device_gives_nulls_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Device 0 in its place would be another GPU's clock, temperature and processes."""
+    """A device that NVML does not know gives nulls and the reason, not another device's readings."""
     fake = use(monkeypatch)
     with Sampler("GPU-other") as sampler:
         assert sampler.sample() == NULLS
@@ -134,7 +134,7 @@ def test_an_unknown_device_gives_nulls_with_the_reason(monkeypatch: pytest.Monke
 
 
 def test_a_reading_that_is_not_supported_is_null_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A card that does not tell its power must not lose its clocks with it."""
+    """A reading that the card does not give is null, and the others are there."""
     use(monkeypatch, nvmlDeviceGetPowerUsage=pynvml.NVML_ERROR_NOT_SUPPORTED)
     with Sampler(UUID) as sampler:
         sample = sampler.sample()

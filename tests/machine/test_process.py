@@ -21,12 +21,17 @@ die_with_parent(os.getppid())
 print('ready', flush=True)
 time.sleep(60)
 """
-PARENT = "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {child!r}]); print(child.pid, flush=True); child.wait()"
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, '-c', {child!r}])
+print(child.pid, flush=True)
+child.wait()
+"""
 
 
 @LINUX
 def test_a_killed_parent_leaves_no_child() -> None:
-    """Without it, a killed Snakemake would leave its benchmark on the GPU, beside the next run's."""
+    """When a parent is killed, so is the process that times for it."""
     command = [sys.executable, "-c", PARENT.format(child=CHILD)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -51,7 +56,7 @@ def alive(process: Path) -> bool:
 @LINUX
 @pytest.mark.parametrize("command", ["build", "collect", "decode", "report"])
 def test_no_job_begins_after_its_run_was_killed(command: str) -> None:
-    """Without it, a job that was just being started would write old results among those of the next run."""
+    """A job whose run was killed while it started does nothing."""
     line = [sys.executable, "-m", "nsa", command, "--help"]
     orphan = subprocess.run(line, env={**os.environ, process.PARENT: "1"}, capture_output=True, check=False)
     assert (orphan.returncode, orphan.stdout) == (-signal.SIGKILL, b"")
@@ -60,7 +65,7 @@ def test_no_job_begins_after_its_run_was_killed(command: str) -> None:
 
 
 def test_a_job_speaks_at_the_console_of_its_run(tmp_path: Path) -> None:
-    """Without it, a job that waits for the GPU would say so in its log only, and look as if it hung."""
+    """A job speaks at the console of its run, and nowhere where it was typed by hand or nobody listens."""
     with (tmp_path / "console").open("w") as console:
         process.announce("waiting", {process.CONSOLE: str(console.fileno())})
         process.announce("typed by hand", {})

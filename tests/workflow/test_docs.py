@@ -25,13 +25,13 @@ def known() -> set[str]:
 
 @pytest.mark.parametrize("page", ["reruns.md", "faults.md"])
 def test_every_row_names_a_test_that_exists(page: str, known: set[str]) -> None:
-    """Without it, a page could promise what nothing holds any more."""
+    """A page promises nothing that no test holds."""
     rows = [line for line in (ROOT / "docs" / page).read_text().splitlines() if line.startswith("| ")][1:]
     assert len(rows) >= 15
     assert [row for row in rows if row != "| --- | --- | --- |" and not set(NAMED.findall(row)) & known] == []
 
 
 def test_every_rerun_case_is_in_the_table(known: set[str]) -> None:
-    """Without it, a case could be proven that no reader learns of."""
+    """Readers learn of every case that is proven."""
     cases = {name for name in known if "test_exactly_these_jobs_run_again" in name}
     assert cases - set(NAMED.findall((ROOT / "docs" / "reruns.md").read_text())) == set()

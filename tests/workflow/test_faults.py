@@ -10,10 +10,12 @@ import pytest
 from project import CLAIM, Project
 
 from nsa.records import parquet
+from nsa.records.facts import DecodeFacts
+from nsa.records.outcome import Failed, Header
 
 TIME = "from nsa.machine.gpus import gpu_lock\nwith gpu_lock(None, print): print('held', flush=True); input()"
 IN_A_SMALL_DISK = """
-cp -a results kept && mount -t tmpfs -o size=4m tmpfs results && cp -a kept/. results/ && rm results/decode_sdpa.parquet
+cp -a results kept && mount -t tmpfs -o size=4m tmpfs results && cp -a kept/. results/
 {prepare}
 shift
 "$@"; echo "ended with $?"
@@ -52,7 +54,7 @@ def errors(output: str) -> list[str]:
 
 
 def test_a_second_run_in_the_same_folder_is_refused(project: Project) -> None:
-    """Without it, two runs would write each other's stamps and results, or a killed run would need `--unlock`."""
+    """Two runs do not write each other's stamps and results, and a killed run needs no `--unlock`."""
     with project.holding(CLAIM) as other:
         refused = [project.snakemake(), project.snakemake("--dry-run")]
         other.kill()  # its lock goes with it, without a word to anybody
@@ -65,7 +67,7 @@ def test_a_second_run_in_the_same_folder_is_refused(project: Project) -> None:
 
 
 def test_a_run_elsewhere_on_the_same_device_is_waited_for(project: Project) -> None:
-    """Without it, two runs would time each other, or one would wait without a word and look as if it hung."""
+    """Two runs do not time each other, and the one that waits says so at the console."""
     cell = project.root / "results/decode/sdpa/S128.parquet"
     cell.unlink()
     with project.holding(TIME) as other, project.start(str(cell.relative_to(project.root))) as run:
@@ -79,11 +81,11 @@ def test_a_run_elsewhere_on_the_same_device_is_waited_for(project: Project) -> N
 
 
 def test_out_of_memory_at_one_context_leaves_the_others(project: Project) -> None:
-    """Without it, one context too many would cost the whole table."""
+    """One context too many costs its own line only."""
     project.configure(contexts=[128, TOO_LONG], max_context=TOO_LONG)
     result = project.snakemake("results/decode_sdpa.parquet")
     assert result.returncode == 0, result.stdout + result.stderr
-    table, _ = parquet.read(project.root / "results/decode_sdpa.parquet")
+    table = parquet.read_table(project.root / "results/decode_sdpa.parquet")
     fits, too_long = table.to_pylist()
     assert (fits["S"], fits["status"]) == (128, "ok") and fits["ms_total"] > 0
     assert (too_long["S"], too_long["status"], too_long["ms_total"]) == (TOO_LONG, "oom", None)
@@ -91,28 +93,29 @@ def test_out_of_memory_at_one_context_leaves_the_others(project: Project) -> Non
 
 
 def test_a_hanging_kernel_is_killed_in_time(project: Project) -> None:
-    """Without it, a kernel that never ends would hold the GPU until somebody looks."""
+    """A kernel that never ends does not hold the GPU until somebody looks."""
     project.append("nsa/kernels/sdpa/packed.py", HANG)
     project.configure(decode={"timeout_s": 4})
     cell = "results/decode/sdpa/S128.parquet"
     result = project.snakemake(cell)
     assert result.returncode == 0, result.stdout + result.stderr
-    table, facts = parquet.read(project.root / cell)
+    table, header = parquet.read(project.root / cell, Header[DecodeFacts])
     assert table.num_rows == 0
-    assert (facts["status"], facts["reason"]) == ("failed", "it did not end within 4 s and was killed")
-    assert "raise timeout_s" in facts["fix"]
+    assert isinstance(header.outcome, Failed)
+    assert header.outcome.reason == "it did not end within 4 s and was killed"
+    assert "raise timeout_s" in header.outcome.fix
 
 
 def test_a_corrupt_record_is_named_and_made_again(project: Project) -> None:
-    """Without it, a damaged file would end the report in a traceback, or count, or stay for ever."""
+    """A damaged file is INVALID in the report, does not count, and is made again once it is deleted."""
     cell, gate = (project.root / "results" / name for name in ("decode/sdpa/S128.parquet", "gate.json"))
     cell.write_bytes(cell.read_bytes()[:1000])
-    assert project.planned() == {"collect sdpa", "report"}
+    assert project.planned() == {"report"}
     assert project.snakemake().returncode == 0
     row = next(row for row in json.loads(gate.read_text())["decode"] if row["backend"] == "sdpa")
     assert row["status"] == "invalid" and "S128.parquet" in row["reason"] and row["fix"].startswith("delete ")
     cell.unlink()
-    assert project.planned() == {"decode sdpa 128", "collect sdpa", "report"}
+    assert project.planned() == {"decode sdpa 128", "report"}
 
 
 @pytest.mark.parametrize(
@@ -134,9 +137,9 @@ def test_a_corrupt_record_is_named_and_made_again(project: Project) -> None:
 def test_a_disk_that_takes_nothing_is_one_line(
     prepare: str, fix: str, said: str, project: Project, mounting: tuple[str, ...]
 ) -> None:
-    """Without it, a full or read-only disk would end in tracebacks of whatever wrote first, or in half a record."""
+    """A full or read-only disk ends in one line and no half record, and the next run goes on."""
     script = IN_A_SMALL_DISK.format(prepare=prepare, fix=fix)
-    result = project.snakemake(prefix=(*mounting, "bash", "-c", script, "bash", "--"))
+    result = project.snakemake("results/decode_sdpa.parquet", prefix=(*mounting, "bash", "-c", script, "bash", "--"))
     output = result.stdout + result.stderr
     (line,) = errors(output)
     assert said in line and "expected a writable folder" in line

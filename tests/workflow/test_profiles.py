@@ -8,6 +8,7 @@ import pytest
 import yaml
 from project import Project
 
+from nsa.layout import Layout
 from nsa.pipeline.stamps import read
 
 DECISION = ("results/gate_report.md", "--configfile", "profiles/ci/decision.yaml")
@@ -25,8 +26,9 @@ def test_a_run_of_ci_lays_its_settings_over_config_yaml(
 ) -> None:
     """A section that replaced config.yaml's would lose the other keys; one that was ignored would measure the wrong."""
     assert "report" in clone.planned(*arguments)
-    config = read(clone.root / "results/.stamps/report.json")["settings"]["config"]
-    found = {**config, **config["decode"]}
+    config = read(Layout(clone.root / "results").stamp("report")).settings["config"]
+    assert isinstance(config, dict)
+    found = {**config, **config["decode"]}  # type: ignore[dict-item]
     assert {key: found[key] for key in expected} == expected
     assert config["decode"]["model"] == yaml.safe_load((clone.root / "config.yaml").read_text())["decode"]["model"]
     assert config["check"]["processes"] == (10 if arguments == DECISION else 3)

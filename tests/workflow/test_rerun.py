@@ -13,7 +13,7 @@ from project import Project, machine
 BACKENDS = ("sdpa", "cuda", "triton", "fa2")
 S = 128  # the only context of the finished project
 REPORT = {"report"}
-ARTIFACTS = {"build", "tune"}  # what a backend's own stage makes for it
+BUILD, TUNE = "artifact cuda", "artifact triton"  # what a backend's own stage makes for it
 
 
 def each(stage: str, backends: Iterable[str] = BACKENDS) -> set[str]:
@@ -22,8 +22,8 @@ def each(stage: str, backends: Iterable[str] = BACKENDS) -> set[str]:
 
 
 def decoded(*backends: str, S: int = S) -> set[str]:
-    """What new times of a decode step bring: the cell of these backends, their summaries and the report."""
-    return {f"decode {backend} {S}" for backend in backends} | each("collect", backends) | REPORT
+    """What new times of a decode step bring: the cell of these backends and the report."""
+    return {f"decode {backend} {S}" for backend in backends} | REPORT
 
 
 def backend(*names: str) -> set[str]:
@@ -32,7 +32,7 @@ def backend(*names: str) -> set[str]:
 
 
 MEASURED = backend(*BACKENDS)
-ALL = {"environment", *ARTIFACTS} | MEASURED
+ALL = {"environment", BUILD, TUNE} | MEASURED
 
 
 def edit(source: str, text: str = "\n# edited\n") -> Callable[[Project], None]:
@@ -82,9 +82,9 @@ NOTHING: set[str] = set()
 CASES: dict[str, tuple[Callable[[Project], None], set[str]]] = {
     "nothing": (lambda project: None, NOTHING),
     "every source touched": (touch_all, NOTHING),
-    ".cu edited": (edit("nsa/kernels/cuda/csrc/select_half.cu", "\n// edited\n"), {"build"} | backend("cuda")),
-    ".cuh edited": (edit("nsa/kernels/cuda/csrc/tile.cuh", "\n// edited\n"), {"build"} | backend("cuda")),
-    "Triton kernel edited": (edit("nsa/kernels/triton/kernel.py", "\nEDITED = 1\n"), {"tune"} | backend("triton")),
+    ".cu edited": (edit("nsa/kernels/cuda/csrc/instantiate_dv64.cu", "\n// edited\n"), {BUILD} | backend("cuda")),
+    ".cuh edited": (edit("nsa/kernels/cuda/csrc/tile.cuh", "\n// edited\n"), {BUILD} | backend("cuda")),
+    "Triton kernel edited": (edit("nsa/kernels/triton/kernel.py", "\nEDITED = 1\n"), {TUNE} | backend("triton")),
     "fa2 edited": (edit("nsa/kernels/fa2/package.py", "\nEDITED = 1\n"), backend("fa2")),
     "packed SDPA edited": (  # every candidate competes with it
         edit("nsa/kernels/sdpa/packed.py", "\nEDITED = 1\n"),
@@ -96,7 +96,7 @@ CASES: dict[str, tuple[Callable[[Project], None], set[str]]] = {
     "arms edited": (edit("nsa/bench/decode/arms.py", "\nEDITED = 1\n"), decoded(*BACKENDS)),
     "kernel check edited": (edit("nsa/bench/check/replicate.py", "\nEDITED = 1\n"), each("check") | REPORT),
     "profiled program edited": (edit("nsa/bench/dram/target.py", "\nEDITED = 1\n"), each("dram") | REPORT),
-    "statistics edited": (edit("nsa/report/analysis/stats.py", "\nEDITED = 1\n"), each("collect") | REPORT),
+    "statistics edited": (edit("nsa/report/analysis/stats.py", "\nEDITED = 1\n"), REPORT),
     "report edited": (edit("nsa/report/page/plots.py", "\nEDITED = 1\n"), REPORT),
     "template edited": (edit("nsa/report/page/templates/gate_report.md.j2"), REPORT),
     "console edited": (edit("nsa/cli/console.py", "\nEDITED = 1\n"), NOTHING),
@@ -106,18 +106,19 @@ CASES: dict[str, tuple[Callable[[Project], None], set[str]]] = {
     "threshold changed": (configure(gates={"accept": {"mae": 1e-3, "speedup": 1.5, "error_ratio": 2.0}}), REPORT),
     "S added": (
         configure(contexts=[S, 256]),
-        {f"decode {name} 256" for name in BACKENDS} | each("collect") | REPORT,
+        {f"decode {name} 256" for name in BACKENDS} | REPORT,
     ),
     "iterations changed": (configure(decode={"iters": 5}), decoded(*BACKENDS)),
     "time-out changed": (configure(decode={"timeout_s": 60}), decoded(*BACKENDS)),
     "check seeds changed": (configure(check={"seeds": 2}), each("check") | REPORT),
     "counters skipped": (configure(dram={"ncu": "skip"}), each("dram") | REPORT),
-    "build asked for": (configure(build={"cuda": "auto"}), {"build"} | backend("cuda")),
+    "build asked for": (configure(build={"cuda": "auto"}), {BUILD} | backend("cuda")),
     "candidate dropped": (configure(candidates=["cuda", "triton"]), REPORT),
-    "environment deleted": (delete("environment.json"), ALL - {"build"}),
-    "build deleted": (delete("build/cuda.json"), {"build"} | backend("cuda")),
+    "environment deleted": (delete("environment.json"), ALL),
+    "build deleted": (delete("build/cuda.json"), {BUILD} | backend("cuda")),
+    "tuning deleted": (delete("tune/triton.json"), {TUNE} | backend("triton")),
     "cell deleted": (delete(f"decode/triton/S{S}.parquet"), decoded("triton")),
-    "summary deleted": (delete("decode_triton.parquet"), each("collect", ["triton"]) | REPORT),
+    "summary deleted": (delete("decode_cuda.parquet"), NOTHING),
     "check deleted": (delete("check_cuda.parquet"), each("check", ["cuda"]) | REPORT),
     "report deleted": (delete("gate_report.md"), REPORT),
     "gate.json deleted": (delete("gate.json"), REPORT),
@@ -127,7 +128,7 @@ CASES: dict[str, tuple[Callable[[Project], None], set[str]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_exactly_these_jobs_run_again(case: str, project: Project) -> None:
-    """Without it, figures would be credited to code or settings that did not make them, or all be measured again."""
+    """No figure is credited to code or settings that did not make it, and nothing else is measured again."""
     change, expected = CASES[case]
     change(project)
     assert project.planned() == expected
@@ -135,14 +136,14 @@ def test_exactly_these_jobs_run_again(case: str, project: Project) -> None:
 
 @pytest.mark.parametrize("case", ["cell deleted", "gate.json deleted", ".cu edited"])
 def test_the_guides_own_command_runs_the_same(case: str, project: Project) -> None:
-    """Without it, a deleted record would be made again by `snakemake`, and be forgotten by the guide's command."""
+    """A deleted record is made again by the guide's command as by `snakemake`."""
     change, expected = CASES[case]
     change(project)
     assert project.planned("--cores", "1", "results/gate_report.md") == expected
 
 
 def test_a_reverted_edit_runs_nothing(project: Project) -> None:
-    """Without it, trying something and taking it back would cost a measurement."""
+    """Trying something and taking it back costs no measurement."""
     source = project.root / "nsa/bench/method/timing.py"
     original = source.read_bytes()
     project.append("nsa/bench/method/timing.py")
@@ -152,14 +153,14 @@ def test_a_reverted_edit_runs_nothing(project: Project) -> None:
 
 
 def test_a_setting_for_one_run_is_for_one_run(project: Project) -> None:
-    """Without it, `--config` would leave something behind that the next plain run measures for."""
+    """`--config` leaves nothing behind that the next plain run measures for."""
     assert project.planned("--config", "contexts=[128, 256]") == CASES["S added"][1]
     assert project.planned("--config", "gates={accept: {speedup: 1.5}}") == REPORT
     assert project.planned() == NOTHING
 
 
 def test_a_deletion_taken_back_runs_the_report_at_most(project: Project) -> None:
-    """Without it, looking at what a deletion would cost would bring its cost."""
+    """Looking at what a deletion costs brings at most a report."""
     cell = project.root / f"results/decode/fa2/S{S}.parquet"
     kept = cell.with_suffix(".kept")
     cell.rename(kept)
@@ -169,7 +170,7 @@ def test_a_deletion_taken_back_runs_the_report_at_most(project: Project) -> None
 
 
 def test_a_new_context_runs_alone(project: Project) -> None:
-    """Without it, asking for one more S would measure every other again."""
+    """Asking for one more S measures that one only."""
     assert project.planned("results/decode/sdpa/S256.parquet") == {"decode sdpa 256"}
 
 
@@ -177,7 +178,7 @@ def test_a_new_context_runs_alone(project: Project) -> None:
 def test_a_fresh_clone_with_restored_results_runs_nothing(
     metadata: bool, finished: Project, clone: Project, tmp_path: Path
 ) -> None:
-    """Without it, continuous integration would measure everything in every run, whatever it has in its cache."""
+    """Continuous integration measures nothing that it has in its cache."""
     shutil.copy(finished.root / "config.yaml", clone.root / "config.yaml")
     kept = ["results", ".snakemake"] if metadata else ["results"]
     for folder in kept:
@@ -187,8 +188,8 @@ def test_a_fresh_clone_with_restored_results_runs_nothing(
 
 
 FLAGS = {
-    "NSA_TRITON_SEL_FORCE": {"tune"} | backend("triton"),
-    "NSA_SEL_CUDA_BUILD": {"build"} | backend("cuda"),
+    "NSA_TRITON_SEL_FORCE": {TUNE} | backend("triton"),
+    "NSA_SEL_CUDA_BUILD": {BUILD} | backend("cuda"),
     "NSA_FA2_FORCE": backend("fa2"),
     "NSA_SEL_CUDA": NOTHING,  # a candidate already
 }
@@ -196,20 +197,58 @@ FLAGS = {
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_a_flipped_flag_runs_what_it_affects(flag: str, project: Project) -> None:
-    """Without it, lifting a guard would show the refusal that was recorded before."""
+    """Lifting a guard does not show the refusal that was recorded before."""
     assert project.planned(**{flag: "1"}) == FLAGS[flag]
+
+
+def made_here(project: Project, here: dict[str, str]) -> None:
+    """Let the results look as if they had been made on this machine, whichever it is."""
+    project.planned(**here)
+    made = [path for path in (project.root / "results").rglob("*") if ".stamps" not in path.parts]
+    for path in sorted(made, key=lambda path: path.stat().st_mtime_ns):
+        os.utime(path)
+    lose_metadata(project)
+    assert project.planned(**here) == NOTHING
 
 
 @pytest.mark.parametrize(
     "other", [{"gpu": "H100"}, {"driver": "590.2"}, {"torch": "9.9.1"}], ids=lambda other: next(iter(other))
 )
 def test_another_machine_runs_everything(other: dict[str, str], project: Project, tmp_path: Path) -> None:
-    """Without it, a new driver, GPU or torch would be credited with the old one's times."""
+    """A new driver, GPU or torch is not credited with the old one's times."""
     here, there = machine(tmp_path / "here"), machine(tmp_path / "there", **other)
     assert project.planned(**here) == ALL  # another machine than the one that this test runs on
-    made = [path for path in (project.root / "results").rglob("*") if ".stamps" not in path.parts]
-    for path in sorted(made, key=lambda path: path.stat().st_mtime_ns):
-        os.utime(path)  # as if the results had been made here
-    lose_metadata(project)
-    assert project.planned(**here) == NOTHING
+    made_here(project, here)
     assert project.planned(**there) == ALL
+
+
+def test_nvcc_off_the_path_runs_what_it_built(project: Project, tmp_path: Path) -> None:
+    """Without a compiler the extension and what is measured of it are made again, and no other backend's results."""
+    compiler = tmp_path / "cuda" / "nvcc"
+    compiler.parent.mkdir()
+    compiler.write_text("#!/bin/sh\necho release 99.1, V99.1.2\n")
+    compiler.chmod(0o755)
+    made_here(project, {"PATH": f"{compiler.parent}:{os.defpath}"})
+    assert project.planned() == {BUILD} | backend("cuda")
+    compiler.unlink()
+    assert project.planned(PATH=f"{compiler.parent}:{os.defpath}") == {BUILD} | backend("cuda")
+
+
+def test_a_summary_is_made_for_who_asks(project: Project) -> None:
+    """decode_{backend}.parquet is no part of the report, and is made again when its cells are."""
+    target = "results/decode_cuda.parquet"
+    assert project.planned(target) == NOTHING
+    (project.root / target).unlink()
+    assert project.planned(target) == {"collect cuda"}
+    assert project.planned("results/decode_triton.parquet") == {"collect triton"}
+    project.append("nsa/bench/decode/arms.py", "\nEDITED = 1\n")
+    assert project.planned(target) == {f"decode cuda {S}", "collect cuda"}
+
+
+def test_a_context_beyond_the_longest_is_refused(project: Project) -> None:
+    """A cell that no cache may hold is one line before anything runs."""
+    result = project.snakemake("results/decode/sdpa/S999999.parquet")
+    assert result.returncode != 0
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert line == "error: S: got 999999, expected at most max_context = 65536 (config.yaml)"
+    assert not (project.root / "results/decode/sdpa/S999999.parquet").exists()

@@ -19,7 +19,7 @@ def drawn(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
 
 
 def test_without_a_gpu_the_target_is_made_and_is_honest(drawn: Project) -> None:
-    """Without it, the target would fail on a laptop, or show figures that nobody measured."""
+    """On a laptop the target is made, and shows no figure that nobody measured."""
     text = (drawn.root / TARGET).read_text()
     assert "**NOT MEASURED**: unavailable (there is no CUDA device to time on)" in text and "µs" not in text
     assert (drawn.root / "results" / "roofline.parquet").is_file()
@@ -37,7 +37,7 @@ CASES = {
 
 @pytest.mark.parametrize("source", CASES)
 def test_an_edit_runs_what_it_affects(source: str, drawn: Project) -> None:
-    """Without it, another column would measure all again, or a new kernel would keep the old one's times."""
+    """Another column measures nothing again, and a new kernel does not keep the old one's times."""
     before = (drawn.root / source).read_bytes()
     drawn.append(source)
     assert drawn.planned(TARGET) == CASES[source]
@@ -46,14 +46,14 @@ def test_an_edit_runs_what_it_affects(source: str, drawn: Project) -> None:
 
 
 def test_a_target_is_no_reason_to_measure(drawn: Project) -> None:
-    """Without it, asking for more would throw the times away."""
+    """Asking for more does not throw the times away."""
     easier = "{cuda: {ratio: 1.1, plus_us: 9.0}}"
     assert drawn.planned(TARGET, "--config", f"roofline={{targets: {easier}}}") == {TABLE}
     assert drawn.planned(TARGET, "--config", "roofline={iters: 7}") == {MEASURE, TABLE}
 
 
 def test_the_gate_report_does_without_it(drawn: Project, finished: Project) -> None:
-    """Without it, every run of the pipeline would wait for a table that no gate looks at."""
+    """No run of the pipeline waits for a table that no gate looks at."""
     assert not (finished.root / TARGET).exists()
     drawn.append("nsa/bench/roofline/replicate.py")
     assert drawn.planned() == set()

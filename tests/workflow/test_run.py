@@ -14,7 +14,7 @@ from nsa.records import parquet
 
 
 def test_a_run_writes_the_report(finished: Project) -> None:
-    """Without it, a rule could stop making what the guide promises."""
+    """A run makes what the guide promises, with an honest verdict of a CPU."""
     results = finished.root / "results"
     for name in ("gate_report.md", "gate_report.html", "gate.json", "decode.csv", "figures/decode_breakdown.png"):
         assert (results / name).stat().st_size > 0, name
@@ -22,20 +22,20 @@ def test_a_run_writes_the_report(finished: Project) -> None:
 
 
 def test_an_unavailable_backend_has_an_honest_record(finished: Project) -> None:
-    """Without it, a backend that cannot run would stop the pipeline, or another would run in its name."""
-    table, _ = parquet.read(finished.root / "results" / "decode_cuda.parquet")
+    """A backend that cannot run stops nothing, and no other runs in its name."""
+    table = parquet.read_table(finished.root / "results" / "decode_cuda.parquet")
     (row,) = table.to_pylist()
     assert (row["backend"], row["status"], row["ms_total"]) == ("cuda", "unavailable", None)
     assert row["reason"]
 
 
 def test_nothing_runs_twice(finished: Project) -> None:
-    """Without it, looking at a finished report would cost a whole measurement."""
+    """Looking at a finished report costs no measurement."""
     assert finished.planned() == set()
 
 
 def test_a_broken_report_leaves_the_last_good_one(project: Project) -> None:
-    """Without it, the deletion of a rule's outputs before it runs would take the last good report along."""
+    """Snakemake deletes a rule's outputs before it runs; the last good report is kept all the same."""
     good = (project.root / "results" / "gate_report.md").read_text()
     project.append("nsa/report/page/tables.py", "\nraise RuntimeError('broken on purpose')\n")
     result = project.snakemake()
@@ -57,7 +57,7 @@ def test_a_broken_report_leaves_the_last_good_one(project: Project) -> None:
 def test_a_wrong_setting_is_one_line_and_changes_nothing(
     arguments: list[str], environ: dict[str, str], named: str, finished: Project
 ) -> None:
-    """Without it, a typing error would end in a traceback, or in results of some other setting."""
+    """A typing error ends in one line, and in no result of some other setting."""
     before = contents(finished.root / "results")
     result = finished.snakemake(*arguments, environ=environ)
     assert result.returncode != 0
@@ -72,7 +72,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def test_an_unknown_backend_is_refused(finished: Project) -> None:
-    """Without it, a misspelt backend would get as far as a job."""
+    """A misspelt backend gets as far as no job."""
     result = finished.snakemake("--dry-run", "results/decode_kuda.parquet")
     assert result.returncode != 0
     assert "No rule to produce results/decode_kuda.parquet" in result.stdout + result.stderr
@@ -83,7 +83,7 @@ def test_an_unknown_backend_is_refused(finished: Project) -> None:
     reason="Snakemake imports every plugin, and this one pandas",
 )
 def test_planning_loads_nothing_heavy(finished: Project) -> None:
-    """Without it, `snakemake -n` would take seconds to import what only the jobs need."""
+    """`snakemake -n` imports nothing that only the jobs need."""
     result = finished.snakemake("--dry-run", python=("-X", "importtime"))
     assert result.returncode == 0
     assert set(re.findall(r"\| +(torch|triton|pandas|pyarrow|scipy|matplotlib)$", result.stderr, re.MULTILINE)) == set()

@@ -56,7 +56,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def test_the_pipeline_runs_through_slurm_with_a_gpu_for_each_timed_job(slurm: None, clone: Project) -> None:
-    """Without it, the profile could ask for no GPU, for one on every job, or not work at all; a cluster would tell."""
+    """Each timed job and the probe get a GPU, the others none, and the pipeline works through the profile."""
     clone.configure(**SMALL)
     environ = {"PYTHONPATH": str(PLUGIN), "PATH": PATH}
     often = ("--seconds-between-status-checks", "1", "--slurm-init-seconds-before-status-checks", "1")
@@ -66,9 +66,9 @@ def test_the_pipeline_runs_through_slurm_with_a_gpu_for_each_timed_job(slurm: No
 
     submitted = re.findall(r"^sbatch call: (sbatch .*?) --wrap", said, re.MULTILINE)
     asked = {re.search(r"--comment rule_(\w+?)(?:_wildcards|\s)", call)[1]: "--gpus=1" in call for call in submitted}  # type: ignore[index]
-    assert asked == {rule: rule in GPU_RULES for rule in (*GPU_RULES, "collect", "report")}
+    assert asked == {rule: rule in GPU_RULES for rule in (*GPU_RULES, "report")}
     jobs = subprocess.check_output(["scontrol", "show", "jobs"], text=True, env={**os.environ, "PATH": PATH})
-    assert jobs.count("JobState=COMPLETED") == len(submitted) == 6
+    assert jobs.count("JobState=COMPLETED") == len(submitted) == 5
     assert jobs.count("TresPerJob=gres:gpu:1") == len(GPU_RULES)  # what Slurm itself handed out
     gate = json.loads((clone.root / "results/gate.json").read_text())
     assert [row["status"] for row in gate["decode"]] == ["ok"]
@@ -76,11 +76,11 @@ def test_the_pipeline_runs_through_slurm_with_a_gpu_for_each_timed_job(slurm: No
 
 
 def test_the_profile_asks_for_a_gpu_wherever_the_default_one_counts_it() -> None:
-    """Without it, the probe would run on a node without a GPU, and the whole run would be one of a CPU."""
+    """The probe runs on a node with a GPU, as the timed jobs do, whose rules ask for one."""
     profile = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())
     default = yaml.safe_load((ROOT / "profiles/default/profile.yaml").read_text())
     assert profile["executor"] == "slurm"
-    assert [profile["set-resources"][rule]["gpu"] for rule in ("environment", "build")] == [1, 1]
+    assert profile["set-resources"]["environment"]["gpu"] == 1
     own = {"cores", "resources", "scheduler"}  # of one machine
     assert {key: profile.get(key) for key in default if key not in own} == {
         key: value for key, value in default.items() if key not in own

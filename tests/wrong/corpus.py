@@ -116,7 +116,7 @@ def accumulates_in_fp16(*arguments) -> torch.Tensor:
 
 
 def first_token_only(*arguments) -> torch.Tensor:
-    """A causal mask aligned top-left lets one query see the first packed token: the replaced system's oracle."""
+    """A causal mask aligned top-left, with which one query sees the first packed token only."""
     call = Call(*arguments)
     seen = seen_tokens(call)
     return attend(call, seen & (seen.cumsum(-1) == 1)).to(call.q.dtype)
@@ -156,7 +156,7 @@ class CachedByPointer:
 
 
 class SkipsWhenTimed:
-    """Works until it has seen the same addresses three times: then it must be a benchmark."""
+    """Works until it has seen the same addresses three times, which it takes for being timed."""
 
     def __init__(self) -> None:
         self.calls: dict[tuple[int, ...], int] = {}

@@ -11,7 +11,8 @@ from wrong.corpus import CORPUS, right
 from nsa.bench.check.replicate import Job, check_kernel
 from nsa.bench.decode.routing_check import routing_fault
 from nsa.bench.method.accuracy import mean_absolute_error, oracle, worst_row_error
-from nsa.bench.method.inputs import CheckShape, full_case
+from nsa.bench.method.inputs import full_case
+from nsa.bench.method.shapes import CheckShape
 from nsa.config import CheckSettings, Flags, GateSettings
 from nsa.errors import InputError
 from nsa.kernels.contract import Backend, SelectAttention
@@ -47,7 +48,7 @@ def verdict(kernel: SelectAttention, folder: Path, seed: int = 0, name: str = "c
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_a_wrong_kernel_is_rejected_for_the_right_reason(name: str, tmp_path: Path, show_row) -> None:
-    """Breaks if a kernel that is wrong in this way could be shipped."""
+    """A kernel that is wrong in this way is rejected, with the words for it."""
     wrong = CORPUS[name]()
     found = verdict(wrong.kernel, tmp_path)
     mae = found.figures.correctness.mae if found.figures.correctness else float("nan")
@@ -61,7 +62,7 @@ def test_a_wrong_kernel_is_rejected_for_the_right_reason(name: str, tmp_path: Pa
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_right_kernel_passes_whatever_the_seed(seed: int, tmp_path: Path, show_row) -> None:
-    """Breaks if the check rejects a kernel that is right."""
+    """A kernel that is right is not rejected, whatever the inputs."""
     found = verdict(right, tmp_path, seed)
     row = ("(the right kernel)", f"{found.figures.correctness.mae:.1e}", f"seed {seed}: {found.reason}")
     show_row("wrong kernels", ("kernel", "MAE, MAE alone", "verdict"), row)
@@ -82,7 +83,7 @@ def ties_upwards(scores: torch.Tensor, seq_lens: torch.Tensor, sel_block: int, s
 
 
 def test_a_router_that_breaks_ties_upwards_is_seen(show_row) -> None:
-    """Breaks if routing could differ from the paper's where scores are equal."""
+    """Routing that differs from the oracle's where scores are equal is a fault."""
     assert routing_fault(torch.device("cpu")) is None
     fault = routing_fault(torch.device("cpu"), ties_upwards)
     assert fault is not None and "expected [0, " in fault
@@ -90,7 +91,7 @@ def test_a_router_that_breaks_ties_upwards_is_seen(show_row) -> None:
 
 
 def test_the_mean_error_alone_passes_wrong_kernels() -> None:
-    """Breaks if the worst-row error were not needed: at 256 rows the mean hides a lost token and five zero rows."""
+    """At 256 rows the mean error passes a lost token and five zero rows; the worst row's does not."""
     shape = CheckShape(256, 4, 32, 32, 16, 64, 2048, 4, "float32")
     call = full_case(shape, 0, torch.device("cpu"))
     packed, exact = gather(*call), oracle(call)
@@ -103,7 +104,7 @@ def test_the_mean_error_alone_passes_wrong_kernels() -> None:
 
 
 def test_a_kernel_that_refuses_a_shape_is_rejected(tmp_path: Path) -> None:
-    """Breaks if a shape of the grid that a backend cannot run drops out of the verdict."""
+    """A shape of the grid that a backend cannot run rejects it."""
 
     def refuses(*arguments) -> torch.Tensor:
         raise InputError("q: got D = 64, expected 128")

@@ -1,12 +1,12 @@
 rule kernel_check:
     input:
-        stamp=f"{STAMPS}/check-{{backend}}.json",
-        environment="results/environment.json",
+        stamp=layout.stamp(f"check-{BACKEND}"),
+        environment=layout.environment,
         artifacts=artifacts,
     output:
-        "results/check_{backend}.parquet",
+        layout.check(),
     log:
-        "results/logs/check_{backend}.log",
+        layout.log(f"check_{BACKEND}"),
     conda:
         "../envs/nsa.yaml"
     resources:

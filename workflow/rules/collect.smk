@@ -1,11 +1,11 @@
 rule collect:
     input:
-        stamp=f"{STAMPS}/collect.json",
-        cells=expand("results/decode/{{backend}}/S{S}.parquet", S=cfg.contexts),
+        stamp=layout.stamp("collect"),
+        cells=[layout.cell(S=S) for S in cfg.contexts],
     output:
-        "results/decode_{backend}.parquet",
+        layout.summary(),
     log:
-        "results/logs/collect_{backend}.log",
+        layout.log(f"collect_{BACKEND}"),
     conda:
         "../envs/nsa.yaml"
     message:

@@ -10,20 +10,25 @@ def typed(value):
     try:
         return yaml.safe_load(value) if isinstance(value, str) else value
     except yaml.YAMLError:
-        return value  # the schema says what is wrong with it
+        return value  # the configuration says what is wrong with it
 
 
-ARTIFACTS = {backend: f"results/{record}" for backend, record in settings.ARTIFACTS.items()}
+def artifacts_of(*names):
+    """What these backends' own stages make before they run: a new build leaves the other backends' results alone."""
+    own = [backends.spec(name).stage for name in names]
+    return [layout.artifact(stage.artifact) for stage in own if stage is not None]
 
 
 def artifacts(wildcards):
-    """What the backend's own stage makes before it runs: a new build leaves the other backends' results alone."""
-    return [ARTIFACTS[wildcards.backend]] if wildcards.backend in ARTIFACTS else []
+    return artifacts_of(wildcards.backend)
 
 
 def artifacts_option(wildcards, input):
     return " ".join(f"--artifacts {path}" for path in input.artifacts)
 
 
-def build_option(wildcards, input):
-    return f"--build {input.build}" if input.build else ""
+def stamp_of_cell(wildcards):
+    """A decode cell's stamp; a context that no cache may have ends the run in one line."""
+    if int(wildcards.S) > cfg.max_context:
+        sys.exit(f"error: S: got {wildcards.S}, expected at most max_context = {cfg.max_context} (config.yaml)")
+    return layout.stamp(f"decode-{wildcards.backend}")

@@ -1,12 +1,12 @@
 rule decode:
     input:
-        stamp=f"{STAMPS}/decode-{{backend}}.json",
-        environment="results/environment.json",
+        stamp=stamp_of_cell,
+        environment=layout.environment,
         artifacts=artifacts,
     output:
-        "results/decode/{backend}/S{S}.parquet",
+        layout.cell(),
     log:
-        "results/logs/decode/{backend}/S{S}.log",
+        layout.log("decode/{backend}/S{S}"),
     conda:
         "../envs/nsa.yaml"
     resources:

@@ -1,12 +1,12 @@
 rule dram:
     input:
-        stamp=f"{STAMPS}/dram-{{backend}}.json",
-        environment="results/environment.json",
+        stamp=layout.stamp(f"dram-{BACKEND}"),
+        environment=layout.environment,
         artifacts=artifacts,
     output:
-        "results/dram_{backend}.json",
+        layout.dram(),
     log:
-        "results/logs/dram_{backend}.log",
+        layout.log(f"dram_{BACKEND}"),
     conda:
         "../envs/nsa.yaml"
     resources:

@@ -1,10 +1,10 @@
 rule environment:
     input:
-        stamp=f"{STAMPS}/environment.json",
+        stamp=layout.stamp("environment"),
     output:
-        "results/environment.json",
+        layout.environment,
     log:
-        "results/logs/environment.log",
+        layout.log("environment"),
     conda:
         "../envs/nsa.yaml"
     message:

@@ -1,30 +1,29 @@
 rule report:
     input:
-        stamp=f"{STAMPS}/report.json",
-        environment="results/environment.json",
-        deleted=f"results/{deleted.NOTE}",
-        build="results/build/cuda.json" if "cuda" in cfg.backends else [],
-        cells=expand("results/decode/{backend}/S{S}.parquet", backend=cfg.backends, S=cfg.contexts),
-        decode=expand("results/decode_{backend}.parquet", backend=cfg.backends),
-        checks=expand("results/check_{backend}.parquet", backend=cfg.backends),
-        dram=expand("results/dram_{backend}.json", backend=cfg.backends),
+        stamp=layout.stamp(stages.REPORT),  # says what is gone of the last report, so that it runs again
+        environment=layout.environment,
+        artifacts=artifacts_of(*cfg.backends),
+        cells=[layout.cell(backend, S) for backend in cfg.backends for S in cfg.contexts],
+        checks=[layout.check(backend) for backend in cfg.backends],
+        dram=[layout.dram(backend) for backend in cfg.backends],
     output:
-        "results/gate_report.md",
-        "results/gate_report.html",
-        "results/gate.json",
-        "results/decode.csv",
-        "results/checks.parquet",
-        directory("results/figures"),
+        layout.report,
+        layout.html,
+        layout.gate,
+        layout.csv,
+        layout.checks,
+        directory(layout.figures),
     log:
-        "results/logs/report.log",
+        layout.log("report"),
     conda:
         "../envs/nsa.yaml"
     params:
-        build=build_option,
+        artifacts=artifacts_option,
         accepted=lambda wildcards, input: ACCEPTED,  # to digest what is no such function, Snakemake imports pandas
+        results=lambda wildcards, input: layout.root,
     message:
         "report: both gates"
     shell:
-        "exec python -m nsa report {input.cells} {input.decode} {input.checks} {input.dram}"
-        " --stamp {input.stamp} --environment {input.environment} {params.build} --accepted {params.accepted}"
-        " --out-dir results > {log} 2>&1"
+        "exec python -m nsa report {input.cells} {input.checks} {input.dram}"
+        " --stamp {input.stamp} --environment {input.environment} {params.artifacts} --accepted {params.accepted}"
+        " --out-dir {params.results} > {log} 2>&1"

@@ -1,12 +1,12 @@
 rule roofline:
     input:
-        stamp=f"{STAMPS}/roofline.json",
-        environment="results/environment.json",
-        artifacts=[record for backend, record in ARTIFACTS.items() if backend in cfg.backends],
+        stamp=layout.stamp("roofline"),
+        environment=layout.environment,
+        artifacts=artifacts_of(*cfg.backends),
     output:
-        "results/roofline.parquet",
+        layout.roofline,
     log:
-        "results/logs/roofline.log",
+        layout.log("roofline"),
     conda:
         "../envs/nsa.yaml"
     resources:
@@ -22,12 +22,12 @@ rule roofline:
 
 rule roofline_report:
     input:
-        stamp=f"{STAMPS}/roofline-report.json",
-        record="results/roofline.parquet",
+        stamp=layout.stamp("roofline-report"),
+        record=layout.roofline,
     output:
-        "results/roofline.md",
+        layout.roofline_page,
     log:
-        "results/logs/roofline_report.log",
+        layout.log("roofline_report"),
     conda:
         "../envs/nsa.yaml"
     message:

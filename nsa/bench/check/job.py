@@ -10,10 +10,11 @@ from nsa.machine.host import Host
 
 @dataclass(frozen=True)
 class Job:
-    """A backend on the whole grid, on a card, in one of the check's processes; `seed` moves every random draw."""
+    """A backend on the whole grid, on a card, in one of the check's `of` processes; `seed` moves every random draw."""
 
     backend: str
     settings: CheckSettings
     host: Host
     process: int
+    of: int = 1
     seed: int = 0

@@ -13,9 +13,10 @@ from nsa.bench.check.job import Job
 from nsa.bench.method.accuracy import oracle, run_poisoned, selected_oracle
 from nsa.bench.method.behaviour import follows_its_inputs, is_packed_sdpa, reads_what_it_is_given, repeats
 from nsa.bench.method.failures import device_at_work, guarded
-from nsa.bench.method.inputs import Call, CheckShape, full_case, grid, ragged_case
+from nsa.bench.method.inputs import Call, full_case, ragged_case
 from nsa.bench.method.interleave import interleave, replicate_facts
 from nsa.bench.method.kernels import Kernels, able, enter, judge, last_calls
+from nsa.bench.method.shapes import CheckShape, grid
 from nsa.bench.method.timing import FLUSH, NO_FLUSH, CudaTimer, copy_bandwidth
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
@@ -23,8 +24,7 @@ from nsa.kernels import registry
 from nsa.kernels.contract import Backend
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import CheckFacts, LeftOut
-from nsa.records.parquet import Row
-from nsa.records.schemas import AGAIN, BASELINE, PACKED, VARIANT
+from nsa.records.words import AGAIN, BASELINE, PACKED, VARIANT, Row
 
 BLOCKS = 5  # randomised blocks that the repetitions are spread over
 CPU_CALLS = 5  # of each kernel on a CPU, which records no time
@@ -77,8 +77,7 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
                 rows.append({**columns, "backend": name, "seed": 0, "fault": f"refused: {refused[name]}"})
                 continue
             left_out += (LeftOut(name=each, shape=str(shape), reason=why) for each, why in refused.items())
-            if job.process == 0:
-                rows += _judged(backend, takes, shape, job, columns, thorough=place == 0, packs=packs)
+            rows += _judged(backend, takes, shape, job, columns, thorough=place == 0, packs=packs)
             rows += _timed(name, takes, shape, job, columns, timer, turn, sampler)
             others.update(sampler.other_processes(turn.ours))
             print(f"check {name}: process {job.process + 1}: {shape}", flush=True)
@@ -99,8 +98,14 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
 def _judged(
     backend: Backend, kernels: Kernels, shape: CheckShape, job: Job, columns: Row, *, thorough: bool, packs: bool
 ) -> list[Row]:
-    """Fresh ragged inputs for each seed, and how the kernel behaves; the first fault is the first row's."""
-    rows = [row for seed in range(job.settings.seeds) for row in _correctness(kernels, shape, seed, job, columns)]
+    """Fresh ragged inputs for each of the process's seeds; in the first process, too, how the kernel behaves.
+
+    The processes share the seeds among them, and the first fault of the behaviour is the first row's.
+    """
+    seeds = range(job.process, job.settings.seeds, job.of)
+    rows = [row for seed in seeds for row in _correctness(kernels, shape, seed, job, columns)]
+    if job.process > 0:
+        return rows
     call = ragged_case(shape, SEEDS * job.seed + SEEDS // 2, torch.device(job.host.device.kind))
     fault = rows[0].get("fault") or _behaviour(backend, kernels, call, thorough, packs)
     return [{**rows[0], "fault": fault}, *rows[1:]]

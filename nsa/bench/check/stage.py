@@ -13,7 +13,8 @@ from nsa.config import CheckSettings
 from nsa.layout import Layout
 from nsa.machine.host import Host
 from nsa.records.facts import CheckFacts
-from nsa.records.schemas import BASELINE, CHECK_REPETITIONS
+from nsa.records.schemas import CHECK_REPETITIONS
+from nsa.records.words import BASELINE
 
 CACHES, COPIES = 3, 6  # caches of the largest shape that are held at once, and packed copies of the selected tokens
 
@@ -41,13 +42,13 @@ def check(backend: str, settings: CheckSettings, host: Host, say: Say, seed: int
     Raises:
         Killed: a process was killed from outside; such a check has no record.
     """
-    on_cuda = host.device.kind == "cuda"
+    processes = settings.processes if host.device.kind == "cuda" else 1
     task = Task(
         name=f"check {backend}",
         backends=(backend, BASELINE),
         work="nsa.bench.check.replicate:replicate",
-        job=lambda card, process: Job(backend, settings, card, process, seed),
-        processes=settings.processes if on_cuda else 1,
+        job=lambda card, process: Job(backend, settings, card, process, processes, seed),
+        processes=processes,
         timeout_s=settings.timeout_s,
         memory_bytes=memory_bytes(settings, host.device.kind),
         less_memory="use a GPU with more memory, or lower check.rows or check.context",

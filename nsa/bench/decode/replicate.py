@@ -23,8 +23,7 @@ from nsa.errors import BackendUnavailable, InputError
 from nsa.kernels import registry
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import DecodeFacts
-from nsa.records.parquet import Row
-from nsa.records.schemas import EMPTY
+from nsa.records.words import EMPTY, Row
 
 BLOCKS = 4  # randomised blocks that the repetitions of an arm are spread over
 REFUSED = "change decode.dtype or decode.model to what the backend takes, or leave it out of candidates"

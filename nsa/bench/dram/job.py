@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from nsa.bench.method.shapes import CheckShape
 from nsa.machine.host import Host
-
-if TYPE_CHECKING:
-    from nsa.bench.method.inputs import CheckShape  # torch: whoever profiles imports none
 
 MARKER = "spin_kernel"  # of torch.cuda._sleep: it stands after the kernels of each shape
 

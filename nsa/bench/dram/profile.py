@@ -6,6 +6,7 @@ even what the one before it has just written, and what it leaves in L2 to be wri
 
 from __future__ import annotations
 
+import csv
 import os
 import pickle
 import shlex
@@ -13,12 +14,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from io import StringIO
 from itertools import dropwhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import pandas as pd
 
 from nsa.bench.dram.job import MARKER, Job
 from nsa.errors import ProfilerFailed
@@ -104,31 +102,31 @@ def parse(text: str) -> list[KernelBytes]:
         ProfilerFailed: there is no kernel, a metric is missing, is not in bytes or is no number.
     """
     lines = list(dropwhile(lambda line: not line.startswith('"ID",'), text.splitlines()))
-    table = [line for line in lines if line.startswith('"')]
-    if len(table) < 3:
+    table = list(csv.DictReader(line for line in lines if line.startswith('"')))
+    if len(table) < 2:
         words = last_words(text, "") or "it said nothing"
         raise ProfilerFailed(f"ncu profiled no kernel: {words}", ALLOW if PERMISSION in words else INVESTIGATE)
-    frame = pd.read_csv(StringIO("\n".join(table)), dtype=str, keep_default_na=False)
-    if missing := [name for name in (NAME, *METRICS) if name not in frame]:
+    units, rows = table[0], table[1:]
+    if missing := [name for name in (NAME, *METRICS) if name not in units]:
         raise ProfilerFailed(f"ncu's table lacks {', '.join(missing)}", INVESTIGATE)
-    units, rows = frame.iloc[0], frame.iloc[1:]
-    names = [str(name) for name in rows[NAME]]
     read, written = (_bytes(units, rows, metric) for metric in METRICS)
     return [
-        KernelBytes(name=name, bytes_read=into, bytes_written=out)
-        for name, into, out in zip(names, read, written, strict=True)
+        KernelBytes(name=row[NAME], bytes_read=into, bytes_written=out)
+        for row, into, out in zip(rows, read, written, strict=True)
     ]
 
 
-def _bytes(units: pd.Series[str], rows: pd.DataFrame, metric: str) -> list[int]:
+def _bytes(units: dict[str, str], rows: Sequence[dict[str, str]], metric: str) -> list[int]:
     """One metric of each kernel."""
     if units[metric] != "byte":
         raise ProfilerFailed(f"ncu gives {metric} in {units[metric]!r}, expected 'byte'", INVESTIGATE)
-    values = pd.to_numeric(rows[metric].str.replace(",", ""), errors="coerce")
-    if values.isna().any():
-        shown = rows[metric][values.isna()].iloc[0]
-        raise ProfilerFailed(f"ncu gives {shown!r} for {metric}, expected a number", INVESTIGATE)
-    return [round(float(value)) for value in values]
+    values = []
+    for row in rows:
+        try:
+            values.append(round(float(row[metric].replace(",", ""))))
+        except ValueError:
+            raise ProfilerFailed(f"ncu gives {row[metric]!r} for {metric}, expected a number", INVESTIGATE) from None
+    return values
 
 
 def last_words(stdout: str, stderr: str) -> str:

@@ -9,9 +9,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from nsa.bench.dram.job import Job
+from nsa.bench.dram.profile import profile
+from nsa.bench.method.shapes import CheckShape, grid
 from nsa.bench.records import header, open_stage
 from nsa.bench.runner import ITEM_BYTES, Result, Say
 from nsa.config import CheckSettings
@@ -23,9 +25,6 @@ from nsa.machine.host import Host
 from nsa.records import files
 from nsa.records.facts import CountedShape, DramFacts, KernelBytes
 from nsa.records.outcome import Failed, Ok, Skipped, Unavailable
-
-if TYPE_CHECKING:
-    from nsa.bench.method.inputs import CheckShape
 
 INDEX_BYTES = 4  # block_indices and seq_lens are int32
 
@@ -86,8 +85,6 @@ def count(program: Path, backend: str, settings: CheckSettings, card: Host, say:
     Raises:
         ProfilerFailed: ncu gave nothing that can be used.
     """
-    from nsa.bench.dram.profile import profile  # pandas and torch: imported only where something is counted
-
     chosen = shapes(settings)
     counted = [
         counted_shape(shape, kernels)
@@ -100,8 +97,6 @@ def count(program: Path, backend: str, settings: CheckSettings, card: Host, say:
 
 def shapes(settings: CheckSettings) -> list[CheckShape]:
     """At most four shapes of the grid: the smallest and the largest sizes at the two largest numbers of rows."""
-    from nsa.bench.method.inputs import grid
-
     rows, heads = sorted(settings.rows)[-2:], min(settings.heads_per_group)
     ends: tuple[Literal["min", "max"], ...] = ("min", "max")
     corners = [

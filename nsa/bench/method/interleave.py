@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import Replicate
-from nsa.records.parquet import Row
+from nsa.records.words import Row
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from nsa.bench.method.interleave import Candidate
 from nsa.bench.method.timing import CudaTimer, wall
 from nsa.errors import InputError
 from nsa.kernels.contract import SelectAttention
-from nsa.records.parquet import Row
+from nsa.records.words import Row
 
 WARMUP = 3  # calls before a capture
 

@@ -13,10 +13,11 @@ import torch
 
 from nsa.bench.method.accuracy import selected_oracle
 from nsa.bench.method.failures import device_at_work
-from nsa.bench.method.inputs import Call, CheckShape, full_case
-from nsa.bench.method.interleave import Candidate, interleave, replicate_facts
+from nsa.bench.method.inputs import Call, full_case
+from nsa.bench.method.interleave import Candidate, Group, interleave, replicate_facts
 from nsa.bench.method.kernels import WARMUP, Kernels, Timed, able, enter, judge, last_calls
 from nsa.bench.method.reads import selected_by_tensors
+from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.timing import FLUSH, CudaTimer, copy_bandwidth
 from nsa.bench.roofline.job import Job
 from nsa.bench.runner import Replicated
@@ -25,8 +26,7 @@ from nsa.config import RooflineSettings
 from nsa.kernels import registry
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import RooflineFacts
-from nsa.records.parquet import Row
-from nsa.records.schemas import AGAIN, BASELINE, EMPTY
+from nsa.records.words import AGAIN, BASELINE, EMPTY, Row
 
 
 def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
@@ -44,7 +44,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
         rows, entered = _enter_all({name: backend.selection for name, backend in loaded.items()}, job, order, timer)
         empty = timer.capture_empty(WARMUP)
         nothing = Candidate({"backend": EMPTY}, partial(timer.time, lambda: None, empty.graph.replay, True))
-        groups: list[list[Candidate]] = [[nothing], *(list(timed.group.values()) for _, timed in entered)]
+        groups: list[Group] = [[nothing], *(list(timed.group.values()) for _, timed in entered)]
         iters = job.settings.iters
         with turn:
             before = copy_bandwidth(device)

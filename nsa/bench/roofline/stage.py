@@ -17,7 +17,8 @@ from nsa.layout import Layout
 from nsa.machine.host import Host
 from nsa.records.facts import RooflineFacts, State
 from nsa.records.outcome import Ok, Unavailable
-from nsa.records.schemas import BASELINE, ROOFLINE
+from nsa.records.schemas import ROOFLINE
+from nsa.records.words import BASELINE
 
 COPIES = 2  # packed copies of the selected tokens that the graph of packed SDPA, and its A/A control, hold
 

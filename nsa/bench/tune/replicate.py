@@ -14,18 +14,19 @@ from triton.runtime.errors import OutOfResources
 
 from nsa.bench.method.accuracy import run_poisoned, selected_oracle, worst_row_error
 from nsa.bench.method.failures import device_at_work, kernel_at_work
-from nsa.bench.method.inputs import Call, CheckShape, full_case, grid, ragged_case
+from nsa.bench.method.inputs import Call, full_case, ragged_case
 from nsa.bench.method.interleave import interleave
 from nsa.bench.method.kernels import Kernels, Timed, enter, last_calls
+from nsa.bench.method.shapes import CheckShape, grid
 from nsa.bench.method.timing import CudaTimer
 from nsa.bench.runner import Replicated
 from nsa.bench.tune.job import Job, Sizes, Tried, TunedSize, TuneFacts
 from nsa.bench.workers import Turn
 from nsa.kernels.contract import HEAD_DIMS, MAX_HEADS_PER_GROUP, SelectAttention
-from nsa.kernels.triton.plan import Plan, candidates, rule
+from nsa.kernels.triton.plan import LaunchConfig, candidates, rule
 from nsa.kernels.triton.select import describe, run, size_of
 from nsa.machine.nvml import Sampler
-from nsa.records.schemas import AGAIN
+from nsa.records.words import AGAIN
 
 REPETITIONS = 5  # of a candidate in a block
 BLOCKS = 3
@@ -88,7 +89,7 @@ def tune(shape: CheckShape, device: torch.device, timer: CudaTimer | None, turn:
 
 
 def compare(
-    kernels: Mapping[Plan, SelectAttention],
+    kernels: Mapping[LaunchConfig, SelectAttention],
     call: Call,
     ragged: Call,
     timer: CudaTimer | None,

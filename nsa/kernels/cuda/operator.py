@@ -48,8 +48,9 @@ def select_attention(
     seq_lens: torch.Tensor,
     block_size: int,
 ) -> torch.Tensor:
-    """See contract.SelectAttention. K and V are read straight from the cache, once; any strides that are multiples of
-    16 bytes.
+    """Selected attention, K and V read once and straight from the cache. See contract.SelectAttention.
+
+    Any strides that are multiples of 16 bytes.
 
     Raises:
         InputError: float32 inputs, or sizes and strides that the kernel was not built for.
@@ -64,6 +65,7 @@ def select_attention(
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         if tensor.stride(3) != 1 or any(stride % 8 for stride in tensor.stride()[:3]) or tensor.data_ptr() % 16:
             raise InputError(
-                f"{name}: got strides {tensor.stride()}, expected a contiguous last dimension, the others multiples of 8"
+                f"{name}: got strides {tensor.stride()}, "
+                "expected a contiguous last dimension, the others multiples of 8"
             )
     return torch.ops.nsa.select_attention(q, k, v, block_indices, seq_lens, block_size)

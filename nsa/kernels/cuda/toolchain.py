@@ -1,4 +1,4 @@
-"""Compiling and linking the extension: the commands, what the assembler says of each kernel, and nothing rebuilt."""
+"""Compiling and linking the extension: commands, what the assembler says of each kernel, reuse of unchanged objects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ CSRC = Path(__file__).parent / "csrc"
 HEADERS = (".cuh", ".h")
 # The oldest torch that the built library loads in: the headers then offer nothing newer.
 TARGET_VERSION = "0x020b000000000000"
-# libtorch brings in libtorch_cuda where torch has one; nothing here refers to it by name, so it must be kept by force.
+# libtorch brings in libtorch_cuda where torch has one. Nothing here refers to a symbol of it, and the linker drops such
+# a library unless it is told not to.
 TORCH = ("-Xlinker", "--no-as-needed", "-ltorch", "-ltorch_cpu")
 PTXAS_KERNEL = re.compile(r"Compiling entry function '(\w+)' for '(sm_\w+)'")
 PTXAS_SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")

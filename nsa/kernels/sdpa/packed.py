@@ -30,7 +30,7 @@ def gather(
     block = varlen.beyond_when_padded(block_indices, block_size)
     token = torch.add(offset, block[..., None], alpha=block_size).flatten(2)  # [B, G, n*l'] int64
     outside = token >= seq_lens[:, None, None]
-    token.masked_fill_(outside, 0)  # token 0 stands in: it is real wherever a row has tokens at all
+    token.masked_fill_(outside, 0)  # token 0 is copied instead: it is real wherever a row has tokens at all
 
     def pack(cache: torch.Tensor) -> torch.Tensor:
         words = _words(cache)

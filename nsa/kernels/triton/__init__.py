@@ -1,1 +1,1 @@
-"""Triton backend: one kernel over the selected blocks, split over their tokens where few rows would leave a GPU idle."""
+"""One Triton kernel over the selected blocks, split over their tokens where few rows would leave a GPU idle."""

@@ -1,4 +1,4 @@
-"""How a call is cut into programs: as the tuning stage measured it for this size and device, or by a rule."""
+"""The launch configuration of a call: as the tuning stage measured it for its size and device, or by a rule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFETCH_STEPS = 4  # of a program: in fewer, what is loaded ahead comes too lat
 
 @dataclass(frozen=True)
 class Size:
-    """What the best cut depends on; N = rows = B·G."""
+    """What the best launch configuration depends on; N = rows = B·G."""
 
     rows: int
     heads: int  # h
@@ -33,8 +33,8 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One cut: programs of `warps` warps take `tokens` tokens a step, and each row is split over `splits` of them."""
+class LaunchConfig:
+    """Programs of `warps` warps take `tokens` tokens a step, and each row is split over `splits` of them."""
 
     tokens: int
     warps: int
@@ -52,26 +52,26 @@ def steps(size: Size, tokens: int) -> int:
     return max(1, -(-size.count * size.block // tokens))
 
 
-def rule(size: Size) -> Plan:
-    """The cut for any size. Many rows take short steps: more programs then fit on a processor."""
+def rule(size: Size) -> LaunchConfig:
+    """The configuration for any size. Many rows take short steps: more programs then fit on a processor."""
     crowded = size.rows * 64 * size.token_bytes >= 2 * FLIGHT_BYTES * size.processors
-    return _cut(size, 32 if crowded else 64)
+    return _by_tokens(size, 32 if crowded else 64)
 
 
-def candidates(size: Size) -> Iterator[Plan]:
-    """The rule's cut first, then its neighbours: what the tuning stage tries."""
+def candidates(size: Size) -> Iterator[LaunchConfig]:
+    """The rule's configuration first, then its neighbours: what the tuning stage tries."""
     best = rule(size)
     tried = {best: None}
     for tokens in (32, 64):
-        cut = _cut(size, tokens)
-        other = 2 * cut.warps if cut.warps < MOST_WARPS else cut.warps // 2
-        for warps, prefetch in product((cut.warps, other), (False, True)):
-            if not (prefetch and cut.splits == steps(size, cut.tokens)):  # there is a next step to load
-                tried[replace(cut, warps=warps, prefetch=prefetch)] = None
+        config = _by_tokens(size, tokens)
+        other = 2 * config.warps if config.warps < MOST_WARPS else config.warps // 2
+        for warps, prefetch in product((config.warps, other), (False, True)):
+            if not (prefetch and config.splits == steps(size, config.tokens)):  # there is a next step to load
+                tried[replace(config, warps=warps, prefetch=prefetch)] = None
     yield from tried
 
 
-def _cut(size: Size, tokens: int) -> Plan:
+def _by_tokens(size: Size, tokens: int) -> LaunchConfig:
     """Steps of at most `tokens` tokens, and as few splits as keep enough bytes on their way on every processor.
 
     A combination costs a launch and the partial results' traffic, so that many rows are not split.
@@ -85,4 +85,4 @@ def _cut(size: Size, tokens: int) -> Plan:
     warps = 2
     while warps < MOST_WARPS and 2 * warps * WARP_BYTES <= step_bytes:
         warps *= 2
-    return Plan(tokens, warps, splits, prefetch=steps(size, tokens) >= PREFETCH_STEPS * splits)
+    return LaunchConfig(tokens, warps, splits, prefetch=steps(size, tokens) >= PREFETCH_STEPS * splits)

@@ -1,4 +1,4 @@
-"""The host's side of the Triton kernel: refuse what it cannot do, take scratch, launch; nothing waits for the device."""
+"""The host's side of the Triton kernel: refuse what it cannot do, allocate, launch. Nothing waits for the device."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from pydantic import JsonValue
 from nsa.errors import InputError
 from nsa.kernels.contract import check_inputs
 from nsa.kernels.triton import kernel
-from nsa.kernels.triton.plan import Plan, Size, padded, rule
+from nsa.kernels.triton.plan import LaunchConfig, Size, padded, rule
 
 MAX_WIDTH = 256  # of D and Dv: wider tiles do not fit into a multiprocessor
 OVERLAP_CAPABILITY = (9, 0)  # compute capability from which a kernel's launch can overlap the one before it
 
 
 class SelectAttention:
-    """Selected attention, each call cut as was measured for its size, else by the rule; see contract.SelectAttention.
+    """Selected attention, launched as was measured for a call's size, else by the rule; see contract.SelectAttention.
 
     Any strides between sequences, groups, heads and tokens; the numbers of one q, k or v vector must be contiguous.
     Bits are the same on each call. The first call of a kind compiles: make it before a capture.
     """
 
-    def __init__(self, tuned: Mapping[Size, Plan]) -> None:
+    def __init__(self, tuned: Mapping[Size, LaunchConfig]) -> None:
         self._tuned = tuned
-        self._chosen: dict[Size, Plan] = {}
+        self._chosen: dict[Size, LaunchConfig] = {}
 
     def __call__(
         self,
@@ -55,33 +55,33 @@ class SelectAttention:
         size = size_of(q, v, block_indices, block_size)
         return run(self._chosen.get(size) or self._choose(size), q, k, v, block_indices, seq_lens, block_size)
 
-    def _choose(self, size: Size) -> Plan:
-        plan = self._chosen[size] = self._tuned.get(size) or rule(size)
-        return plan
+    def _choose(self, size: Size) -> LaunchConfig:
+        config = self._chosen[size] = self._tuned.get(size) or rule(size)
+        return config
 
     def launch_configs(self) -> list[JsonValue]:
-        """For the record: every size that was called so far, its launch configuration, and who chose it."""
+        """For the record: how every size that was called so far was launched, and what chose it."""
         return [
-            {**asdict(size), **asdict(plan), "by": "tuning" if size in self._tuned else "rule"}
-            for size, plan in self._chosen.items()
+            {**asdict(size), **asdict(config), "chosen_by": "tuning" if size in self._tuned else "rule"}
+            for size, config in self._chosen.items()
         ]
 
 
 def size_of(q: torch.Tensor, v: torch.Tensor, block_indices: torch.Tensor, block_size: int) -> Size:
-    """What the cut of one call depends on."""
+    """What the launch configuration of one call depends on."""
     B, G, h, D = q.shape
     processors = _processors(q.device)
     return Size(B * G, h, block_indices.shape[2], block_size, D, v.shape[3], q.element_size(), processors)
 
 
 def describe(device: torch.device) -> str:
-    """The device and the software that a measured cut holds for."""
+    """The device and the software that measured launch configurations hold for."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
     return f"{name}, torch {torch.__version__}, triton {triton.__version__}"
 
 
 def run(
-    plan: Plan,
+    config: LaunchConfig,
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -89,14 +89,14 @@ def run(
     seq_lens: torch.Tensor,
     block_size: int,
 ) -> torch.Tensor:
-    """Launch one cut on inputs that `SelectAttention` would take."""
+    """Launch one configuration on inputs that `SelectAttention` would take."""
     (B, G, h, D), Dv, n = q.shape, v.shape[3], block_indices.shape[2]
     o = torch.empty(B, G, h, Dv, dtype=q.dtype, device=q.device)
     if o.numel() == 0:
         return o
-    steps = max(1, triton.cdiv(n * block_size, plan.tokens))
-    chunk = triton.cdiv(steps, plan.splits)
-    splits = triton.cdiv(steps, chunk)  # none is empty
+    steps = max(1, triton.cdiv(n * block_size, config.tokens))
+    chunk = triton.cdiv(steps, config.splits)
+    splits = triton.cdiv(steps, chunk)  # none is without steps
     split = splits > 1
     overlap = split and _overlaps(q.device)
     partial_o, partial_m, partial_l = (
@@ -115,11 +115,11 @@ def run(
             D_PADDED=padded(D),
             DV_PADDED=padded(Dv),
             BLOCK=block_size,
-            TOKENS=plan.tokens,
-            PREFETCH=plan.prefetch,
+            TOKENS=config.tokens,
+            PREFETCH=config.prefetch,
             SPLIT=split,
             OVERLAP=overlap,
-            num_warps=plan.warps,
+            num_warps=config.warps,
             num_stages=1,
         )
         if split:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
-from nsa.kernels.triton.plan import Plan, Size
+from nsa.kernels.triton.plan import LaunchConfig, Size
 from nsa.kernels.triton.spec import ARTIFACT
 from nsa.layout import Layout
 from nsa.machine.host import Artifact
@@ -24,7 +24,7 @@ class Tuned(Model):
     model_config = ConfigDict(extra="ignore")  # the candidates and their times
 
     size: Size
-    plan: Plan | None
+    plan: LaunchConfig | None
 
 
 class Tuning(Model):
@@ -44,7 +44,7 @@ class Tuning(Model):
         return self.status not in ("ok", "unavailable")
 
     @property
-    def plans(self) -> dict[Size, Plan]:
+    def plans(self) -> dict[Size, LaunchConfig]:
         """The launch configurations by size."""
         return {tuned.size: tuned.plan for tuned in self.sizes if tuned.plan is not None}
 

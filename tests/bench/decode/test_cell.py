@@ -8,8 +8,8 @@ from strategies import CPU
 
 from nsa.attention.layer import Keys
 from nsa.bench.decode.arms import ARMS, emission
-from nsa.bench.decode.cell import Cell
-from nsa.bench.method.reads import selected_by_kernel, selected_by_tensors, visible
+from nsa.bench.decode.cell import Cell, visible
+from nsa.bench.method.reads import selected_by_kernel, selected_by_tensors
 from nsa.config import DecodeSettings
 from nsa.kernels.sdpa.packed import gather
 from nsa.shapes import NsaShape
@@ -37,7 +37,7 @@ def test_emission_pairs_a_step_with_its_neighbour(S: int, steps: dict[bool, int]
 def test_counted_reads_equal_the_closed_form(batch: int, S: int) -> None:
     """Breaks if a branch is given other tokens than the algorithm says."""
     cell = Cell(DecodeSettings(model=NsaShape(), batch=batch), S, gather, CPU)
-    assert cell.reads["actual"] == NsaShape().reads_expected(S)
+    assert cell.reads.actual == NsaShape().reads_expected(S)
     assert cell.bytes_read == NsaShape().reads_expected(S) * batch * 2 * (32 + 32) * 4
 
 

@@ -15,7 +15,8 @@ import torch
 
 from nsa.bench.dram import profile as dram_counts
 from nsa.bench.dram import stage as dram
-from nsa.bench.method.inputs import CheckShape, full_case
+from nsa.bench.method.inputs import full_case
+from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.reads import selected_by_tensors
 from nsa.config import CheckSettings, Flags
 from nsa.machine import ncu

@@ -10,7 +10,7 @@ import torch
 
 from nsa.bench.dram import target as dram_target
 from nsa.bench.dram.stage import Job
-from nsa.bench.method.inputs import CheckShape
+from nsa.bench.method.shapes import CheckShape
 from nsa.config import Flags
 from nsa.kernels import registry
 from nsa.kernels.contract import Backend

@@ -10,7 +10,8 @@ from strategies import CPU
 from nsa.attention import reference
 from nsa.bench.check.replicate import Job, contest
 from nsa.bench.method.accuracy import fault, mean_absolute_error, oracle, run_poisoned, worst_row_error
-from nsa.bench.method.inputs import Call, CheckShape, full_case, grid, ragged_case
+from nsa.bench.method.inputs import Call, full_case, ragged_case
+from nsa.bench.method.shapes import CheckShape, grid
 from nsa.config import CheckSettings, Flags
 from nsa.kernels.sdpa.packed import VARIANTS, gather
 from nsa.machine.host import Host, Machine

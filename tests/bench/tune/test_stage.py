@@ -12,7 +12,8 @@ import torch
 from strategies import CPU
 
 from nsa.attention import reference
-from nsa.bench.method.inputs import Call, CheckShape, full_case, ragged_case
+from nsa.bench.method.inputs import Call, full_case, ragged_case
+from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.interleave import Candidate, Group, QueryRotation
 from nsa.bench.tune import replicate as tune_race
 from nsa.bench.tune import stage as tune

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nsa.errors import ConfigError
 from nsa.kernels.cuda import build as stage
 from nsa.kernels.cuda import toolchain
+from nsa.kernels.cuda.manifest import Kernel, Manifest
 from nsa.machine import nvcc
+from nsa.records import files
+from nsa.records.facts import Digests
+from nsa.records.stamp import Sources, Stamp
 
 COMPILER = nvcc.Nvcc(Path("toolkit/bin/nvcc"), "13.0.88")
 needs_nvcc = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc on this machine")
 
 
-def run(monkeypatch: pytest.MonkeyPatch, mode: str, compiler: nvcc.Nvcc | None, out: Path) -> dict[str, Any]:
+def run(monkeypatch: pytest.MonkeyPatch, mode: str, compiler: nvcc.Nvcc | None, out: Path) -> Manifest:
     """Run the stage where this compiler is the one found and no GPU is; nothing may be compiled."""
     monkeypatch.setattr(nvcc, "find", lambda environ: compiler)
     monkeypatch.setattr(stage, "native_archs", list)
-    manifest = stage.build(mode, out / "build", {})
-    assert json.loads((out / "build" / "cuda.json").read_text()) == manifest
-    assert manifest["library"] is None and manifest["log"] is None and manifest["duration_s"] >= 0
+    manifest = stage.build(mode, out / "build" / "cuda.json", {})
+    assert files.read_model(out / "build" / "cuda.json", Manifest) == manifest
+    assert manifest.library is None and manifest.log is None and manifest.duration_s >= 0
     return manifest
 
 
@@ -34,36 +36,78 @@ def test_skip_skips_whatever_is_found(
 ) -> None:
     """Breaks if a skipped build blames a missing compiler."""
     manifest = run(monkeypatch, "skip", compiler, tmp_path)
-    assert manifest["status"] == "skipped" and "build.cuda is skip" in manifest["reason"]
-    assert "NSA_SEL_CUDA_BUILD=1" in manifest["fix"] and manifest["nvcc_path"] is None
+    assert manifest.status == "skipped" and "build.cuda is skip" in str(manifest.reason)
+    assert "NSA_SEL_CUDA_BUILD=1" in str(manifest.fix) and manifest.nvcc_path is None
 
 
 @pytest.mark.parametrize(("mode", "status"), [("auto", "skipped"), ("require", "failed")])
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str, status: str) -> None:
     """Breaks if a required build that cannot happen passes, or if an optional one stops the report."""
     manifest = run(monkeypatch, mode, None, tmp_path)
-    assert manifest["status"] == status
-    assert manifest["reason"].startswith("no working nvcc in CUDA_HOME, CUDA_PATH, PATH")
-    assert "set CUDA_HOME" in manifest["fix"]
+    assert manifest.status == status
+    assert str(manifest.reason).startswith("no working nvcc in CUDA_HOME, CUDA_PATH, PATH")
+    assert "set CUDA_HOME" in str(manifest.fix)
 
 
 def test_without_a_gpu_an_automatic_build_is_skipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Breaks if a report on a CPU waits for a compiler whose library it cannot run."""
     manifest = run(monkeypatch, "auto", COMPILER, tmp_path)
-    assert manifest["status"] == "skipped" and manifest["reason"] == "no CUDA device to build for"
-    assert manifest["nvcc_version"] == "13.0.88"
+    assert manifest.status == "skipped" and manifest.reason == "no CUDA device to build for"
+    assert manifest.nvcc_version == "13.0.88"
 
 
 def test_a_wrong_mode_is_named(tmp_path: Path) -> None:
     """Breaks if a misspelt mode builds, or skips, without a word."""
     with pytest.raises(ConfigError, match=r"build\.cuda: got 'yes', expected one of auto, require, skip"):
-        stage.build("yes", tmp_path)
+        stage.build("yes", tmp_path / "cuda.json")
 
 
 @pytest.mark.parametrize(("capability", "arch"), [((8, 0), "80"), ((8, 9), "89"), ((9, 0), "90a"), ((12, 0), "120")])
 def test_architectures_have_nvccs_names(capability: tuple[int, int], arch: str) -> None:
     """Breaks if a GPU's code is built for another one."""
     assert stage.arch_of(*capability) == arch
+
+
+@pytest.mark.parametrize("mode", ["skip", "require"])
+def test_the_stage_builds_in_the_stamped_mode(
+    mode: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stage reads its mode from its stamp, and its manifest carries the stamp's digests."""
+    monkeypatch.setattr(nvcc, "find", lambda environ: None)
+    monkeypatch.setattr(stage, "native_archs", list)
+    stamp = Stamp(
+        stage="artifact-cuda",
+        sources=Sources(digest="s", files=()),
+        settings={"build": mode},
+        settings_digest="c",
+        machine={},
+        machine_digest="m",
+    )
+    files.write_model(tmp_path / "stamp.json", stamp)
+    stage.run(tmp_path / "stamp.json", tmp_path / "environment.json", tmp_path / "build" / "cuda.json")
+    manifest = files.read_model(tmp_path / "build" / "cuda.json", Manifest)
+    assert manifest.status == ("skipped" if mode == "skip" else "failed")
+    assert manifest.stamp == Digests(sources="s", settings="c", machine="m")
+    assert capsys.readouterr().out == f"{manifest.status}: {manifest.reason}\n"
+
+
+LOG = """ptxas info    : Compiling entry function 'twice' for 'sm_90a'
+ptxas info    : Function properties for twice
+    8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 40 registers, used 1 barriers, 1024 bytes smem
+x.cu(3): Warning #177-D: a variable
+ptxas info    : Compiling entry function 'other' for 'sm_80'
+ptxas info    : Used 10 registers, used 0 barriers
+"""
+
+
+def test_the_assemblers_words_are_read() -> None:
+    """Registers, shared memory, stack and spills of each kernel, and the warnings, are in the manifest."""
+    assert toolchain.kernels(LOG) == (
+        Kernel(kernel="twice", arch="sm_90a", stack_bytes=8, spill_bytes=16, registers=40, smem_bytes=1024),
+        Kernel(kernel="other", arch="sm_80", registers=10, smem_bytes=0),
+    )
+    assert toolchain.warnings(LOG) == ("x.cu(3): Warning #177-D: a variable",)
 
 
 KERNEL = """#include "scale.cuh"
@@ -87,30 +131,30 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @needs_nvcc
 def test_a_build_is_incremental_and_its_manifest_tells_all(tiny: Path, tmp_path: Path) -> None:
     """Breaks if an unchanged object is compiled again, a changed header is missed, or the manifest hides a figure."""
-    first = stage.build("require", tmp_path / "out", archs=["90a"])
-    assert first["status"] == "built" and Path(first["library"]).is_file() and first["archs"] == ["90a"]
-    assert {step["source"]: step["reused"] for step in first["objects"]} == {
+    first = stage.build("require", tmp_path / "out" / "cuda.json", archs=["90a"])
+    assert first.status == "built" and first.built.is_file() and first.archs == ("90a",)
+    assert {step.source: step.reused for step in first.objects} == {
         "twice.cu": False,
         "other.cpp": False,
         "nsa_cuda.so": False,
     }
-    (kernel,) = first["kernels"]
-    assert "twice" in kernel["kernel"] and kernel["arch"] == "sm_90a"
-    assert kernel["registers"] > 0 and kernel["spill_bytes"] == 0
-    again = stage.build("require", tmp_path / "out", archs=["90a"])
-    assert all(step["reused"] for step in again["objects"] if step["source"] != "nsa_cuda.so")
-    assert again["digest"] == first["digest"] and again["kernels"] == first["kernels"]
+    (kernel,) = first.kernels
+    assert "twice" in kernel.kernel and kernel.arch == "sm_90a"
+    assert (kernel.registers or 0) > 0 and kernel.spill_bytes == 0
+    again = stage.build("require", tmp_path / "out" / "cuda.json", archs=["90a"])
+    assert all(step.reused for step in again.objects if step.source != "nsa_cuda.so")
+    assert again.digest == first.digest and again.kernels == first.kernels
     (tiny / "scale.cuh").write_text("#define SCALE 3\n")
-    changed = stage.build("require", tmp_path / "out", archs=["90a"])
-    assert not any(step["reused"] for step in changed["objects"]) and changed["digest"] != first["digest"]
+    changed = stage.build("require", tmp_path / "out" / "cuda.json", archs=["90a"])
+    assert not any(step.reused for step in changed.objects) and changed.digest != first.digest
 
 
 @needs_nvcc
 def test_a_failed_build_keeps_the_compilers_words_and_no_library(tiny: Path, tmp_path: Path) -> None:
     """Breaks if a kernel that does not compile is replaced by yesterday's library without a word."""
-    stage.build("require", tmp_path / "out", archs=["90a"])
+    stage.build("require", tmp_path / "out" / "cuda.json", archs=["90a"])
     (tiny / "twice.cu").write_text(KERNEL.replace("SCALE", "undeclared"))
-    manifest = stage.build("auto", tmp_path / "out", archs=["90a"])
-    assert manifest["status"] == "failed" and manifest["reason"] == "nvcc could not build twice.cu"
-    assert 'identifier "undeclared" is undefined' in manifest["log"]
-    assert manifest["library"] is None and not (tmp_path / "out" / stage.LIBRARY).exists()
+    manifest = stage.build("auto", tmp_path / "out" / "cuda.json", archs=["90a"])
+    assert manifest.status == "failed" and manifest.reason == "nvcc could not build twice.cu"
+    assert 'identifier "undeclared" is undefined' in str(manifest.log)
+    assert manifest.library is None and not (tmp_path / "out" / stage.LIBRARY).exists()

@@ -6,21 +6,19 @@ import os
 import random
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from nsa.bench.method.accuracy import fault, oracle, worst_row_error
-from nsa.bench.method.inputs import Call, CheckShape, ragged_case
-from nsa.errors import BackendUnavailable, InputError
-from nsa.kernels import cuda
+from nsa.bench.method.inputs import Call, ragged_case
+from nsa.bench.method.shapes import CheckShape
+from nsa.errors import InputError
 from nsa.kernels.contract import HEAD_DIMS
 from nsa.kernels.cuda import build as stage
 from nsa.kernels.cuda import operator
+from nsa.kernels.cuda.manifest import Manifest
 from nsa.machine import nvcc
-from nsa.machine.host import Machine
 
 pytestmark = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc on this machine")
 SHAPES = int(os.environ.get("NSA_TEST_SHAPES", "2000"))  # fewer under compute-sanitizer, which is slow
@@ -28,29 +26,31 @@ LIMIT = {"float16": 2e-3, "bfloat16": 1.5e-2}  # worst-row relative error; packe
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """The extension built for this machine's GPUs, or without one for every architecture that the compiler knows."""
     archs = os.environ.get("NSA_TEST_ARCHS")
-    return stage.build("require", tmp_path_factory.mktemp("build"), archs=archs.split(",") if archs else None)
+    return stage.build(
+        "require", tmp_path_factory.mktemp("build") / "cuda.json", archs=archs.split(",") if archs else None
+    )
 
 
 @pytest.fixture(scope="module")
-def loaded(manifest: dict[str, Any]) -> None:
+def loaded(manifest: Manifest) -> None:
     """The operator, loaded."""
-    assert manifest["status"] == "built", manifest["log"]
-    operator.load(Path(manifest["library"]))
+    assert manifest.status == "built", manifest.log
+    operator.load(manifest.built)
 
 
-def test_it_builds_for_every_architecture_without_a_gpu(manifest: dict[str, Any]) -> None:
+def test_it_builds_for_every_architecture_without_a_gpu(manifest: Manifest) -> None:
     """Breaks if a change compiles for one architecture only, or a kernel of the fast shapes spills."""
-    assert manifest["status"] == "built", manifest["log"]
+    assert manifest.status == "built", manifest.log
     if not stage.native_archs():
-        assert set(manifest["archs"]) >= {"80", "89", "90a"}
-    assert {kernel["arch"] for kernel in manifest["kernels"]} == {f"sm_{arch}" for arch in manifest["archs"]}
-    assert manifest["warnings"] == []
-    for kernel in manifest["kernels"]:
-        if "Li64ELi64E" in kernel["kernel"] or "Li128ELi128E" in kernel["kernel"]:
-            assert kernel["spill_bytes"] == 0, kernel
+        assert set(manifest.archs) >= {"80", "89", "90a"}
+    assert {kernel.arch for kernel in manifest.kernels} == {f"sm_{arch}" for arch in manifest.archs}
+    assert manifest.warnings == ()
+    for kernel in manifest.kernels:
+        if "Li64ELi64E" in kernel.kernel or "Li128ELi128E" in kernel.kernel:
+            assert kernel.spill_bytes == 0, kernel
 
 
 def test_the_schema_and_the_fake_implementation(loaded: None) -> None:
@@ -80,34 +80,6 @@ def test_bad_calls_are_refused_before_the_kernel() -> None:
         InputError, match=r"k: got strides .* expected a contiguous last dimension, the others multiples"
     ):
         operator.select_attention(call[0], odd, *call[2:5], 64)
-
-
-@pytest.mark.parametrize(
-    ("extension", "reason"),
-    [
-        (None, "has not been built"),
-        ({"status": "failed", "reason": "nvcc could not build x.cu", "fix": None}, "its build failed: nvcc could not"),
-        ({"status": "built", "archs": ["80"], "library": "x.so"}, "no code for sm_90, only for 80"),
-        ({"status": "built", "archs": ["90a"], "library": "absent.so"}, r"absent\.so is missing"),
-    ],
-)
-def test_an_extension_that_cannot_serve_says_why(extension: dict[str, Any] | None, reason: str) -> None:
-    """Breaks if a missing, failed or foreign build ends in a traceback, or in another kernel."""
-    with pytest.raises(BackendUnavailable, match=reason):
-        cuda.load(Machine((9, 0), {"cuda": extension} if extension else {}))
-
-
-def test_a_damaged_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks if a truncated library ends in a traceback."""
-    monkeypatch.setattr(operator, "loaded", lambda: False)
-    library = tmp_path / "nsa_cuda.so"
-    library.write_bytes(b"\x7fELF")
-    extension = {"status": "built", "archs": ["90a"], "library": str(library), "library_sha256": cuda.sha256(library)}
-    with pytest.raises(BackendUnavailable, match=r"its library does not load .* delete results/build/cuda\.json"):
-        cuda.load(Machine((9, 0), {"cuda": extension}))
-    library.write_bytes(b"\x7fEL")
-    with pytest.raises(BackendUnavailable, match="is damaged: not the one that was built"):
-        cuda.load(Machine((9, 0), {"cuda": extension}))
 
 
 def drawn(seed: int) -> tuple[CheckShape, Call]:

@@ -16,10 +16,12 @@ from kernels.sdpa.calls import TOLERANCE, draw_call, random_call, require_oracle
 from strategies import CPU
 
 from nsa.bench.method.accuracy import oracle, run_poisoned, worst_row_error
-from nsa.bench.method.inputs import CheckShape, full_case
+from nsa.bench.method.inputs import full_case
+from nsa.bench.method.shapes import CheckShape
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable, InputError
-from nsa.kernels import fa2, registry, varlen
+from nsa.kernels import registry, varlen
+from nsa.kernels.fa2 import backend as fa2
 from nsa.machine.host import Machine
 
 HOPPER, TURING = Machine((9, 0)), Machine((7, 5))
@@ -68,7 +70,7 @@ def test_the_package_equals_the_oracle_on_the_kernel_that_it_calls(dtype: torch.
 def test_an_old_gpu_is_refused() -> None:
     """Breaks if a Turing GPU fails inside the library, or is offered a flag that cannot help."""
     with pytest.raises(BackendUnavailable, match=r"needs compute capability 8\.0, this GPU has 7\.5"):
-        registry.require("fa2", TURING, Flags(fa2_force=True))
+        registry.require("fa2", TURING, Flags({"NSA_FA2_FORCE": True}))
 
 
 def test_without_either_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,9 +86,9 @@ def test_pytorchs_own_comes_first(in_torch: bool, expected: list[str], monkeypat
     """Breaks if an installed package silently changes which kernel a figure is of."""
     monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: in_torch)
     backend = registry.load("fa2", HOPPER, Flags())
-    assert list(backend.variants) == expected and backend.packs
-    assert backend.select_attention is backend.variants[expected[0]]
-    assert (backend.select_attention is varlen.flash) == in_torch
+    assert list(backend.variants) == expected
+    assert backend.selection is backend.variants[expected[0]]
+    assert (backend.selection is varlen.flash) == in_torch
     for kernel in backend.variants.values():
         with pytest.raises(InputError, match="on cpu, expected a CUDA device"):
             kernel(*full_case(CheckShape(2, 4, 32, 32, 4, 16, 64, 2, "float32"), 0, CPU))
@@ -97,14 +99,14 @@ def test_a_torch_built_without_it_is_unavailable(monkeypatch: pytest.MonkeyPatch
     """Breaks if a torch that has the module and not the kernel is loaded."""
     monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: False)
     with pytest.raises(BackendUnavailable, match="this torch was built without it"):
-        fa2.load(HOPPER)
+        fa2.load(HOPPER, None)
 
 
 @pytest.mark.gpu
 def test_both_libraries_equal_the_oracle_on_a_gpu() -> None:
     """Breaks if FlashAttention reads beyond a length, or takes an empty sequence otherwise than as documented."""
     device = torch.device("cuda")
-    backend = fa2.load(Machine(torch.cuda.get_device_capability(device)))
+    backend = fa2.load(Machine(torch.cuda.get_device_capability(device)), None)
     for name, kernel in backend.variants.items():
         for seed in range(GPU_SHAPES):
             call = random_call(seed, device, half=True)

@@ -9,7 +9,8 @@ import torch
 from hypothesis import strategies as st
 
 from nsa.attention import reference
-from nsa.bench.method.inputs import Call, CheckShape, ragged_case
+from nsa.bench.method.inputs import Call, ragged_case
+from nsa.bench.method.shapes import CheckShape
 from nsa.kernels.contract import HEAD_DIMS, SelectAttention
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}

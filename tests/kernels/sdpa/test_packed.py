@@ -12,7 +12,8 @@ from strategies import CPU
 
 from nsa.attention import reference
 from nsa.bench.method.accuracy import oracle, run_poisoned, worst_row_error
-from nsa.bench.method.inputs import CheckShape, full_case
+from nsa.bench.method.inputs import full_case
+from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.launches import launched
 from nsa.errors import InputError
 from nsa.kernels import varlen

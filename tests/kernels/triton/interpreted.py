@@ -20,11 +20,11 @@ from nsa.attention import reference
 from nsa.bench.method.inputs import Call
 from nsa.kernels.contract import HEAD_DIMS
 from nsa.kernels.triton import kernel
-from nsa.kernels.triton.plan import Plan
+from nsa.kernels.triton.plan import LaunchConfig
 from nsa.kernels.triton.select import SelectAttention, run
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3}
-PLANS = [Plan(tokens, 4, *cut) for tokens, *cut in product((16, 64), (1, 3), (False, True))]
+CONFIGS = [LaunchConfig(tokens, 4, *rest) for tokens, *rest in product((16, 64), (1, 3), (False, True))]
 SMALL = Kind(torch.float32, 32, 64, 16, "plain")
 
 kinds = st.builds(
@@ -48,40 +48,40 @@ def error(got: torch.Tensor, call: Call) -> float:
 
 
 def test_it_is_the_interpreter() -> None:
-    """Breaks if the tests below would need a GPU, or run something else than the kernel's own text."""
+    """The tests below run the kernel's own text, without a GPU."""
     assert not isinstance(kernel.attend, triton.JITFunction)
 
 
 @settings(max_examples=70, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 2**31), kind=kinds, plan=st.sampled_from(PLANS))
-@example(seed=0, kind=Kind(torch.float16, 96, 192, 128, "part"), plan=Plan(64, 4, 4, True))
-def test_every_cut_equals_the_oracle(seed: int, kind: Kind, plan: Plan) -> None:
-    """Breaks if a cut drops a token, reads beyond a length, ignores -1, mixes up heads or combines wrongly."""
+@given(seed=st.integers(0, 2**31), kind=kinds, config=st.sampled_from(CONFIGS))
+@example(seed=0, kind=Kind(torch.float16, 96, 192, 128, "part"), config=LaunchConfig(64, 4, 4, True))
+def test_every_launch_configuration_equals_the_oracle(seed: int, kind: Kind, config: LaunchConfig) -> None:
+    """Every configuration reads the named tokens of each row, none beyond its length, and combines its splits."""
     call = random_call(seed, kind, CPU, rows=3, blocks=3)
     call = call._replace(block_indices=call.block_indices[..., : max(1, 320 // kind.block)])  # a step takes 5 ms
-    got = run(plan, *call)
+    got = run(config, *call)
     assert got.dtype == kind.dtype
     assert error(got, call) < TOLERANCE[kind.dtype]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_public_door_cuts_by_the_rule(seed: int) -> None:
-    """Breaks if the cut that the rule chooses does not fit the call."""
+def test_an_untuned_call_is_launched_by_the_rule(seed: int) -> None:
+    """What the rule chooses fits the call, and its result equals the oracle's."""
     call = random_call(seed, Kind(torch.float32, 64, 128, 32, "plain"), CPU, rows=4, blocks=5)
     assert error(SelectAttention({})(*call), call) < TOLERANCE[torch.float32]
 
 
 def test_large_scores_of_either_sign_do_not_overflow() -> None:
-    """Breaks if exponentials are taken before the maximum is subtracted, or the first maximum is no lower bound."""
+    """Scores of 3e4 and of -3e4 give the oracle's output, with splits and without."""
     q, k, *others = random_call(7, SMALL, CPU, rows=2, blocks=4)
     for factor in (3e4, -3e4):
         call = Call(q.abs() * factor, k.nan_to_num().abs(), *others)
-        for plan in (Plan(16, 4, 1, False), Plan(16, 4, 4, False)):
-            assert error(run(plan, *call), call) < 1e-2
+        for config in (LaunchConfig(16, 4, 1, False), LaunchConfig(16, 4, 4, False)):
+            assert error(run(config, *call), call) < 1e-2
 
 
 def test_no_row_and_no_block_give_an_answer() -> None:
-    """Breaks if an empty batch is launched, or if n = 0 leaves the output unwritten."""
+    """A batch of no row gives an empty output, and n = 0 gives zeros."""
     call = random_call(3, SMALL, CPU, rows=4, blocks=3)
     select_attention = SelectAttention({})
     none = [tensor[:0] for tensor in call[:5]]

@@ -13,7 +13,7 @@ CASES = Path(__file__).with_name("interpreted.py")
 
 
 def test_the_kernel_is_right_in_the_interpreter(pytestconfig: pytest.Config) -> None:
-    """Breaks if interpreted.py fails; its report is the message."""
+    """Every test of interpreted.py passes; its report is the message of a failure."""
     environ = {**os.environ, "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", str(CASES)]
     ran = subprocess.run(command, env=environ, cwd=pytestconfig.rootpath, capture_output=True, text=True, check=False)

@@ -7,7 +7,8 @@ import torch
 from kernels.triton.calls import LAYOUTS, Kind, random_call
 
 from nsa.bench.method.accuracy import oracle, run_poisoned, worst_row_error
-from nsa.bench.method.inputs import CheckShape, full_case, ragged_case
+from nsa.bench.method.inputs import full_case, ragged_case
+from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.timing import CudaTimer
 from nsa.kernels.triton.plan import candidates
 from nsa.kernels.triton.select import SelectAttention, run, size_of
@@ -39,22 +40,22 @@ def require_right(call, kernel=select_attention) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_random_shapes_equal_the_oracle(kind: Kind) -> None:
-    """Breaks if what the compiler made of the kernel is wrong for any dtype, width, block, layout or length."""
+    """The compiled kernel equals the oracle for every dtype, width, block, layout and length."""
     for seed in range(SHAPES_PER_KIND):
         require_right(random_call(seed, kind, CUDA, rows=40, blocks=6 if seed % 5 else 70))
 
 
 @pytest.mark.parametrize("rows", [4, 256])
 def test_every_candidate_of_tuning_is_right(rows: int) -> None:
-    """Breaks if tuning could freeze a cut that is fast and wrong."""
+    """Every configuration that tuning may freeze gives the oracle's output."""
     call = ragged_case(CheckShape(rows, 5, 64, 128, 8, 64, 1000, 4, "bfloat16"), 1, CUDA)
-    for plan in candidates(size_of(call.q, call.v, call.block_indices, call.block_size)):
-        require_right(call, lambda *arguments, plan=plan: run(plan, *arguments))
+    for config in candidates(size_of(call.q, call.v, call.block_indices, call.block_size)):
+        require_right(call, lambda *arguments, config=config: run(config, *arguments))
 
 
 @pytest.mark.parametrize("rows", [4, 64, 1024])
 def test_replays_of_a_capture_give_the_same_bits_and_follow_their_inputs(rows: int) -> None:
-    """Breaks if a call cannot be captured, depends on the order of programs, or fixes a length at capture."""
+    """A call can be captured; its replays give equal bits, and read the lengths of the moment of the replay."""
     shape = CheckShape(rows, 8, 64, 64, 16, 64, 2048, 4, "bfloat16")
     call = full_case(shape, 0, CUDA)
     eager = select_attention(*call)
@@ -71,7 +72,7 @@ def test_replays_of_a_capture_give_the_same_bits_and_follow_their_inputs(rows: i
 
 
 def test_a_call_waits_for_nothing() -> None:
-    """Breaks if a call reads a length, an index or a result back to the host."""
+    """A call reads no length, no index and no result back to the host."""
     call = full_case(GRID, 0, CUDA)
     select_attention(*call)
     torch.cuda.set_sync_debug_mode("error")

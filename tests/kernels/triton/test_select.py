@@ -1,24 +1,16 @@
-"""The public door without a device: what it refuses, how it launch_configs, and when the backend is there at all."""
+"""The Triton kernel's host side without a device: what it refuses, and with which launch configuration it calls."""
 
 from __future__ import annotations
-
-import importlib.util
-from typing import Any
 
 import pytest
 import torch
 from kernels.triton.calls import Kind, random_call
 from strategies import CPU
 
-from nsa.config import Flags
-from nsa.errors import BackendUnavailable, InputError, RecordError
-from nsa.kernels import registry
+from nsa.errors import InputError
 from nsa.kernels.triton import select
-from nsa.kernels.triton.plan import Plan, rule
+from nsa.kernels.triton.plan import LaunchConfig, rule
 from nsa.kernels.triton.select import SelectAttention, size_of
-from nsa.machine.host import Machine
-
-HOPPER = Machine(capability=(9, 0))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +25,7 @@ HOPPER = Machine(capability=(9, 0))
     ],
 )
 def test_what_it_cannot_do_is_refused(change: dict, message: str) -> None:
-    """Breaks if a stride that the kernel ignores gives wrong numbers instead of an error."""
+    """Arguments that the kernel does not take raise an InputError that names them."""
     call = {
         "q": torch.randn(2, 2, 4, 32),
         "k": torch.randn(2, 2, 64, 32),
@@ -46,45 +38,17 @@ def test_what_it_cannot_do_is_refused(change: dict, message: str) -> None:
         SelectAttention({})(**{**call, **change})
 
 
-def test_a_call_is_cut_as_tuned_for_its_size_else_by_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks if calls do not use what was measured, use it for another size, or the record says so wrongly."""
+def test_a_call_is_launched_as_tuned_for_its_size_else_by_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tuned size is launched as measured, any other by the rule, and the record says which."""
     call = random_call(5, Kind(torch.float16, 64, 64, 64, "plain"), CPU, rows=4, blocks=20)
     more = call._replace(block_indices=call.block_indices.repeat(1, 1, 2))
     size, other = (size_of(each.q, each.v, each.block_indices, each.block_size) for each in (call, more))
-    cut = Plan(16, 4, 2, True)
-    ran: list[Plan] = []
-    monkeypatch.setattr(select, "run", lambda plan, *_: ran.append(plan))
-    kernel = SelectAttention({size: cut})
+    config = LaunchConfig(16, 4, 2, True)
+    ran: list[LaunchConfig] = []
+    monkeypatch.setattr(select, "run", lambda config, *_: ran.append(config))
+    kernel = SelectAttention({size: config})
     for each in (call, more, call):
         kernel(*each)
-    assert ran == [cut, rule(other), cut]
-    noted = [(row["count"], row["tokens"], row["by"]) for row in kernel.launch_configs()["launch_configs"]]
+    assert ran == [config, rule(other), config]
+    noted = [(row["count"], row["tokens"], row["chosen_by"]) for row in kernel.launch_configs()]
     assert noted == [(size.count, 16, "tuning"), (other.count, rule(other).tokens, "rule")]
-
-
-def tuned(**changes: Any) -> Machine:
-    """A Hopper whose tuning stage has run."""
-    record = {"status": "ok", "reason": None, "fix": None, "tuned_for": "a GPU", "sizes": []}
-    return Machine((9, 0), {"triton": {**record, **changes}})
-
-
-def test_it_loads_where_there_is_a_gpu_and_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks if a machine without Triton fails with a traceback, or one with it is refused."""
-    backend = registry.load("triton", HOPPER, Flags())
-    assert backend.name == "triton" and not backend.packs and backend.notes() == {"launch_configs": []}
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(BackendUnavailable, match=r"the package triton is not installed; pip install 'triton>=3\.6'"):
-        registry.require("triton", HOPPER, Flags())
-
-
-def test_cuts_are_taken_from_a_tuning_that_is_of_this_device_and_went_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks if another device's launch_configs are timed as this one's, or a tuning that failed is passed over in silence."""
-    monkeypatch.setattr(select, "describe", lambda device: "a GPU")
-    registry.load("triton", tuned(), Flags())
-    registry.load("triton", tuned(status="unavailable", tuned_for=None), Flags())  # it had no GPU: the rule
-    with pytest.raises(BackendUnavailable, match="measured for another GPU, this is a GPU; delete results/tune"):
-        registry.load("triton", tuned(tuned_for="another GPU"), Flags())
-    with pytest.raises(BackendUnavailable, match="its tuning ended as failed: it crashed; look; delete results/tune"):
-        registry.require("triton", tuned(status="failed", reason="it crashed", fix="look"), Flags())
-    with pytest.raises(RecordError, match="delete it"):
-        registry.load("triton", tuned(sizes=[{}]), Flags())

@@ -47,16 +47,17 @@ NSA_DEVICE void scores(float (&s)[2][4], const Query<D, Upper> &q, uint32_t k_ti
   for (int i = 0; i < 2; ++i)
 #pragma unroll
     for (int e = 0; e < 4; ++e) s[i][e] = odd[i][e] = 0.f;
-  constexpr int kBatch = Query<D, Upper>::kSteps < 4 ? Query<D, Upper>::kSteps : Query<D, Upper>::kSteps % 4 == 0 ? 4 : 3;
+  constexpr int kSteps = Query<D, Upper>::kSteps, kBatch = kSteps < 4 ? kSteps : kSteps % 4 == 0 ? 4 : 3;
 #pragma unroll
-  for (int j0 = 0; j0 < Query<D, Upper>::kSteps; j0 += kBatch) {
+  for (int j0 = 0; j0 < kSteps; j0 += kBatch) {
     uint4 k[kBatch][2];  // all loads of a batch before its products: one shared-memory latency, not eight
 #pragma unroll
     for (int j = 0; j < kBatch; ++j)
 #pragma unroll
       for (int i = 0; i < 2; ++i)
         if (D != 0 || (j0 + j) * 32 < dim)
-          k[j][i] = load_shared16(k_tile + ((i * 8 + g) * chunks + swizzle_k(i * 8 + g, (j0 + j) * 4 + t, chunks)) * 16);
+          k[j][i] =
+              load_shared16(k_tile + ((i * 8 + g) * chunks + swizzle_k(i * 8 + g, (j0 + j) * 4 + t, chunks)) * 16);
 #pragma unroll
     for (int j = 0; j < kBatch; ++j)
 #pragma unroll
@@ -64,7 +65,8 @@ NSA_DEVICE void scores(float (&s)[2][4], const Query<D, Upper> &q, uint32_t k_ti
         if (D != 0 || (j0 + j) * 32 < dim) {
           const uint4 a = q.lo[j0 + j], b = q.hi[j0 + j];
           Element<T>::mma(s[i], a.x, b.x, a.y, b.y, k[j][i].x, k[j][i].y);
-          Element<T>::mma(odd[i], a.z, b.z, a.w, b.w, k[j][i].z, k[j][i].w);  // a second, shorter chain
+          // Into sums of their own: these products need not wait for the ones above.
+          Element<T>::mma(odd[i], a.z, b.z, a.w, b.w, k[j][i].z, k[j][i].w);
         }
   }
 #pragma unroll
@@ -73,7 +75,7 @@ NSA_DEVICE void scores(float (&s)[2][4], const Query<D, Upper> &q, uint32_t k_ti
     for (int e = 0; e < 4; ++e) s[i][e] += odd[i][e];
 }
 
-// Over the 4 lanes that share a row, all rows at once: two latencies, not four.
+// Over the 4 lanes that share a row. Both rows' shuffles are issued before the first is used: two latencies, not four.
 template <int Rows> NSA_DEVICE void quad_max(float (&x)[Rows]) {
 #pragma unroll
   for (int step = 1; step <= 2; step *= 2) {
@@ -152,4 +154,4 @@ NSA_DEVICE void weigh_values(State<DV, Upper> &st, const float (&p)[2][4], uint3
   }
 }
 
-} // namespace nsa
+}  // namespace nsa

@@ -6,16 +6,14 @@
 #include <initializer_list>
 #include <limits>
 
-#include "plan.h"
+#include "launch.h"
 
 namespace nsa {
 
-cudaError_t select_half(const Params &p, int dv, int batches, int groups, Plan plan, cudaStream_t stream);
-cudaError_t select_bfloat16(const Params &p, int dv, int batches, int groups, Plan plan, cudaStream_t stream);
-
 namespace {
 
-// Strides travel as 16-byte units in 32 bits: constants are cold in the kernel, so there are few of them.
+// A stride of elements as the kernel takes it: 16-byte units in 32 bits, half the constant memory of 64 (params.h).
+// False where it does not fit.
 bool wide(uint32_t &to, int64_t stride) {
   if (stride < 0 || stride % 8 || stride / 8 > std::numeric_limits<uint32_t>::max()) return false;
   to = static_cast<uint32_t>(stride / 8);
@@ -38,7 +36,8 @@ int capability_major(int device) { return attribute(cudaDevAttrComputeCapability
 
 bool has_clusters(int device) { return built_for_clusters() && capability_major(device) >= 9; }
 
-// Clusters of more than 8 thread blocks are an extra of the data-centre parts.
+// The most thread blocks that can share a row. Of the parts with clusters only those for data centres (9.x and 10.x)
+// have clusters of more than 8.
 int max_split(int device) { return has_clusters(device) && capability_major(device) > 10 ? 8 : kMaxCluster; }
 
 int tile_shift(const Call &call) {
@@ -50,6 +49,18 @@ int tile_shift(const Call &call) {
 Plan plan_of(const Call &call, int device) {
   const int multiprocessors = attribute(cudaDevAttrMultiProcessorCount, device);
   return plan(call.B * call.G, call.n << tile_shift(call), call.D, call.Dv, multiprocessors, max_split(device));
+}
+
+cudaError_t launch_planned(const Call &call, const Params &p, Plan plan, cudaStream_t stream) {
+  switch (call.Dv) {
+    case 32: return launch_width<32>(call.bf16, p, call.B, call.G, plan, stream);
+    case 64: return launch_width<64>(call.bf16, p, call.B, call.G, plan, stream);
+    case 96: return launch_width<96>(call.bf16, p, call.B, call.G, plan, stream);
+    case 128: return launch_width<128>(call.bf16, p, call.B, call.G, plan, stream);
+    case 192: return launch_width<192>(call.bf16, p, call.B, call.G, plan, stream);
+    case 256: return launch_width<256>(call.bf16, p, call.B, call.G, plan, stream);
+  }
+  return cudaErrorInvalidValue;  // library.cpp refuses other widths
 }
 
 }  // namespace
@@ -75,8 +86,7 @@ const char *launch(const Call &call, int device, cudaStream_t stream) {
   p.scale_log2 = 1.4426950408889634f / std::sqrt(static_cast<float>(call.D));
   p.tile_shift = tile_shift(call);
   p.scratch = call.scratch;
-  const auto select = call.bf16 ? select_bfloat16 : select_half;
-  const cudaError_t error = select(p, call.Dv, call.B, call.G, plan_of(call, device), stream);
+  const cudaError_t error = launch_planned(call, p, plan_of(call, device), stream);
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 

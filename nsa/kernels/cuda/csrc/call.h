@@ -6,13 +6,17 @@
 namespace nsa {
 
 struct Call {
-  const void *q, *k, *v;  // [B, G, h, D], [B, G, S_max, D], [B, G, S_max, Dv]
-  void *o;                // [B, G, h, Dv]
-  const int32_t *block_indices, *seq_lens;  // [B, G, n], [B]
-  bool bf16;
-  int64_t B, G, h, D, Dv, n, S_max, block_size;
-  void *scratch;  // scratch_bytes of memory, or nullptr
-  int64_t q_stride[3], k_stride[3], v_stride[3], o_stride[3], i_stride[2];  // elements; last dimensions are contiguous
+  const void *q;                                  // [B, G, h, D], float16 or bfloat16
+  const void *k;                                  // [B, G, S_max, D]
+  const void *v;                                  // [B, G, S_max, Dv]
+  void *o;                                        // [B, G, h, Dv]
+  const int32_t *block_indices;                   // [B, G, n]
+  const int32_t *seq_lens;                        // [B], contiguous
+  bool bf16;                                      // q, k, v and o are bfloat16
+  int64_t B, G, h, D, Dv, n, S_max, block_size;   // block_size is l' tokens
+  void *scratch;                                  // scratch_bytes of memory, or nullptr
+  int64_t q_stride[3], k_stride[3], v_stride[3];  // elements, of all but the last dimension, which is contiguous
+  int64_t o_stride[3], i_stride[2];               // the same of o and of block_indices
 };
 
 constexpr bool has_dim(int64_t d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 192 || d == 256; }

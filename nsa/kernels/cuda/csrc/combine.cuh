@@ -8,12 +8,13 @@ namespace nsa {
 constexpr int kOutputPad = 8;  // floats between rows: float2 stores of 4 rows x 4 lanes touch all 32 banks
 
 struct Stats {
-  float2 ml[kMaxHeads][kWarps];  // maximum (scaled) and sum
+  float2 ml[kMaxHeads][kWarps];  // maximum (scaled by log2(e) / sqrt(D)) and sum of each head in each warp
 };
 
 // A warp leaves its partial output in its own ring, which nobody else reads or writes before the barrier.
 template <int DV, bool Upper>
-NSA_DEVICE void store_partial(float *ring, Stats &stats, State<DV, Upper> &st, int warp, int heads, float scale, int lane) {
+NSA_DEVICE void store_partial(float *ring, Stats &stats, State<DV, Upper> &st, int warp, int heads, float scale,
+                              int lane) {
   const int g = lane >> 2, t = lane & 3;
   quad_sum(st.l);
 #pragma unroll
@@ -68,10 +69,10 @@ NSA_DEVICE Part<4> sum_warps(const float *rings, int ring_floats, const Stats &s
   return sum_parts<4, kWarps>(ml, o);
 }
 
-// What a thread block receives: the units that it owns, from each peer.
+// What a thread block receives: from each peer (thread block of the cluster) the units that it owns.
 struct Inbox {
-  float4 *o;
-  float2 *ml;
+  float4 *o;   // [peers, owned], outputs
+  float2 *ml;  // [peers, owned], maxima and sums
 };
 
 // Half a unit, so that twice as many threads take part.
@@ -89,8 +90,8 @@ template <int Peers> NSA_DEVICE Part<2> sum_peers(const Inbox &in, int owned_shi
 
 // Without clusters the parts of a split row meet in global memory: outputs first, then their maxima and sums.
 struct Parts {
-  float4 *o;
-  float2 *ml;
+  float4 *o;   // [B, G, splits, units]
+  float2 *ml;  // [B, G, splits, units]
   NSA_DEVICE Parts(void *scratch, uint32_t count)
       : o(static_cast<float4 *>(scratch)), ml(reinterpret_cast<float2 *>(o + count)) {}
   NSA_DEVICE void store(uint32_t at, const Part<4> &x) const {
@@ -106,7 +107,8 @@ template <typename T, int N> NSA_DEVICE void store_output(uint32_t *o, const Par
 }
 
 // One unit of one row a thread: over the row's splits, in order. Grid [units / 128, G, B].
-template <typename T, int DV, int Splits> __global__ void __launch_bounds__(128) combine_splits(const __grid_constant__ Params p) {
+template <typename T, int DV, int Splits>
+__global__ void __launch_bounds__(128) combine_splits(const __grid_constant__ Params p) {
   const uint32_t units = p.heads * (DV / 4), u = blockIdx.x * 128 + threadIdx.x;
   if (u >= units) return;
   const Parts parts(p.scratch, gridDim.y * gridDim.z * Splits * units);
@@ -123,4 +125,4 @@ template <typename T, int DV, int Splits> __global__ void __launch_bounds__(128)
   store_output<T, 4>(reinterpret_cast<uint32_t *>(out), sum_parts<4, Splits>(ml, o));
 }
 
-} // namespace nsa
+}  // namespace nsa

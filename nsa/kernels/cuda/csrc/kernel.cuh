@@ -11,7 +11,9 @@ struct alignas(128) Control {
   uint64_t barrier;
   alignas(16) Stats stats;
 };
-__host__ __device__ inline int inbox_bytes(int ctas, int unit_shift) { return ctas > 1 ? ((ctas << unit_shift) * 24 + 127) & ~127 : 0; }
+__host__ __device__ inline int inbox_bytes(int ctas, int unit_shift) {
+  return ctas > 1 ? ((ctas << unit_shift) * kPartBytes + 127) & ~127 : 0;
+}
 __host__ __device__ inline int stage_bytes(int d, int dv) { return kTileTokens * (d + dv) * 2; }
 __host__ __device__ inline int ring_bytes(int stages, int heads, int d, int dv) {
   const int ring = stages * stage_bytes(d, dv), partial = heads * (dv + kOutputPad) * 4;
@@ -26,7 +28,8 @@ struct Selection {
   int index[2], length, tiles, shift;  // lane i holds slots i and i + 32
 
   NSA_DEVICE void load(const Params &p, uint32_t batch, uint32_t group, int lane) {
-    const int32_t *row = p.block_indices + (static_cast<uint64_t>(batch) * p.i_b + static_cast<uint64_t>(group) * p.i_g);
+    const int32_t *row =
+        p.block_indices + (static_cast<uint64_t>(batch) * p.i_b + static_cast<uint64_t>(group) * p.i_g);
     index[0] = load_index(row + lane, lane < p.blocks);
     index[1] = load_index(row + lane + 32, lane + 32 < p.blocks);
     length = load_index(p.seq_lens + batch, true);
@@ -48,7 +51,9 @@ struct Selection {
 };
 
 // Thread blocks a multiprocessor must hold: 3 where the registers allow it (measured: 4 with spills is slower).
-__host__ __device__ constexpr int min_blocks(int d, int dv) { return d == 0 || d + dv > 256 ? 1 : d + dv > 128 ? 3 : 4; }
+__host__ __device__ constexpr int min_blocks(int d, int dv) {
+  return d == 0 || d + dv > 256 ? 1 : d + dv > 128 ? 3 : 4;
+}
 
 #if __CUDA_ARCH__ >= 900
 constexpr bool kClusters = true;
@@ -65,17 +70,19 @@ __global__ void __launch_bounds__(kWarps * 32, min_blocks(D, DV)) select_attenti
     return static_cast<const uint4 *>(base) + (static_cast<uint64_t>(batch) * b + static_cast<uint64_t>(group) * g);
   };
 
-  Selection sel;  // first of all: every other address depends on it
+  Selection sel;  // loaded first: the addresses of K and V depend on it
   sel.load(p, batch, group, lane);
   const uint4 *k = at(p.k, p.k_b, p.k_g), *v = at(p.v, p.v_b, p.v_g);
   uint2 *o = static_cast<uint2 *>(p.o) + (static_cast<uint64_t>(batch) * p.o_b + static_cast<uint64_t>(group) * p.o_g);
   uint32_t o_h = p.o_h;
-  asm volatile("" : "+l"(o), "+r"(o_h));  // now: at the end these constants would be fetched through a loaded memory system
+  // Read these constants here, while the indices are awaited. The compiler would read them at the end, where a constant
+  // that nothing has touched before is fetched behind the copies of other thread blocks.
+  asm volatile("" : "+l"(o), "+r"(o_h));
   const uint64_t policy = evict_first_policy();
   Query<D, Upper> q;
   q.load(at(p.q, p.q_b, p.q_g), p.q_h, p.heads, p.dim, lane, policy);
 
-  // While these are on their way: shared memory, and the barrier that this thread block's inbox counts on.
+  // While these loads are in flight: set up shared memory, and the barrier that counts the bytes that peers send here.
   const int dim = D ? D : p.dim;
   auto &control = *reinterpret_cast<Control *>(shared);
   const uint32_t units = p.heads * (DV / 4), owned = 1u << p.unit_shift;
@@ -84,7 +91,7 @@ __global__ void __launch_bounds__(kWarps * 32, min_blocks(D, DV)) select_attenti
   const uint32_t mine = units > rank * owned ? min(owned, units - rank * owned) : 0;
 #if __CUDA_ARCH__ >= 900
   if (ctas > 1) {
-    if (threadIdx.x == 0) barrier_init_expect(shared_address(&control.barrier), mine * ctas * 24);
+    if (threadIdx.x == 0) barrier_init_expect(shared_address(&control.barrier), mine * ctas * kPartBytes);
     __syncwarp();
     cluster_arrive();
   }
@@ -97,7 +104,8 @@ __global__ void __launch_bounds__(kWarps * 32, min_blocks(D, DV)) select_attenti
     copy_tile<false, D / 8>(stage, k + static_cast<int64_t>(s.start) * p.k_s, p.k_s, s.valid, dim / 8, lane, policy);
   };
   const auto copy_v = [&](uint32_t stage, Span s) {
-    copy_tile<true, DV / 8>(stage + v_offset, v + static_cast<int64_t>(s.start) * p.v_s, p.v_s, s.valid, DV / 8, lane, policy);
+    copy_tile<true, DV / 8>(stage + v_offset, v + static_cast<int64_t>(s.start) * p.v_s, p.v_s, s.valid, DV / 8, lane,
+                            policy);
   };
 
   const int step = ctas * kWarps;
@@ -147,7 +155,7 @@ __global__ void __launch_bounds__(kWarps * 32, min_blocks(D, DV)) select_attenti
     valid[Stages - 1] = next.valid;
     if (Stages > 1) stage = stage + stage_size == ring + Stages * stage_size ? ring : stage + stage_size;
   }
-  copy_wait<0>();  // padding may have started copies that no step waited for, and the ring changes its use
+  copy_wait<0>();  // padding may have started copies that no step waited for; partial results take the ring's place now
   __syncwarp();
 
   const int ring_floats = ring_size / 4;
@@ -177,7 +185,8 @@ __global__ void __launch_bounds__(kWarps * 32, min_blocks(D, DV)) select_attenti
     const auto send = [&](uint32_t u, const Part<4> &x) {
       const uint32_t slot = rank * owned + (u & (owned - 1)), owner = u >> p.unit_shift;
       const uint32_t peer_bar = peer_address(bar, owner);
-      send16(peer_address(shared_address(inbox.o), owner) + slot * 16, make_float4(x.o[0], x.o[1], x.o[2], x.o[3]), peer_bar);
+      send16(peer_address(shared_address(inbox.o), owner) + slot * 16, make_float4(x.o[0], x.o[1], x.o[2], x.o[3]),
+             peer_bar);
       send8(peer_address(shared_address(inbox.ml), owner) + slot * 8, make_float2(x.m, x.l), peer_bar);
     };
     uint32_t u = threadIdx.x;
@@ -209,4 +218,4 @@ __global__ void __launch_bounds__(kWarps * 32, min_blocks(D, DV)) select_attenti
   }
 }
 
-} // namespace nsa
+}  // namespace nsa

@@ -2,11 +2,12 @@
 // elsewhere a split row's parts meet in a workspace and a second launch. No synchronisation.
 #pragma once
 #include "kernel.cuh"
-#include "plan.h"
+#include "launch.h"
 
 namespace nsa {
 
-template <typename T, int DV> cudaError_t launch_combine(const Params &p, int batches, int groups, int splits, cudaStream_t stream) {
+template <typename T, int DV>
+cudaError_t launch_combine(const Params &p, int batches, int groups, int splits, cudaStream_t stream) {
   const dim3 grid((p.heads * (DV / 4) + 127) / 128, groups, batches);
   switch (splits) {
 #define NSA_SPLITS(X) \
@@ -26,7 +27,8 @@ cudaError_t launch_instance(Params p, int batches, int groups, int ctas, cudaStr
   const int units = p.heads * (DV / 4);
   for (p.unit_shift = 0; (ctas << p.unit_shift) < units;) ++p.unit_shift;
   const bool cluster = ctas > 1 && p.scratch == nullptr;
-  const int bytes = sizeof(Control) + inbox_bytes(cluster ? ctas : 1, p.unit_shift) + kWarps * ring_bytes(Stages, p.heads, p.dim, DV);
+  const int bytes =
+      sizeof(Control) + inbox_bytes(cluster ? ctas : 1, p.unit_shift) + kWarps * ring_bytes(Stages, p.heads, p.dim, DV);
   // Attributes belong to a device's copy of the kernel; setting them again is cheap and needs no lock.
   if (bytes > 48 * 1024)
     if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)) return e;
@@ -61,21 +63,17 @@ cudaError_t launch(const Params &p, int batches, int groups, Plan plan, cudaStre
   return launch_heads<T, D, DV, kDeep>(p, batches, groups, plan.ctas, stream);
 }
 
-// Equal widths have an instance each; the rest share one per value width.
-template <typename T> cudaError_t dispatch(const Params &p, int dv, int batches, int groups, Plan plan, cudaStream_t stream) {
-  switch (p.dim == dv ? dv : -dv) {
-#define NSA_WIDTH(X)                                                       \
-  case X: return launch<T, X, X>(p, batches, groups, plan, stream);        \
-  case -X: return launch<T, 0, X>(p, batches, groups, plan, stream);
-    NSA_WIDTH(32)
-    NSA_WIDTH(64)
-    NSA_WIDTH(96)
-    NSA_WIDTH(128)
-    NSA_WIDTH(192)
-    NSA_WIDTH(256)
-#undef NSA_WIDTH
-  }
-  return cudaErrorInvalidValue;
+// D = DV has instances of its own; every other D shares one per DV, which knows D at run time only.
+template <typename T, int DV>
+cudaError_t launch_dtype(const Params &p, int batches, int groups, Plan plan, cudaStream_t stream) {
+  return p.dim == DV ? launch<T, DV, DV>(p, batches, groups, plan, stream)
+                     : launch<T, 0, DV>(p, batches, groups, plan, stream);
 }
 
-} // namespace nsa
+template <int DV>
+cudaError_t launch_width(bool bf16, const Params &p, int batches, int groups, Plan plan, cudaStream_t stream) {
+  return bf16 ? launch_dtype<__nv_bfloat16, DV>(p, batches, groups, plan, stream)
+              : launch_dtype<__half, DV>(p, batches, groups, plan, stream);
+}
+
+}  // namespace nsa

@@ -1,5 +1,5 @@
-// The extension's door: checks one call, allocates its output and registers the operator with torch's stable ABI, so
-// that one build loads in any torch from 2.11 on and in any Python.
+// Registers the operator nsa::select_attention with torch: it checks a call, allocates the output and launches. Only
+// torch's stable ABI is used, so that one build loads in any torch from 2.11 on and in any Python.
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
@@ -11,7 +11,8 @@
 
 #include "call.h"
 
-#pragma weak aoti_torch_get_current_cuda_stream  // a CPU build of torch has none, and still loads this for its schema
+// Weak: a CPU build of torch has no such symbol, and still loads this library for the operator's schema.
+#pragma weak aoti_torch_get_current_cuda_stream
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
@@ -63,7 +64,8 @@ Tensor select_attention(const Tensor &q, const Tensor &k, const Tensor &v, const
   call.bf16 = q.scalar_type() == ScalarType::BFloat16;
   call.B = q.size(0), call.G = q.size(1), call.h = q.size(2), call.D = q.size(3), call.Dv = v.size(3);
   call.n = blocks.size(2), call.S_max = k.size(2), call.block_size = block_size;
-  for (int i = 0; i < 3; ++i) call.q_stride[i] = q.stride(i), call.k_stride[i] = k.stride(i), call.v_stride[i] = v.stride(i);
+  for (int i = 0; i < 3; ++i)
+    call.q_stride[i] = q.stride(i), call.k_stride[i] = k.stride(i), call.v_stride[i] = v.stride(i);
   for (int i = 0; i < 3; ++i) call.o_stride[i] = o.stride(i);
   for (int i = 0; i < 2; ++i) call.i_stride[i] = blocks.stride(i);
 
@@ -80,10 +82,11 @@ Tensor select_attention(const Tensor &q, const Tensor &k, const Tensor &v, const
   return o;
 }
 
-} // namespace
+}  // namespace
 
 STABLE_TORCH_LIBRARY(nsa, m) {
-  m.def("select_attention(Tensor q, Tensor k, Tensor v, Tensor block_indices, Tensor seq_lens, int block_size) -> Tensor");
+  m.def("select_attention(Tensor q, Tensor k, Tensor v, Tensor block_indices, Tensor seq_lens, int block_size) -> "
+        "Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(nsa, CUDA, m) { m.impl("select_attention", TORCH_BOX(&select_attention)); }

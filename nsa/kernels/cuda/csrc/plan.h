@@ -1,5 +1,5 @@
-// How a call is split. Measured on an H200 (docs/kernels.md): about eight warps a multiprocessor keep the memory busy, so
-// a row gets that many warps' share, in powers of two; more only adds a combine, fewer leaves the chip idle.
+// How a call is split. Measured on an H200 (docs/kernels.md): about eight warps a multiprocessor keep the memory busy,
+// so a row gets that many warps' share, in powers of two; more only adds a combine, fewer leaves the chip idle.
 #pragma once
 #include "params.h"
 
@@ -15,10 +15,9 @@ constexpr int ring_stages(int d, int dv) { return d + dv <= 128 ? 2 : 1; }
 
 inline Plan plan(int64_t rows, int tiles, int d, int dv, int multiprocessors, int max_split) {
   int ctas = 1;
-  while (2 * ctas <= max_split && 2 * ctas * kWarps <= tiles &&
-         rows * 2 * ctas * kWarps <= 8 * multiprocessors)
+  while (2 * ctas <= max_split && 2 * ctas * kWarps <= tiles && rows * 2 * ctas * kWarps <= 8 * multiprocessors)
     ctas *= 2;
   return {ctas, ctas > 1 ? 1 : ring_stages(d, dv)};  // a split row has few tiles a warp: the shorter start wins
 }
 
-} // namespace nsa
+}  // namespace nsa

@@ -24,7 +24,9 @@ NSA_DEVICE void copy_async16(uint32_t dst, const void *src, int bytes, uint64_t 
                : "memory");
 }
 NSA_DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int Pending> NSA_DEVICE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory"); }
+template <int Pending> NSA_DEVICE void copy_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
 
 // Volatile keeps these in program order: indices first, then what can wait.
 NSA_DEVICE int load_index(const int32_t *p, bool take) {
@@ -44,7 +46,10 @@ NSA_DEVICE uint4 load_global16(const void *p, uint64_t policy) {
 
 NSA_DEVICE uint4 load_shared16(uint32_t addr) {
   uint4 r;
-  asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];" : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "r"(addr) : "memory");
+  asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
+               : "r"(addr)
+               : "memory");
   return r;
 }
 NSA_DEVICE uint4 load_matrix_x4_trans(uint32_t addr) {
@@ -65,9 +70,9 @@ template <> struct Element<__half> {
   static NSA_DEVICE void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
                              uint32_t b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-                 "{%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+        "{%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
   }
 };
 template <> struct Element<__nv_bfloat16> {
@@ -78,9 +83,9 @@ template <> struct Element<__nv_bfloat16> {
   static NSA_DEVICE void mma(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
                              uint32_t b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-                 "{%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+        "{%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
   }
 };
 
@@ -117,10 +122,10 @@ NSA_DEVICE void send16(uint32_t dst, float4 v, uint32_t bar) {
                : "memory");
 }
 NSA_DEVICE void send8(uint32_t dst, float2 v, uint32_t bar) {
-  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1,%2}, [%3];" ::"r"(dst),
-               "f"(v.x), "f"(v.y), "r"(bar)
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1,%2}, [%3];" ::"r"(dst), "f"(v.x),
+               "f"(v.y), "r"(bar)
                : "memory");
 }
 #endif
 
-} // namespace nsa
+}  // namespace nsa

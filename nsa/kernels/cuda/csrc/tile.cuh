@@ -7,15 +7,11 @@ namespace nsa {
 
 // Where 16-byte chunk `c` of row `r` lies, in chunks from the row's start. K is read 2 rows x 4 chunks at a time
 // (LDS.128), V 8 rows x 1 chunk (ldmatrix): each layout spreads its own pattern over all 32 banks.
-NSA_DEVICE int swizzle_k(int row, int c, int chunks) {
-  return chunks % 8 == 0 ? c ^ ((row & 1) << 2) : c;
-}
-NSA_DEVICE int swizzle_v(int row, int c, int chunks) {
-  return chunks % 8 == 0 ? c ^ (row & 7) : c ^ ((row >> 1) & 3);
-}
+NSA_DEVICE int swizzle_k(int row, int c, int chunks) { return chunks % 8 == 0 ? c ^ ((row & 1) << 2) : c; }
+NSA_DEVICE int swizzle_v(int row, int c, int chunks) { return chunks % 8 == 0 ? c ^ (row & 7) : c ^ ((row >> 1) & 3); }
 
-// Start copying 16 rows of `chunks` chunks; rows from `valid` on are filled with zeros and not read. `stride` in chunks.
-// Chunks == 0: `chunks` at run time.
+// Start copying 16 rows of `chunks` chunks; rows from `valid` on are filled with zeros and not read. `stride` in
+// chunks. Chunks == 0: `chunks` at run time.
 template <bool IsV, int Chunks>
 NSA_DEVICE void copy_tile(uint32_t dst, const uint4 *src, uint32_t stride, int valid, int chunks, int lane,
                           uint64_t policy) {
@@ -47,4 +43,4 @@ NSA_DEVICE void copy_tile(uint32_t dst, const uint4 *src, uint32_t stride, int v
   }
 }
 
-} // namespace nsa
+}  // namespace nsa

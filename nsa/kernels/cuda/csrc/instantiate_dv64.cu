@@ -1,0 +1,3 @@
+#include "launch.cuh"
+
+template cudaError_t nsa::launch_width<64>(bool, const Params &, int, int, Plan, cudaStream_t);

@@ -1,0 +1,157 @@
+"""Processes that take turns: what they return, who is alone when, and what becomes of one that fails."""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nsa.bench.workers import Turn, run_together
+from nsa.errors import BackendUnavailable, KernelFailed, KernelHung, Killed
+
+LONG_S = 60.0
+FORK = pytest.mark.parametrize("fork", [False, True], ids=["new interpreter", "fork"])
+
+
+def own_pid(_: object, turn: Turn) -> int:
+    return os.getpid()
+
+
+def takes_turns(log: Path, turn: Turn) -> int:
+    """Says when it builds, measures and goes on, in each of two rounds; the sooner its file's name, the longer it builds."""
+    with log.open("a") as file:
+        for _ in range(2):
+            file.write(f"{time.monotonic()} build\n")
+            time.sleep(0.3 if log.name == "0" else 0.05)
+            file.write(f"{time.monotonic()} built\n")
+            with turn:
+                file.write(f"{time.monotonic()} measure\n")
+                time.sleep(0.1)
+                file.write(f"{time.monotonic()} measured\n")
+    return len(turn.ours)
+
+
+def exits(status: int, turn: Turn) -> None:
+    os._exit(status)
+
+
+def dies_of(number: int, turn: Turn) -> None:
+    faulthandler.disable()  # a fork has pytest's, which would print what it does
+    os.kill(os.getpid(), number)
+
+
+def hangs(told: Path, turn: Turn) -> None:
+    told.write_text(str(os.getpid()))
+    time.sleep(LONG_S)
+
+
+def measures_for(seconds: float, turn: Turn) -> float:
+    with turn:
+        time.sleep(seconds)
+    return seconds
+
+
+def refuses(_: object, turn: Turn) -> None:
+    raise BackendUnavailable("cuda", "its library is damaged", "delete it")
+
+
+def has_a_bug(_: object, turn: Turn) -> None:
+    raise KeyError("a fault of the harness")
+
+
+def fails_unless_first(place: int, turn: Turn) -> int:
+    if place:
+        raise KernelFailed("it fails")
+    time.sleep(LONG_S)
+    return place
+
+
+def together(work: object, *jobs: object, timeout_s: float = LONG_S, fork: bool = False) -> list[object]:
+    """run_together with a function of this module."""
+    name = getattr(work, "__name__", "")
+    return run_together(f"{__name__}:{name}", jobs, timeout_s, fork, lambda pids: pids)
+
+
+@FORK
+def test_each_is_a_process_of_its_own(fork: bool) -> None:
+    """Replicates share no memory layout."""
+    assert len({*together(own_pid, None, None, fork=fork), os.getpid()}) == 3
+
+
+@FORK
+def test_nothing_builds_or_measures_while_one_measures(tmp_path: Path, fork: bool) -> None:
+    """Turns of a round follow each other, after all have built and before any goes on."""
+    logs = [tmp_path / name for name in "012"]
+    assert together(takes_turns, *logs, fork=fork) == [3, 3, 3]  # within a turn each knows its siblings
+    events = sorted(
+        (float(at), what, log.name) for log in logs for at, what in map(str.split, log.read_text().splitlines())
+    )
+    kinds = [what for _, what, _ in events]
+    for start in (0, 12):
+        building, turns = kinds[start : start + 6], kinds[start + 6 : start + 12]
+        assert sorted(building) == ["build"] * 3 + ["built"] * 3
+        assert turns == ["measure", "measured"] * 3
+    measured = [name for _, what, name in events if what == "measure"]
+    assert sorted(measured[:3]) == sorted(measured[3:]) == ["0", "1", "2"]
+
+
+def test_waiting_for_a_turn_is_not_counted_as_time() -> None:
+    """A process is given its whole time, however many there are before it."""
+    assert together(measures_for, 0.8, 0.8, 0.8, 0.8, timeout_s=2.5, fork=True) == [0.8] * 4
+
+
+@FORK
+def test_a_crash_is_the_kernels_failure(fork: bool) -> None:
+    """A process that dies says how."""
+    with pytest.raises(KernelFailed, match=r"^its process died while it ran \(exit status 139\)$"):
+        together(exits, 139, fork=fork)
+    with pytest.raises(KernelFailed, match=r"^its process died while it ran \(SIGSEGV\)$"):
+        together(dies_of, signal.SIGSEGV, fork=fork)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_kill_from_outside_is_no_kernels_failure(number: signal.Signals) -> None:
+    """A killed process leaves nothing to record."""
+    with pytest.raises(Killed, match=rf"killed from outside \({number.name}.*run again$"):
+        together(dies_of, number, fork=True)
+
+
+@FORK
+def test_a_process_that_hangs_is_killed(tmp_path: Path, fork: bool) -> None:
+    """A kernel that never ends gives the GPU back."""
+    start = time.monotonic()
+    with pytest.raises(KernelHung, match=r"^it did not end within 3 s and was killed$") as caught:
+        together(hangs, tmp_path / "pid", timeout_s=3.0, fork=fork)
+    assert "timeout_s" in caught.value.fix
+    assert time.monotonic() - start < LONG_S / 2
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+
+def test_one_that_fails_ends_the_others() -> None:
+    """A failure is told at once, and no process is left."""
+    start = time.monotonic()
+    with pytest.raises(KernelFailed, match="it fails"):
+        together(fails_unless_first, 0, 1, fork=True)
+    assert time.monotonic() - start < LONG_S / 2
+    assert not multiprocessing.active_children()
+
+
+@FORK
+def test_what_a_process_raises_keeps_its_reason(fork: bool) -> None:
+    """An error with more than one argument arrives as it was raised."""
+    with pytest.raises(BackendUnavailable, match="is unavailable: its library is damaged; delete it") as caught:
+        together(refuses, None, fork=fork)
+    assert (caught.value.reason, caught.value.fix) == ("its library is damaged", "delete it")
+
+
+def test_a_fault_of_the_harness_arrives_with_its_traceback() -> None:
+    """A bug of ours is neither a status nor a riddle."""
+    with pytest.raises(KeyError, match="a fault of the harness") as caught:
+        together(has_a_bug, None)
+    assert any("in has_a_bug" in note for note in caught.value.__notes__)

@@ -1,0 +1,119 @@
+"""The guide's options of `nsa bench`: what is asked for is measured, and what is wrong is named."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from nsa.cli import app, console, guide
+from nsa.config import DecodeSettings, DtypeByDevice, Flags, variables
+from nsa.errors import ConfigError
+from nsa.shapes import NsaShape
+
+
+@pytest.fixture(autouse=True)
+def no_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the flags is set."""
+    for variable in variables():
+        monkeypatch.delenv(variable, raising=False)
+
+
+def invoke(*arguments: object) -> str:
+    """Run a command in this process; an error of ours reaches the test as it is."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Replace the benchmark by a function that only writes down how it was called."""
+    calls: list[Any] = []
+    monkeypatch.setattr(console, "bench", lambda *arguments: calls.append(arguments))
+    return calls
+
+
+def test_bench_takes_the_guides_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guide's command line is taken, and measures what it names."""
+    calls = recorded(monkeypatch)
+    invoke("bench", "--S_list", "256,128", "--iters", 4, "--warmup", 1, "--csv", "decode.csv", "--head_dim", 64)
+    settings = DecodeSettings(model=NsaShape(head_dim=64), iters=4, warmup=1, processes=1)
+    assert calls == [(settings, (256, 128), "sdpa", "auto", Flags(), Path("decode.csv"))]
+
+
+def test_bench_obeys_the_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guide's `NSA_SEL_CUDA=1` measures the CUDA backend."""
+    calls = recorded(monkeypatch)
+    monkeypatch.setenv("NSA_SEL_CUDA", "1")
+    invoke("bench")
+    assert calls[0][2] == "cuda"
+    assert calls[0][4] == Flags({"NSA_SEL_CUDA": True})
+
+
+def test_bench_measures_one_dtype_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--dtype holds on every device."""
+    calls = recorded(monkeypatch)
+    invoke("bench", "--dtype", "float16")
+    assert calls[0][0].dtype == DtypeByDevice(cuda="float16", cpu="float16")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--S_list", "128,x"),
+        ("--S_list", ""),
+        ("--S_list", "128,128"),
+        ("--S_list", "0"),
+        ("--S_list", "2147483648"),
+        ("--iters", 0),
+        ("--warmup", -1),
+        ("--processes", 0),
+        ("--batch", 0),
+        ("--seed", -1),
+        ("--device", "gpu"),
+        ("--dtype", "int8"),
+        ("--backend", "dense"),
+        ("--dim", 0),
+        ("--sel_count", 2),
+        ("--heads", 9),
+        ("--window", 2**31),
+        ("--phi", "max"),
+    ],
+)
+def test_bench_names_a_wrong_option(option: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong option is one line that names it, before anything is measured."""
+    calls = recorded(monkeypatch)
+    with pytest.raises(ConfigError, match=re.escape(f"{option}: got {value!r}, expected")):
+        invoke("bench", option, value)
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("option", "flags", "chosen"),
+    [
+        (None, Flags(), "sdpa"),
+        ("triton", Flags(), "triton"),
+        (None, Flags({"NSA_FA2_FORCE": True}), "fa2"),
+        ("cuda", Flags({"NSA_SEL_CUDA": True}), "cuda"),
+        ("triton", Flags({"NSA_TRITON_SEL_FORCE": True}), "triton"),  # forces, requests nothing
+    ],
+)
+def test_what_was_requested_is_what_runs(option: str | None, flags: Flags, chosen: str) -> None:
+    """The option or the flag that asks for a backend decides which one runs."""
+    assert guide.choose_backend(option, flags) == chosen
+
+
+@pytest.mark.parametrize(
+    ("option", "flags"),
+    [
+        ("sdpa", Flags({"NSA_SEL_CUDA": True})),
+        (None, Flags({"NSA_SEL_CUDA": True, "NSA_USE_TRITON_SEL": True})),
+    ],
+)
+def test_contradicting_requests_are_refused(option: str | None, flags: Flags) -> None:
+    """Two requests for different backends are an error."""
+    with pytest.raises(ConfigError, match="ask for"):
+        guide.choose_backend(option, flags)

@@ -1,0 +1,1 @@
+"""A backend in plain PyTorch, in a package of its own."""
