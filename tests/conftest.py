@@ -15,6 +15,7 @@ ShowRow = Callable[[str, Sequence[str], Sequence[str]], None]
 TABLES: dict[str, list[Sequence[str]]] = {}  # what the tests showed, here or in a process of xdist's
 ROW = "row of a table"  # the name of a test's property
 WIDTH = 150
+torch.set_num_threads(1)  # small kernels gain nothing from more, and waiting threads spin
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

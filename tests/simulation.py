@@ -1,8 +1,9 @@
 """Simulated runs, in which the truth is known.
 
-A run is simulated as nsa.bench.decode.replicate makes it: processes, in each 4 blocks, in each every arm once at a random
-place. A process has an effect that all its arms share and one on each arm; times drift within it; the repetitions have
-heavy tails. The sizes are those of a GPU and worse (an H200's IQR over median was 0.24 %, its processes 0.1 % apart).
+A run is simulated as nsa.bench.decode.replicate makes it: processes, in each 4 blocks, in each every arm once at a
+random place. A process has an effect that all its arms share and one on each arm; times drift within it; the
+repetitions have heavy tails. The sizes are those of a GPU and worse (an H200's IQR over median was 0.24 %, its
+processes 0.1 % apart).
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from installed import distribution, installed
 
 from nsa import backends
 from nsa.bench.method.accuracy import oracle, run_poisoned, worst_row_error
-from nsa.bench.method.inputs import CheckShape, ragged_case
+from nsa.bench.method.inputs import ragged_case
+from nsa.bench.method.shapes import CheckShape
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable
 from nsa.kernels import registry

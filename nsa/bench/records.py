@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import pyarrow as pa
 from pydantic import JsonValue
 
 from nsa import backends
@@ -16,23 +15,34 @@ from nsa.config import Flags
 from nsa.errors import ConfigError
 from nsa.machine.environment import provenance
 from nsa.machine.host import Host
-from nsa.records import files, parquet
+from nsa.records import files
+from nsa.records import stamp as stamps
 from nsa.records.facts import Digests, Environment, Provenance
 from nsa.records.merge import Model
 from nsa.records.outcome import Header
-from nsa.records.stamp import Stamp
+from nsa.settings import Settings, parse
 
 F = TypeVar("F", bound=Model)
+S = TypeVar("S", bound=Settings)
 
 
 @dataclass(frozen=True)
 class Opened:
     """What a stage starts from: its settings, where it runs, and what its record says of its origin."""
 
+    stamp: Path
     settings: Mapping[str, JsonValue]
     host: Host
     provenance: Provenance
     digests: Digests
+
+    def section(self, key: str, model: type[S], complete: bool = True) -> S:
+        """A section of the stamped settings; one that is stamped in part (not complete) has defaults elsewhere.
+
+        Raises:
+            ConfigError: it is not what the model says.
+        """
+        return parse(model, self.settings[key], str(self.stamp), complete=complete)
 
 
 def open_stage(stamp: Path, environment: Path, artifacts: Sequence[Path]) -> Opened:
@@ -47,11 +57,11 @@ def open_stage(stamp: Path, environment: Path, artifacts: Sequence[Path]) -> Ope
         RecordError: an input is missing or broken.
         ConfigError: CUDA was asked for and is not there.
     """
-    stamped, seen = files.read_model(stamp, Stamp), files.read_model(environment, Environment)
+    stamped, seen = stamps.read(stamp), files.read_model(environment, Environment)
     made = {backend_of(path): files.read_json(path) for path in artifacts}
     flags = Flags(_flags(stamped.settings["flags"]))
     host = Host.of(str(stamped.settings["device"]), flags, seen, made)
-    return Opened(stamped.settings, host, provenance(seen), stamped.carried)
+    return Opened(stamp, stamped.settings, host, provenance(seen), stamped.carried)
 
 
 def _flags(stamped: JsonValue) -> dict[str, bool]:
@@ -77,12 +87,13 @@ def write(
     opened: Opened,
     stage: str,
     result: Result[F],
-    schema: pa.Schema,
     backend: str | None,
     S: int | None = None,
 ) -> None:
     """Write a stage's Parquet record, whatever its outcome."""
-    parquet.write(out, result.rows, schema, header(opened, stage, result, backend, S))
+    from nsa.records import parquet, schemas  # Arrow: the runner imports it while the processes start
+
+    parquet.write(out, result.rows, schemas.OF_STAGE[stage], header(opened, stage, result, backend, S))
 
 
 def header(opened: Opened, stage: str, result: Result[F], backend: str | None, S: int | None = None) -> Header[F]:

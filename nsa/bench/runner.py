@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -121,6 +122,7 @@ def replicates(task: Task[J], card: Host, say: Say) -> list[Replicated[F]]:
                 task.timeout_s,
                 on_cpu,
                 lambda pids: our_processes(before, sampler.processes(), pids),
+                lambda: importlib.import_module("nsa.records.parquet"),  # Arrow, to write what they will find
             )
             say(f"{task.name}: {len(found)} of {task.processes} processes, {len(found[-1].rows)} rows each")
     return found

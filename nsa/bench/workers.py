@@ -144,7 +144,12 @@ class Worker(Generic[R]):
 
 
 def run_together(
-    work: str, jobs: Sequence[J], timeout_s: float, fork: bool, ours: Callable[[frozenset[int]], frozenset[int]]
+    work: str,
+    jobs: Sequence[J],
+    timeout_s: float,
+    fork: bool,
+    ours: Callable[[frozenset[int]], frozenset[int]],
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> list[R]:
     """Call `work` with each job and a Turn, each in a process of its own that dies with this one.
 
@@ -154,6 +159,7 @@ def run_together(
         timeout_s: how long one may take, without what it waits for its turns.
         fork: share what is imported instead of starting new interpreters; for a CPU only, whose times decide nothing.
         ours: which of the GPU's processes are the workers, from their own numbers; asked when all of them are ready.
+        meanwhile: called once they have started, which takes them seconds.
 
     Returns:
         What each returned, in the order of the jobs.
@@ -169,6 +175,7 @@ def run_together(
     try:
         for job in jobs:
             workers.append(_start(context, work, job, timeout_s))
+        meanwhile()
         while busy := [worker for worker in workers if worker.done is None]:
             if all(worker.waiting for worker in busy):
                 _round(busy, ours(frozenset(worker.process.pid or 0 for worker in workers)))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nsa.cli.app import app
-from nsa.layout import ACCEPTED
+from nsa.layout import ACCEPTED, Layout, backend_of, cell_of
 
 Backend = Annotated[str, typer.Option(help="The backend that runs; no other takes its place.")]
 Stamp = Annotated[Path, typer.Option(help="The stage's stamp: its settings are read from here.")]
@@ -118,14 +118,15 @@ def roofline_report(record: Path, stamp: Stamp, out: Out) -> None:
     from nsa.pipeline import stamps
     from nsa.report.analysis.roofline import RooflineReport
     from nsa.report.page import roofline as page
+    from nsa.settings import parse
 
-    settings = RooflineReport.from_dict(stamps.read(stamp).settings)
+    settings = parse(RooflineReport, stamps.read(stamp).settings, str(stamp))
     page.report(record, stamps.digests(stamp.parent), settings, out)
 
 
 @app.command()
 def report(
-    records: Annotated[list[Path], typer.Argument(help="Cells (S*), check_* and dram_*.")],
+    records: Annotated[list[Path], typer.Argument(help="Decode cells, kernel checks and DRAM counts.")],
     stamp: Stamp,
     environment: Environment,
     out_dir: OutDir,
@@ -133,3 +134,23 @@ def report(
     accepted: Annotated[Path, typer.Option(help="The folder of accepted runs.")] = ACCEPTED,
 ) -> None:
     """Decide both gates from the records, and write the report; the verdict is no exit status, see `check`."""
+    from nsa.config import recorded
+    from nsa.pipeline import stamps
+    from nsa.report.page import render
+
+    layout = Layout(out_dir)
+    of = {path: backend_of(path) for path in records}
+    render.report(
+        environment=environment,
+        artifacts=artifacts or (),
+        cells=[path for path in records if cell_of(path) is not None],
+        checks=[
+            path for path, backend in of.items() if backend is not None and path.name == layout.check(backend).name
+        ],
+        dram=[path for path, backend in of.items() if backend is not None and path.name == layout.dram(backend).name],
+        stamps=stamps.digests(stamp.parent),
+        config=recorded(stamps.read(stamp).settings, stamp),
+        out_dir=out_dir,
+        accepted=accepted,
+    )
+    layout.figures.mkdir(exist_ok=True)  # the rule's output, drawn or not

@@ -11,12 +11,12 @@ import typer
 from nsa.cli.app import app
 from nsa.layout import ACCEPTED, RESULTS, Layout
 
-CONFIG = Path("config.yaml")
+CONFIG, GATE = Path("config.yaml"), Layout().gate
 
 
 @app.command()
 def check(
-    gate: Annotated[Path, typer.Argument(help="The report's gate.json.")] = Layout().gate,
+    gate: Annotated[Path, typer.Argument(help="The report's gate.json.")] = GATE,
     exit_status: Annotated[bool, typer.Option(help="End with the verdict's exit status.")] = True,
 ) -> None:
     """Say the verdict, and turn it into an exit status: 0 decided, 1 failed or inconclusive, 3 not measured."""
@@ -31,7 +31,9 @@ def check(
 @app.command()
 def accept(
     results: Annotated[Path, typer.Option(help="The folder of the run.")] = RESULTS,
-    accepted: Annotated[Path, typer.Option(help="The folder of accepted runs, one file for each GPU model.")] = ACCEPTED,
+    accepted: Annotated[
+        Path, typer.Option(help="The folder of accepted runs, one file for each GPU model.")
+    ] = ACCEPTED,
     cpu: Annotated[bool, typer.Option("--cpu", help="Keep a run without a GPU too, as a model of its own.")] = False,
 ) -> None:
     """Keep the run that is there as the accepted one of its GPU model; later reports say what changed since."""

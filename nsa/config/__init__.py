@@ -1,6 +1,7 @@
 """The typed configuration: config.yaml and the guide's environment flags, read once, here, at the edge."""
 
 from nsa.config.flags import BUILD, Flags, variables
+from nsa.config.recorded import recorded
 from nsa.config.sections import (
     AcceptThresholds,
     BuildSettings,
@@ -34,5 +35,6 @@ __all__ = [
     "Target",
     "load",
     "parse",
+    "recorded",
     "variables",
 ]

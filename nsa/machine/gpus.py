@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nsa.errors import ConfigError
+from nsa.layout import Layout
 from nsa.machine import locks
 from nsa.machine.fingerprint import VISIBLE, Gpus, read_gpus
 from nsa.machine.host import Host
@@ -71,7 +72,7 @@ def alike(host: Host, gpus: Gpus, environ: Mapping[str, str]) -> tuple[str, ...]
         seen = ", ".join(map(str, visible)) or "none"
         raise ConfigError(
             f"{VISIBLE}: got {environ.get(VISIBLE)!r}, which shows {seen}; expected a {host.device.name}, the model in "
-            "results/environment.json (a cluster with several models needs the gpu_model resource)"
+            f"{Layout().environment} (a cluster with several models needs the gpu_model resource)"
         )
     return cards
 

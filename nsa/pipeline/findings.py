@@ -49,8 +49,8 @@ def older_version(layout: Layout, accepted: Path) -> Iterator[Finding]:
     if old.is_dir():
         yield Finding(
             old,
-            f"the accepted runs of an older version, which cannot be compared with (see CHANGELOG.md); they are kept in "
-            f"{accepted} now",
+            f"accepted runs of an older version, which nothing is compared with any more (see CHANGELOG.md); new ones "
+            f"are kept in {accepted}",
             "delete it, and run `python -m nsa accept` after a run",
         )
 

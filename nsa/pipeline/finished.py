@@ -6,11 +6,9 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from nsa import backends
-from nsa.config import Config, load
-from nsa.errors import ConfigError, RecordError
+from nsa.config import Config, load, recorded
+from nsa.errors import RecordError
 from nsa.layout import Layout
 from nsa.pipeline.stages import REPORT
 from nsa.records import files, stamp
@@ -46,9 +44,10 @@ def reported(layout: Layout) -> Config:
     found = files.read_json(layout.gate)
     if (version := found.get("schema_version")) != SCHEMA_VERSION:
         raise RecordError(
-            f"{layout.gate}: schema version {version!r}, expected {SCHEMA_VERSION} (see CHANGELOG.md); run `snakemake`"
+            f"{layout.gate}: schema version {version!r}, expected {SCHEMA_VERSION} (see CHANGELOG.md); "
+            f"delete {layout.gate} and run `snakemake`"
         )
-    return _parse(layout.gate, found)
+    return recorded(found, layout.gate)
 
 
 def stamped(layout: Layout) -> Config:
@@ -58,7 +57,7 @@ def stamped(layout: Layout) -> Config:
         RecordError: the stamp is missing, broken or of another version.
     """
     path = layout.stamp(REPORT)
-    return _parse(path, stamp.read(path).settings)
+    return recorded(stamp.read(path).settings, path)
 
 
 def gone(layout: Layout) -> Gone:
@@ -92,14 +91,3 @@ def _of_last_report(layout: Layout) -> Iterator[Path]:
         own = backends.spec(backend).stage
         if own is not None:
             yield layout.artifact(own.artifact)
-
-
-def _parse(path: Path, found: Mapping[str, JsonValue]) -> Config:
-    """The configuration under the keys `config` and `flags` of a gate.json, or of the report's settings."""
-    flags = found.get("flags")
-    if not isinstance(flags, dict) or "config" not in found:
-        raise RecordError(f"{path}: does not say which configuration it is of (see CHANGELOG.md); run `snakemake`")
-    try:
-        return Config.parse(found["config"], {name: "1" if on else "0" for name, on in flags.items()}, str(path))
-    except ConfigError as error:
-        raise RecordError(f"{error} (see CHANGELOG.md); run `snakemake`") from error

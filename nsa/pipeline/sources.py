@@ -1,4 +1,4 @@
-"""The files that a stage executes or reads: what it imports, what it loads by name, and all that its backends consist of."""
+"""The files that a stage executes or reads: what it imports, what it loads by name, and all of its backends' own."""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ def write(path: Path, rows: Sequence[Row], schema: pa.Schema, header: Model) -> 
         header: what holds for the whole file, see nsa.records.outcome.
     """
     columns = {name: [row.get(name) for row in rows] for name in schema.names}
-    table = pa.table(columns, schema=schema) if rows else schema.empty_table()  # the former imports pandas
+    # without rows, pandas is not imported: pa.table and empty_table do that
+    table = pa.table(columns, schema=schema) if rows else pa.Table.from_batches([], schema=schema)
     write_table(path, table, header)
 
 

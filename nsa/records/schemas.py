@@ -72,3 +72,5 @@ CHECK_REPETITIONS = pa.schema(
 
 # A backend's name, or EMPTY for the empty graph, which has no shape; the bytes are those of K and V.
 ROOFLINE = CHECK_REPETITIONS.append(pa.field("selected_bytes", pa.int64()))
+
+OF_STAGE = {"decode": REPETITIONS, "check": CHECK_REPETITIONS, "roofline": ROOFLINE}

@@ -25,7 +25,7 @@ def of_one_width(q, k, v, cu_q, cu_k, max_q, max_k, dropout, causal, debug, *, s
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_flash_equals_the_oracle_on_the_kernel_that_it_calls(dtype: torch.dtype, data: st.DataObject) -> None:
-    """Breaks if FlashAttention, which no CPU has, is given wrong blocks, lengths or boundaries."""
+    """FlashAttention, which no CPU has, is given the right blocks, lengths, boundaries and scale."""
     call = draw_call(data, dtype, whole=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.ops.aten, "_flash_attention_forward", of_one_width)
@@ -33,7 +33,7 @@ def test_flash_equals_the_oracle_on_the_kernel_that_it_calls(dtype: torch.dtype,
 
 
 def test_boundaries_leave_what_follows_a_length_to_no_query() -> None:
-    """Breaks if a row's padding, which may be NaN, falls into a sequence that something attends to."""
+    """What follows a row's length, NaN perhaps, lies in a sequence without a query."""
     lengths = torch.tensor([5, 0, 8], dtype=torch.int32)
     cu_q, cu_k = varlen.boundaries(varlen.Packed(*[torch.empty(0)] * 3, lengths, heads=4, tokens=8))
     assert cu_q.tolist() == [0, 4, 4, 8, 8, 12]
@@ -41,7 +41,7 @@ def test_boundaries_leave_what_follows_a_length_to_no_query() -> None:
 
 
 def test_token_counts_at_the_edges() -> None:
-    """Breaks if padding, a block that starts at the length, or a long sequence counts tokens that are not there."""
+    """Padding and blocks that start at the length count no token, in sequences of any length."""
     indices = torch.tensor([[[0, 2, 5], [0, 3, -1], [-1, -1, -1], [3, 4, 5]]], dtype=torch.int32)
     for length, expected in ((96, [48, 32, 0, 48]), (33, [17, 16, 0, 0]), (0, [0, 0, 0, 0])):
         counts = varlen.token_counts(indices, torch.tensor([length], dtype=torch.int32), 16)
@@ -64,7 +64,7 @@ def test_token_counts_at_the_edges() -> None:
     ],
 )
 def test_flash_refuses_before_it_runs(change: dict, reason: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks if the kernel check meets an error from inside a library instead of a variant that does not take part."""
+    """What FlashAttention does not take is refused with the reason before it is called."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5) if device == "old" else (9, 0))
     facts = {"is_cuda": True, "device": "cuda:0", "dtype": torch.bfloat16, "shape": (1, 1, 4, 64)}
     q, v = SimpleNamespace(**facts | change), SimpleNamespace(shape=(1, 1, 8, 64))
@@ -86,7 +86,7 @@ def test_flash_refuses_before_it_runs(change: dict, reason: str | None, monkeypa
     ],
 )
 def test_caches_that_cannot_be_packed_are_refused(k: torch.Tensor, v: torch.Tensor, reason: str) -> None:
-    """Breaks if whole blocks are copied from a wrong place, or a cache is copied silently to allow it."""
+    """Caches whose whole blocks cannot be copied are refused with the reason; none is copied to allow it."""
     B, G, _, D = k.shape
     indices, lengths = torch.zeros(B, G, 1, dtype=torch.int32), torch.ones(B, dtype=torch.int32)
     with pytest.raises(InputError, match=reason):

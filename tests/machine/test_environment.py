@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Self
 
 import pytest
+from standins import ENVIRONMENT, WITH_GPU
 
 from nsa.machine import environment
 from nsa.machine.environment import describe, probe, provenance
-from nsa.machine.fingerprint import Gpus
+from nsa.machine.fingerprint import Gpu, Gpus
+from nsa.machine.nvcc import Nvcc
+from nsa.records.facts import Environment
 
 RTX_4090 = SimpleNamespace(
     name="NVIDIA GeForce RTX 4090",
@@ -26,7 +28,7 @@ RTX_4090 = SimpleNamespace(
     multi_processor_count=128,
     L2_cache_size=72 << 20,
 )
-DRIVER = Gpus("580.1", ("NVIDIA GeForce RTX 4090 GPU-b1c2",), None)
+DRIVER = Gpus("580.1", (Gpu("NVIDIA GeForce RTX 4090", "GPU-b1c2"),), None)
 NO_DRIVER = Gpus(None, (), "NVML Shared Library Not Found")
 CLOCKS = {"sm_clock_default_mhz": 2235, "sm_clock_max_mhz": 3105, "memory_clock_max_mhz": 10501}
 
@@ -65,37 +67,37 @@ def fake_torch(version: str, cuda: str | None, device: SimpleNamespace | None, f
     )
 
 
-def probe_with(monkeypatch: pytest.MonkeyPatch, torch: SimpleNamespace, gpus: Gpus) -> dict[str, Any]:
-    """Probe a machine with this torch and this driver; the result must be writable as JSON."""
+def probe_with(monkeypatch: pytest.MonkeyPatch, torch: SimpleNamespace, gpus: Gpus) -> Environment:
+    """Probe a machine with this torch and this driver; the result survives its way through JSON."""
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setattr(environment, "read_gpus", lambda: gpus)
     monkeypatch.setattr(environment, "Sampler", FakeSampler)
     found = probe({})
-    assert json.loads(json.dumps(found)) == found
+    assert Environment.model_validate_json(found.model_dump_json()) == found
     return found
 
 
 def test_this_machine_can_be_probed() -> None:
-    """On any machine the guide's five facts (cuda to cuda_version) come first and agree with torch's own answers."""
+    """On whatever machine the tests run, the guide's five facts come first and agree with torch's own answers."""
     import torch
 
     found = probe(os.environ)
-    assert list(found)[:5] == ["cuda", "device", "capability", "torch", "cuda_version"]
-    assert found["cuda"] is torch.cuda.is_available()
-    assert found["torch"] == str(torch.__version__)
-    assert found["cuda_version"] == torch.version.cuda
-    assert (found["note"] is None) is found["cuda"]
-    assert found["cpu"]
-    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert list(Environment.model_fields)[:5] == ["cuda", "device", "capability", "torch", "cuda_version"]
+    assert found.cuda is torch.cuda.is_available()
+    assert found.torch == str(torch.__version__)
+    assert found.cuda_version == torch.version.cuda
+    assert (found.note is None) is found.cuda
+    assert found.cpu
+    assert found.python == ".".join(map(str, sys.version_info[:3]))
 
 
 def test_a_gpu_is_described_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU has its name, its uuid with NVML's prefix, and its clocks."""
+    """The uuid has NVML's prefix: it names the lock and finds the clocks."""
     found = probe_with(monkeypatch, fake_torch("2.13.0+cu130", "13.0", RTX_4090), DRIVER)
     expected = {
         "cuda": True,
         "device": "NVIDIA GeForce RTX 4090",
-        "capability": [8, 9],
+        "capability": (8, 9),
         "torch": "2.13.0+cu130",
         "cuda_version": "13.0",
         "note": None,
@@ -108,16 +110,16 @@ def test_a_gpu_is_described_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
         "l2_bytes": 75_497_472,
         **CLOCKS,
     }
-    assert {key: found[key] for key in expected} == expected
+    assert found.model_dump(include=set(expected)) == expected
 
 
 def test_a_gpu_without_nvml_keeps_what_torch_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without NVML the device keeps what torch knows, and the gap has its reason."""
+    """Where CUDA works and NVML does not, the gap is explained and the device is not lost."""
     device = SimpleNamespace(**{**vars(RTX_4090), "uuid": "other"})
     found = probe_with(monkeypatch, fake_torch("2.13.0+cu130", "13.0", device), DRIVER)
-    assert found["cuda"] is True
-    assert found["sm_clock_max_mhz"] is None
-    assert found["nvml_error"] == "unknown GPU-other"
+    assert found.cuda is True
+    assert found.sm_clock_max_mhz is None
+    assert found.nvml_error == "unknown GPU-other"
 
 
 @pytest.mark.parametrize(
@@ -142,20 +144,20 @@ def test_a_gpu_without_nvml_keeps_what_torch_knows(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_no_cuda_is_explained(monkeypatch: pytest.MonkeyPatch, torch: SimpleNamespace, gpus: Gpus, note: str) -> None:
-    """Where torch sees no CUDA device, a note says why: no driver, torch's build, or what torch itself says."""
+    """The note tells the wrong build of torch from a driver that is missing or too old."""
     found = probe_with(monkeypatch, torch, gpus)
-    assert found["cuda"] is False
-    assert found["device"] is found["capability"] is found["gpu_uuid"] is None
-    assert found["gpu_count"] == 0
-    assert found["note"] == note
-    assert found["nvml_error"] == gpus.reason
+    assert found.cuda is False
+    assert found.device is found.capability is found.gpu_uuid is None
+    assert found.gpu_count == 0
+    assert found.note == note
+    assert found.nvml_error == gpus.reason
 
 
 def test_the_description_has_every_fact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text has every fact of the record."""
+    """The text has one line a fact, in their order."""
     found = probe_with(monkeypatch, fake_torch("2.13.0+cpu", None, None), DRIVER)
     lines = describe(found).splitlines()
-    assert [line.split()[0] for line in lines] == list(found)
+    assert [line.split()[0] for line in lines] == list(Environment.model_fields)
     assert lines[0].split() == ["cuda", "False"]
     assert lines[1].split() == ["device", "-"]
 
@@ -168,37 +170,40 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def test_provenance_follows_the_repository(tmp_path: Path) -> None:
-    """A record has the commit, and says when files were edited after it."""
-    assert "not a git repository" in provenance({}, tmp_path)["git_reason"]
+    """A record says which commit it is of, and whether anything differs from it."""
+    assert "not a git repository" in str(provenance(ENVIRONMENT, tmp_path).git_reason)
 
     git(tmp_path, "init", "--quiet")
-    first = provenance({}, tmp_path)
-    assert first["git_commit"] is first["git_dirty"] is None
-    assert first["git_reason"] == "the repository has no commit yet"
+    first = provenance(ENVIRONMENT, tmp_path)
+    assert first.git_commit is first.git_dirty is None
+    assert first.git_reason == "the repository has no commit yet"
 
     (tmp_path / "kernel.py").write_text("1")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "--message", "one")
-    clean = provenance({}, tmp_path)
-    assert clean["git_commit"] == git(tmp_path, "rev-parse", "HEAD")
-    assert clean["git_dirty"] is False
-    assert clean["git_reason"] is None
+    clean = provenance(ENVIRONMENT, tmp_path)
+    assert clean.git_commit == git(tmp_path, "rev-parse", "HEAD")
+    assert clean.git_dirty is False
+    assert clean.git_reason is None
 
     (tmp_path / "other.py").write_text("2")
-    assert provenance({}, tmp_path)["git_dirty"] is True
+    assert provenance(ENVIRONMENT, tmp_path).git_dirty is True
 
 
 def test_provenance_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without git there is no commit, and the reason is told."""
+    """Where git is not installed the missing commit is explained."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = provenance({}, tmp_path)
-    assert found["git_commit"] is found["git_dirty"] is None
-    assert found["git_reason"] == "git is not installed"
+    found = provenance(ENVIRONMENT, tmp_path)
+    assert found.git_commit is found.git_dirty is None
+    assert found.git_reason == "git is not installed"
 
 
-def test_provenance_carries_the_machine_and_the_time(tmp_path: Path) -> None:
-    """A record says where and when by itself, without the files beside it."""
-    found = provenance({"device": "RTX", "driver": "580.1"}, tmp_path)
-    assert found["environment"] == {"device": "RTX", "driver": "580.1"}
-    age = datetime.now(UTC) - datetime.fromisoformat(found["utc_time"])
+def test_provenance_carries_the_machine_and_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record says by itself where and when, with the compiler and the Triton of now."""
+    monkeypatch.setattr(environment.nvcc, "find", lambda environ: Nvcc(Path("/cuda/nvcc"), "13.1.2"))
+    monkeypatch.setattr(environment, "package_version", lambda name: "3.9")
+    found = provenance(WITH_GPU, tmp_path)
+    tools = {"nvcc": "13.1.2", "nvcc_path": "/cuda/nvcc", "triton": "3.9"}
+    assert found.environment == WITH_GPU.model_copy(update=tools)
+    age = datetime.now(UTC) - datetime.fromisoformat(found.utc_time)
     assert timedelta(seconds=-1) < age < timedelta(minutes=1)

@@ -39,7 +39,7 @@ def fail(code: int) -> Any:
 
 
 def test_neither_torch_nor_pandas_is_imported() -> None:
-    """A fingerprint imports neither torch nor pandas: every `snakemake -n` takes one."""
+    """What the Snakefile's parsing calls imports nothing that takes seconds."""
     code = "import sys; from nsa.machine.fingerprint import fingerprint; fingerprint(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "nsa.machine.fingerprint" in loaded
@@ -47,14 +47,14 @@ def test_neither_torch_nor_pandas_is_imported() -> None:
 
 
 def test_it_is_text_and_the_same_twice() -> None:
-    """The fingerprint of one machine is the same text each time."""
+    """On one machine it is equal, text by text."""
     first = fingerprint({})
     assert first == fingerprint({})
     assert all(isinstance(value, str) for value in first.values())
 
 
 def test_another_gpu_driver_or_visible_device_is_another_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another GPU, driver or visible device is another fingerprint."""
+    """Each fact of the GPU, of its driver and of what is visible is part of it."""
     seen = [fingerprint({})]
     for changes in (
         {},
@@ -69,7 +69,7 @@ def test_another_gpu_driver_or_visible_device_is_another_fingerprint(monkeypatch
 
 
 def test_gpus_are_listed_by_name_and_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU is listed by its name and uuid."""
+    """A card is named by its model and its uuid."""
     monkeypatch.setattr(module, "pynvml", fake_nvml())
     assert read_gpus() == module.Gpus("580.1", (Gpu("NVIDIA GeForce RTX 4090", "GPU-4090"),), None)
     assert fingerprint({})["gpus"] == "NVIDIA GeForce RTX 4090 GPU-4090"
@@ -93,13 +93,13 @@ H200, OTHER_H200, A100 = Gpu("NVIDIA H200", "GPU-aa1"), Gpu("NVIDIA H200", "GPU-
     ],
 )
 def test_visible_gpus_are_those_that_cuda_shows(listed: str | None, expected: tuple[Gpu, ...]) -> None:
-    """CUDA_VISIBLE_DEVICES is read as CUDA reads it: by number or uuid, up to the first that is none."""
+    """CUDA_VISIBLE_DEVICES is read as CUDA reads it: numbers, uuids and their beginnings, up to the first that is missing."""
     environ = {} if listed is None else {"CUDA_VISIBLE_DEVICES": listed}
     assert module.Gpus("580.1", (H200, OTHER_H200, A100), None).visible(environ) == expected
 
 
 def test_two_visible_cards_of_one_model_are_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two visible cards of one model are one machine, two of different models are not."""
+    """Which of two like cards is visible changes nothing; another model does."""
     monkeypatch.setattr(module, "read_gpus", lambda: module.Gpus("580.1", (H200, OTHER_H200, A100), None))
     first, second, other = (fingerprint({"CUDA_VISIBLE_DEVICES": number}) for number in "012")
     assert first == second
@@ -114,7 +114,7 @@ def test_no_driver_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_lost_gpu_is_a_reason_and_nvml_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU that falls off the bus is a reason, and NVML is closed again."""
+    """A GPU off the bus, whose NVML calls fail after a good start, is a reason like a missing driver."""
     closed = []
     lost = fake_nvml(nvmlDeviceGetName=fail(pynvml.NVML_ERROR_GPU_IS_LOST), nvmlShutdown=lambda: closed.append(True))
     monkeypatch.setattr(module, "pynvml", lost)
@@ -123,13 +123,13 @@ def test_a_lost_gpu_is_a_reason_and_nvml_is_closed(monkeypatch: pytest.MonkeyPat
 
 
 def test_torchs_version_is_the_one_torch_states() -> None:
-    """Torch's version has its local tag, so that a CPU build and a CUDA build differ."""
+    """The local tag, which tells a CPU build from a CUDA build, is part of the version."""
     import torch
 
     assert torch_version() == str(torch.__version__)
 
 
 def test_an_absent_package_has_no_version() -> None:
-    """A package that is not installed has no version; triton is absent outside Linux."""
+    """A package that is not installed, such as triton outside Linux, is None and no error."""
     assert package_version("pytest") == metadata.version("pytest")
     assert package_version("no-such-package-of-ours") is None

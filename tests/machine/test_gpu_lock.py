@@ -42,7 +42,7 @@ def hold(uuid: str | None) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize(("uuid", "device"), [("GPU-4090", "GPU-4090"), (None, "cpu-timing")])
 def test_a_second_run_waits_and_is_told_for_whom(uuid: str | None, device: str, temporary_folder: Path) -> None:
-    """A second run on one device waits, and is told for whom."""
+    """Two runs on one device follow each other, and the second says once for which process it waits."""
     with hold(uuid) as other:
         told = []
 
@@ -61,7 +61,7 @@ def test_a_second_run_waits_and_is_told_for_whom(uuid: str | None, device: str, 
 
 
 def test_a_killed_run_lets_go() -> None:
-    """The lock of a killed run is free."""
+    """The lock of a killed run is free at once."""
     with hold("GPU-4090") as other:
         with gpu_lock("GPU-4090", lambda _: other.kill()):
             pass
@@ -69,7 +69,7 @@ def test_a_killed_run_lets_go() -> None:
 
 
 def test_devices_do_not_wait_for_each_other() -> None:
-    """Two GPUs have a lock each, and a failed run frees its own."""
+    """Each GPU, and the CPU, has a queue of its own, and a failed run frees its device."""
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt), gpu_lock("GPU-a", told.append), gpu_lock("GPU-b", told.append):
         raise KeyboardInterrupt
@@ -79,7 +79,7 @@ def test_devices_do_not_wait_for_each_other() -> None:
 
 
 def test_other_users_can_wait_too(temporary_folder: Path) -> None:
-    """Any user may open the lock's file."""
+    """The lock file may be opened by every user, whatever the umask of the first."""
     before = os.umask(0o077)
     try:
         with gpu_lock("GPU-4090", print):
@@ -92,7 +92,7 @@ def test_other_users_can_wait_too(temporary_folder: Path) -> None:
 def test_a_temporary_folder_that_cannot_hold_it_is_named(
     temporary_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A temporary folder that cannot hold the lock is one line that names TMPDIR."""
+    """A wrong TMPDIR is one line that names the variable."""
     (temporary_folder / "file").touch()
     monkeypatch.setattr("tempfile.tempdir", str(temporary_folder / "file"))
     expected = r"TMPDIR: .+ cannot be locked \(.+\), expected a writable temporary folder"

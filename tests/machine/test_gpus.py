@@ -9,29 +9,33 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from standins import ON_CPU
 
 from nsa.config import Flags
 from nsa.errors import ConfigError
-from nsa.machine import gpus as gpu_choice
+from nsa.machine import gpus as module
 from nsa.machine.fingerprint import Gpu, Gpus
 from nsa.machine.gpus import alike, one_gpu
 from nsa.machine.host import Host, Machine
+from nsa.records.facts import Device
 
 H200 = (Gpu("NVIDIA H200", "GPU-a"), Gpu("NVIDIA H200", "GPU-b"))
 A100 = Gpu("NVIDIA A100", "GPU-c")
-HOST = Host("cuda", "NVIDIA H200", "GPU-a", Machine((9, 0)), Flags())
+HOST = Host(Device(kind="cuda", name="NVIDIA H200", uuid="GPU-a"), Machine((9, 0)), Flags())
+MIG = replace(HOST, device=Device(kind="cuda", name="NVIDIA H200 MIG 1g.18gb", uuid="GPU-mig"))
 
 HOLD = """
 import os
-from nsa.machine import gpus as gpu_choice
+from nsa.machine import gpus
 from nsa.machine.host import Host, Machine
 from nsa.config import Flags
 from nsa.machine.fingerprint import Gpu, Gpus
+from nsa.records.facts import Device
 cards = tuple(Gpu("NVIDIA H200", uuid) for uuid in ("GPU-a", "GPU-b"))
-gpu_choice.read_gpus = lambda: Gpus("580", cards, None)
-host = Host("cuda", "NVIDIA H200", "GPU-a", Machine((9, 0)), Flags())
-with gpu_choice.one_gpu(host, lambda line: print(line, flush=True)) as card:
-    print(card.device_uuid, os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+gpus.read_gpus = lambda: Gpus("580", cards, None)
+host = Host(Device(kind="cuda", name="NVIDIA H200", uuid="GPU-a"), Machine((9, 0)), Flags())
+with gpus.one_gpu(host, lambda line: print(line, flush=True)) as card:
+    print(card.device.uuid, os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
     input()
 """
 
@@ -42,8 +46,8 @@ def two_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(gpu_choice, "read_gpus", lambda: Gpus("580", (*H200, A100), None))
-    monkeypatch.setattr(gpu_choice, "POLL_S", 0.05)
+    monkeypatch.setattr(module, "read_gpus", lambda: Gpus("580", (*H200, A100), None))
+    monkeypatch.setattr(module, "POLL_S", 0.05)
 
 
 def job() -> subprocess.Popen[str]:
@@ -58,7 +62,7 @@ def said(other: subprocess.Popen[str]) -> str:
 
 
 def test_jobs_at_once_take_a_card_each_and_the_next_waits() -> None:
-    """Jobs at once take a card each, and the next one waits for the first that is free."""
+    """Two jobs hold two cards, and the third says once that it waits for one of them."""
     first, second = job(), job()
     assert {said(first), said(second)} == {"GPU-a GPU-a", "GPU-b GPU-b"}
     third = job()
@@ -70,22 +74,22 @@ def test_jobs_at_once_take_a_card_each_and_the_next_waits() -> None:
 
 
 def test_a_process_that_starts_inside_sees_the_card_alone() -> None:
-    """A process that starts while a card is held sees this card alone."""
+    """CUDA_VISIBLE_DEVICES names the locked card in every process that starts meanwhile, and is as before afterwards."""
     show = [sys.executable, "-c", "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"]
     other = job()
     assert said(other) == "GPU-a GPU-a"
     with one_gpu(HOST, print) as card:
-        assert card.device_uuid == "GPU-b"
+        assert card.device.uuid == "GPU-b"
         assert subprocess.check_output(show, text=True).strip() == "GPU-b"
     other.communicate("\n")
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
 def test_what_was_visible_is_restored_when_a_job_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a job that failed, the cards that were visible before are visible again."""
+    """CUDA_VISIBLE_DEVICES is as the user set it once a job has failed, and its card is free."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b")
     with pytest.raises(KeyboardInterrupt), one_gpu(HOST, print) as card:
-        assert card.device_uuid == "GPU-b"  # the only one that its user gave it
+        assert card.device.uuid == "GPU-b"  # the only one that its user gave it
         raise KeyboardInterrupt
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b"
     with one_gpu(HOST, lambda line: pytest.fail(line)):
@@ -93,7 +97,7 @@ def test_what_was_visible_is_restored_when_a_job_fails(monkeypatch: pytest.Monke
 
 
 def test_another_model_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A card of another model than the environment's is never taken."""
+    """A card of another model than the environment's record is refused, even where no other is visible."""
     assert alike(HOST, Gpus("580", (A100, *H200), None), {}) == ("GPU-a", "GPU-b")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-c")
     with (
@@ -104,7 +108,7 @@ def test_another_model_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_numbers_on_a_machine_of_two_models_are_refused() -> None:
-    """Numbers in CUDA_VISIBLE_DEVICES are refused on a machine of two models: CUDA and NVML number them differently."""
+    """CUDA numbers the fastest first, NVML by the bus: where they may differ, numbers are refused."""
     gpus = Gpus("580", (A100, *H200), None)
     with pytest.raises(ConfigError, match="expected uuids, or CUDA_DEVICE_ORDER=PCI_BUS_ID"):
         alike(HOST, gpus, {"CUDA_VISIBLE_DEVICES": "0,1"})
@@ -115,17 +119,17 @@ def test_numbers_on_a_machine_of_two_models_are_refused() -> None:
 @pytest.mark.parametrize(
     ("host", "gpus"),
     [
-        (Host("cpu", "CPU", None, Machine(None), Flags()), Gpus("580", H200, None)),
-        (replace(HOST, device_name="NVIDIA H200 MIG 1g.18gb", device_uuid="GPU-mig"), Gpus("580", H200, None)),
+        (ON_CPU, Gpus("580", H200, None)),
+        (MIG, Gpus("580", H200, None)),
         (HOST, Gpus(None, (), "NVML Shared Library Not Found")),
     ],
 )
 def test_a_device_that_nvml_does_not_list_is_locked_as_it_is(
     host: Host, gpus: Gpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A CPU, a MIG instance and a machine without NVML run as before, one job at a time."""
-    monkeypatch.setattr(gpu_choice, "read_gpus", lambda: gpus)
+    """A CPU, a MIG instance and a machine without NVML run one job at a time."""
+    monkeypatch.setattr(module, "read_gpus", lambda: gpus)
     with one_gpu(host, print) as same:
         assert same == host
         assert "CUDA_VISIBLE_DEVICES" not in os.environ
-        assert [path.name for path in tmp_path.glob("*.lock")] == [f"nsa-{host.device_uuid or 'cpu-timing'}.lock"]
+        assert [path.name for path in tmp_path.glob("*.lock")] == [f"nsa-{host.device.uuid or 'cpu-timing'}.lock"]

@@ -26,7 +26,7 @@ def only_these_installations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_places_are_asked_in_order(tmp_path: Path) -> None:
-    """PATH comes first, then CUDA_HOME and NVIDIA's packages, of these the newest version."""
+    """PATH comes first, then CUDA_HOME, the toolkit and the newest Nsight Compute."""
     environ = {"PATH": f"{tmp_path / 'empty'}:{tmp_path / 'path'}", "CUDA_HOME": str(tmp_path / "home")}
     install(tmp_path / "nsight-compute" / "2024.3.2")
     places = [
@@ -42,6 +42,6 @@ def test_the_places_are_asked_in_order(tmp_path: Path) -> None:
 
 
 def test_no_profiler_anywhere() -> None:
-    """A machine without Nsight Compute has no ncu, which is no error."""
+    """Without Nsight Compute the answer is None, and no error."""
     assert ncu.find({}) is None
     assert ncu.find({"PATH": "", "CUDA_HOME": ""}) is None

@@ -29,7 +29,7 @@ def only_these_site_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_version_is_the_full_one(tmp_path: Path) -> None:
-    """The version has the patch release, whose code differs from another's."""
+    """The version has the patch release: two of them make different code."""
     path = install(tmp_path / "bin", "13.0.88")
     assert nvcc.find({"PATH": str(tmp_path / "bin")}) == nvcc.Nvcc(path, "13.0.88")
 
@@ -54,18 +54,18 @@ def test_the_places_are_asked_in_order(tmp_path: Path) -> None:
 
 
 def test_the_older_pip_package_is_found(only_these_site_packages: Path) -> None:
-    """The compiler of the CUDA 12 package, in another folder than the CUDA 13 one, is found."""
+    """The CUDA 12 package is found, which keeps its compiler in another folder than that of CUDA 13."""
     path = install(only_these_site_packages / "nvidia" / "cuda_nvcc" / "bin", "12.8.93")
     assert nvcc.find({}) == nvcc.Nvcc(path, "12.8.93")
 
 
 @pytest.mark.parametrize("content", ["#!/bin/sh\necho no compiler here\n", "#!/absent/interpreter\n", ""])
 def test_a_compiler_that_does_not_answer_is_none(tmp_path: Path, content: str) -> None:
-    """An nvcc that cannot be run, or states no version, is no compiler."""
+    """A wrapper left over from a removed toolkit is no compiler, and no error."""
     install(tmp_path, "13.0.88").write_text(content)
     assert nvcc.find({"CUDA_HOME": "", "PATH": str(tmp_path)}) is None
 
 
 def test_no_compiler_anywhere() -> None:
-    """A machine without the toolkit has no compiler, which is no error."""
+    """Without the toolkit the answer is None, and no error."""
     assert nvcc.find({}) is None

@@ -64,6 +64,9 @@ class FakeNvml:
     def nvmlDeviceGetCurrentClocksEventReasons(self, handle: str) -> int:
         return 4
 
+    def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:
+        return SimpleNamespace(total=24 << 30, free=20 << 30, used=4 << 30)
+
     def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:
         return [SimpleNamespace(pid=pid) for pid in (99999, os.getpid(), 88888)]
 
@@ -76,7 +79,7 @@ def use(monkeypatch: pytest.MonkeyPatch, **failing: int) -> FakeNvml:
 
 
 def test_a_sample_has_the_records_columns_and_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sample has the record's columns, power in watts and the clock of the SMs."""
+    """Power is in watts and the clock is the SM's; NVML is closed afterwards."""
     fake = use(monkeypatch)
     with Sampler(UUID) as sampler:
         assert sampler.sample() == {
@@ -95,19 +98,29 @@ def test_a_sample_has_the_records_columns_and_units(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_fake_has_nothing_that_nvml_lacks() -> None:
-    """Every function of the fake is one of NVML's binding."""
+    """Every function of the fake is one of the real binding."""
     assert [name for name in vars(FakeNvml) if name.startswith("nvml") and not hasattr(pynvml, name)] == []
 
 
 def test_other_processes_leave_us_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our own process is not among the others."""
+    """Neither our own process nor those that are named as ours count as others."""
     use(monkeypatch)
     with Sampler(UUID) as sampler:
         assert sampler.other_processes() == [88888, 99999]
+        assert sampler.other_processes({88888}) == [99999]
+        assert sampler.processes() == {os.getpid(), 88888, 99999}
+
+
+def test_free_memory_is_what_nobody_has_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free bytes are NVML's, and unknown where there is no device."""
+    use(monkeypatch)
+    with Sampler(UUID) as sampler, Sampler(None) as nowhere:
+        assert sampler.free_bytes() == 20 << 30
+        assert nowhere.free_bytes() is None
 
 
 def test_cpu_gives_nulls_and_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU all readings are null, and NVML is not asked."""
+    """On a CPU the readings are null, whatever NVML says."""
     use(monkeypatch, nvmlInit=pynvml.NVML_ERROR_UNKNOWN)
     with Sampler(None) as sampler:
         assert sampler.sample() == NULLS
@@ -116,7 +129,7 @@ def test_cpu_gives_nulls_and_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_no_nvml_gives_nulls_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA without NVML, as in some containers, gives nulls and the reason."""
+    """Where CUDA works and NVML does not, as in some containers, the readings are null and the reason is kept."""
     fake = use(monkeypatch, nvmlInit=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
     with Sampler(UUID) as sampler:
         assert sampler.sample() == NULLS
@@ -125,7 +138,7 @@ def test_no_nvml_gives_nulls_with_the_reason(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_unknown_device_gives_nulls_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device that NVML does not know gives nulls and the reason, not another device's readings."""
+    """A device that NVML does not know is not replaced by another."""
     fake = use(monkeypatch)
     with Sampler("GPU-other") as sampler:
         assert sampler.sample() == NULLS
@@ -134,7 +147,7 @@ def test_an_unknown_device_gives_nulls_with_the_reason(monkeypatch: pytest.Monke
 
 
 def test_a_reading_that_is_not_supported_is_null_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reading that the card does not give is null, and the others are there."""
+    """A card that does not tell its power has its clocks."""
     use(monkeypatch, nvmlDeviceGetPowerUsage=pynvml.NVML_ERROR_NOT_SUPPORTED)
     with Sampler(UUID) as sampler:
         sample = sampler.sample()

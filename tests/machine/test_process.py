@@ -21,17 +21,12 @@ die_with_parent(os.getppid())
 print('ready', flush=True)
 time.sleep(60)
 """
-PARENT = """
-import subprocess, sys
-child = subprocess.Popen([sys.executable, '-c', {child!r}])
-print(child.pid, flush=True)
-child.wait()
-"""
+PARENT = "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {child!r}]); print(child.pid, flush=True); child.wait()"
 
 
 @LINUX
 def test_a_killed_parent_leaves_no_child() -> None:
-    """When a parent is killed, so is the process that times for it."""
+    """A killed Snakemake leaves no benchmark on the GPU."""
     command = [sys.executable, "-c", PARENT.format(child=CHILD)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -54,9 +49,9 @@ def alive(process: Path) -> bool:
 
 
 @LINUX
-@pytest.mark.parametrize("command", ["build", "collect", "decode", "report"])
+@pytest.mark.parametrize("command", ["artifact", "collect", "decode", "report"])
 def test_no_job_begins_after_its_run_was_killed(command: str) -> None:
-    """A job whose run was killed while it started does nothing."""
+    """A job that is just being started ends before it does anything, and one whose run lives goes on."""
     line = [sys.executable, "-m", "nsa", command, "--help"]
     orphan = subprocess.run(line, env={**os.environ, process.PARENT: "1"}, capture_output=True, check=False)
     assert (orphan.returncode, orphan.stdout) == (-signal.SIGKILL, b"")
@@ -65,7 +60,7 @@ def test_no_job_begins_after_its_run_was_killed(command: str) -> None:
 
 
 def test_a_job_speaks_at_the_console_of_its_run(tmp_path: Path) -> None:
-    """A job speaks at the console of its run, and nowhere where it was typed by hand or nobody listens."""
+    """A line reaches the run's console, where there is one that is open."""
     with (tmp_path / "console").open("w") as console:
         process.announce("waiting", {process.CONSOLE: str(console.fileno())})
         process.announce("typed by hand", {})

@@ -17,7 +17,7 @@ for backend in backends.names():
             resources:
                 gpu=1,
             params:
-                backend=lambda wildcards, backend=backend: backend,  # a command's text is read after the loop has ended
+                backend=lambda wildcards, input, backend=backend: backend,  # read after the loop has ended
             message:
                 f"artifact: {backend}"
             shell:

@@ -13,7 +13,6 @@ from nsa.config import CheckSettings
 from nsa.layout import Layout
 from nsa.machine.host import Host
 from nsa.records.facts import CheckFacts
-from nsa.records.schemas import CHECK_REPETITIONS
 from nsa.records.words import BASELINE
 
 CACHES, COPIES = 3, 6  # caches of the largest shape that are held at once, and packed copies of the selected tokens
@@ -22,13 +21,13 @@ CACHES, COPIES = 3, 6  # caches of the largest shape that are held at once, and 
 def run(backend: str, stamp: Path, environment: Path, artifacts: Sequence[Path], out: Path) -> None:
     """Check one backend as the stamp's settings say and write its record, whatever its outcome."""
     opened = open_stage(stamp, environment, artifacts)
-    settings = CheckSettings.model_validate(opened.settings["check"])
+    settings = opened.section("check", CheckSettings)
     result = check(backend, settings, opened.host, lambda line: print(line, flush=True))
-    write(out, opened, "check", result, CHECK_REPETITIONS, backend)
+    write(out, opened, "check", result, backend)
 
 
 def check(backend: str, settings: CheckSettings, host: Host, say: Say, seed: int = 0) -> Result[CheckFacts]:
-    """Check one backend: rows of CHECK_REPETITIONS, and its facts or why there are none.
+    """Check one backend: rows of schemas.CHECK_REPETITIONS, and its facts or why there are none.
 
     On a CPU nothing is timed: a timing there says nothing about a GPU kernel.
 

@@ -13,19 +13,18 @@ from nsa.config import DecodeSettings
 from nsa.layout import Layout
 from nsa.machine.host import Host
 from nsa.records.facts import DecodeFacts
-from nsa.records.schemas import REPETITIONS
 
 
 def run(backend: str, S: int, stamp: Path, environment: Path, artifacts: Sequence[Path], out: Path) -> None:
     """Measure one cell as the stamp's settings say and write its record, whatever its outcome."""
     opened = open_stage(stamp, environment, artifacts)
-    settings = DecodeSettings.model_validate(opened.settings["decode"])
+    settings = opened.section("decode", DecodeSettings)
     result = measure(backend, S, settings, opened.host, lambda line: print(line, flush=True))
-    write(out, opened, "decode", result, REPETITIONS, backend=backend, S=S)
+    write(out, opened, "decode", result, backend=backend, S=S)
 
 
 def measure(backend: str, S: int, settings: DecodeSettings, host: Host, say: Say) -> Result[DecodeFacts]:
-    """Measure one cell: rows of REPETITIONS, and its facts or why there are none.
+    """Measure one cell: rows of schemas.REPETITIONS, and its facts or why there are none.
 
     Args:
         backend: the requested backend; no other is ever run.

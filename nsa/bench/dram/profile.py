@@ -87,7 +87,7 @@ def by_shape(kernels: Sequence[KernelBytes], shapes: int) -> list[tuple[KernelBy
     counted, rest = parts[:-1], parts[-1]
     if len(counted) != shapes or rest or not all(counted):
         raise ProfilerFailed(
-            f"ncu profiled {len(counted)} of {shapes} shapes, with {', '.join(str(len(part)) for part in parts)} kernels",
+            f"ncu profiled {len(counted)} of {shapes} shapes, kernels of each: {', '.join(str(len(p)) for p in parts)}",
             INVESTIGATE,
         )
     return counted

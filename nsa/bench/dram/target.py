@@ -1,4 +1,4 @@
-"""The program that ncu profiles: one call of a backend's kernel on each shape, warmed up outside the profiled ranges."""
+"""The program that ncu profiles: one call of a kernel on each shape, warmed up outside the profiled ranges."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ from nsa.layout import Layout
 from nsa.machine.host import Host
 from nsa.records.facts import RooflineFacts, State
 from nsa.records.outcome import Ok, Unavailable
-from nsa.records.schemas import ROOFLINE
 from nsa.records.words import BASELINE
 
 COPIES = 2  # packed copies of the selected tokens that the graph of packed SDPA, and its A/A control, hold
@@ -26,15 +25,15 @@ COPIES = 2  # packed copies of the selected tokens that the graph of packed SDPA
 def run(stamp: Path, environment: Path, artifacts: Sequence[Path], out: Path) -> None:
     """Measure as the stamp's settings say and write the record, whatever its outcome."""
     opened = open_stage(stamp, environment, artifacts)
-    settings = RooflineSettings.model_validate(opened.settings["roofline"])
+    settings = opened.section("roofline", RooflineSettings, complete=False)
     asked = opened.settings["backends"]
     assert isinstance(asked, list)
     result = measure(settings, [str(name) for name in asked], opened.host, lambda line: print(line, flush=True))
-    write(out, opened, "roofline", result, ROOFLINE, None)
+    write(out, opened, "roofline", result, None)
 
 
 def measure(settings: RooflineSettings, backends: Sequence[str], host: Host, say: Say) -> Result[RooflineFacts]:
-    """Time the backends that can run here together: rows of ROOFLINE, and the facts or why there are none.
+    """Time the backends that can run here together: rows of schemas.ROOFLINE, and the facts or why there are none.
 
     The others are in facts.backends with their state; a shape that a backend refuses has a row with the reason as its
     fault. What fails does so in a short run of its own before, and is left out.

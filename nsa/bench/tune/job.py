@@ -11,7 +11,7 @@ from nsa.config import CheckSettings, DtypeByDevice, RooflineSettings
 from nsa.machine.host import Host
 from nsa.records.facts import Device
 from nsa.records.merge import Merge, Model
-from nsa.settings import Settings
+from nsa.settings import Settings, parse
 
 
 class StepSizes(Settings):
@@ -36,12 +36,16 @@ class Sizes:
     roofline: RooflineSettings
 
     @classmethod
-    def of(cls, settings: dict[str, JsonValue]) -> Self:
-        """Build from the settings that the stage's stamp calls sizes."""
+    def of(cls, settings: dict[str, JsonValue], source: str) -> Self:
+        """Build from the settings that the stage's stamp, the source, calls sizes.
+
+        Raises:
+            ConfigError: they are not sizes.
+        """
         return cls(
-            StepSizes.model_validate(settings["step"]),
-            CheckSettings.model_validate(settings["check"]),
-            RooflineSettings.model_validate(settings["roofline"]),
+            parse(StepSizes, settings["step"], source),
+            parse(CheckSettings, settings["check"], source, complete=False),
+            parse(RooflineSettings, settings["roofline"], source, complete=False),
         )
 
 
@@ -65,7 +69,7 @@ class Tried(Model):
 
 
 class TunedSize(Model):
-    """One size, by the fields of nsa.kernels.triton.plan.Size: the fastest right configuration, and all that were tried.
+    """One size (nsa.kernels.triton.plan.Size): the fastest right configuration, and all that were tried.
 
     aa_ratio is the A/A control: the rule's own configuration, captured and timed twice.
     """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
@@ -47,10 +48,32 @@ def replicate(job: Job, turn: Turn) -> Replicated[TuneFacts]:
     timer = CudaTimer(device) if device.type == "cuda" else None
     tuned: list[TunedSize] = []
     with device_at_work("triton"), Sampler(job.host.device.uuid) as sampler:
-        for shape in shapes(job.sizes, device.type)[job.process :: job.of]:
+        every = shapes(job.sizes, device.type)
+        compile_share(every, job, device)
+        with turn:
+            pass  # each process then finds what the others have compiled
+        for shape in every[job.process :: job.of]:
             tuned.append(tune(shape, device, timer, turn, sampler))
             print(f"tune: {shape}: {tuned[-1].plan}", flush=True)
     return Replicated([], TuneFacts(device=job.host.device, tuned_for=describe(device), sizes=tuple(tuned)))
+
+
+def compile_share(every: Sequence[CheckShape], job: Job, device: torch.device) -> None:
+    """Compile this process's share of all kernels that will be tried, into Triton's cache on disk.
+
+    Compiling takes most of the tuning, and sizes share kernels: each is compiled once, by one of the processes.
+    """
+    kernels: dict[tuple[int, int, int, str, LaunchConfig], CheckShape] = {}
+    for shape in every:
+        small = replace(shape, rows=shape.groups)
+        call = full_case(small, SEED, device)
+        size = replace(size_of(call.q, call.v, call.block_indices, call.block_size), rows=shape.rows)
+        for plan in candidates(size):
+            kernels.setdefault((shape.head_dim, shape.value_dim, shape.sel_block, shape.dtype, plan), small)
+    for place, ((*_, plan), small) in enumerate(kernels.items()):
+        if place % job.of == job.process:
+            with kernel_at_work("triton"), suppress(OutOfResources):
+                run(plan, *full_case(small, SEED, device))
 
 
 def shapes(sizes: Sizes, device: str) -> list[CheckShape]:

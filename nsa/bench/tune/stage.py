@@ -30,7 +30,7 @@ def run(stamp: Path, environment: Path, out: Path) -> None:
     opened = open_stage(stamp, environment, ())
     sizes = opened.settings["sizes"]
     assert isinstance(sizes, dict)
-    result = measure(Sizes.of(sizes), opened.host, lambda line: print(line, flush=True))
+    result = measure(Sizes.of(sizes, str(stamp)), opened.host, lambda line: print(line, flush=True))
     files.write_text(out, json.dumps(artifact(result, opened), indent=1, allow_nan=False) + "\n")
 
 

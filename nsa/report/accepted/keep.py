@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from nsa.config import Config
 from nsa.errors import RecordError
+from nsa.layout import Layout
 from nsa.records import parquet
 from nsa.records.facts import SCHEMA_VERSION, CheckFacts, TimedFacts
 from nsa.records.made import AcceptedHeader, Identity
@@ -35,7 +36,7 @@ MEDIANS = pa.schema(
         ("backend", pa.string()),
         ("S", pa.int32()),  # of a decode cell; null in a check
         *((axis, pa.int32()) for axis in AXES),  # of a check's shape; null in a decode cell
-        ("arm", pa.string()),  # of a decode cell, see nsa.records.schemas.ARMS; null in a check
+        ("arm", pa.string()),  # of a decode cell, see nsa.records.words.ARMS; null in a check
         ("process", pa.int32()),
         ("time_ms", pa.float64()),  # the process's median, emitting and other steps weighted
     ]
@@ -105,7 +106,7 @@ def keep(run: Run, stamps: Stamps, config: Config, folder: Path, *, cpu: bool) -
 
 def refuse_unsound(run: Run) -> None:
     """Raise a RecordError for the first thing that makes a run's figures no measure for later ones."""
-    fix = "run `snakemake` and look at results/gate_report.md"
+    fix = f"run `snakemake` and look at {Layout().report}"
     for record in run.records.values():
         if record.status in ("stale", "invalid"):
             raise RecordError(f"accept: {record.name} is {outcome_words(record)}, expected a record of today; {fix}")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from nsa.config import AcceptThresholds, CheckSettings, GateSettings
 from nsa.records.facts import CheckFacts
-from nsa.records.schemas import VARIANT
+from nsa.records.words import VARIANT
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.stats import Estimate, speedup
 from nsa.settings import Positive, Settings

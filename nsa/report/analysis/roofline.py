@@ -16,7 +16,7 @@ from nsa.errors import RecordError
 from nsa.records import parquet, schemas
 from nsa.records.facts import RooflineFacts, State
 from nsa.records.outcome import Header, Ok
-from nsa.records.schemas import BASELINE, EMPTY
+from nsa.records.words import BASELINE, EMPTY
 from nsa.report.analysis.kernel import AXES, NS_PER_US, REFUSED, GridShape, Tolerance, worst
 from nsa.report.analysis.read import Record, Stamps, has_result, invalid, judged
 from nsa.report.analysis.stats import Estimate, log_interval

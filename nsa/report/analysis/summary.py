@@ -10,11 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from nsa.records import parquet, schemas
+from nsa.records import parquet, schemas, words
 from nsa.records.facts import DecodeFacts, Device, Digests, Geometry, Reads
 from nsa.records.made import SummaryHeader
-from nsa.records.parquet import Scalar
-from nsa.records.schemas import PARTS
+from nsa.records.words import PARTS, Scalar
 from nsa.report.analysis.read import Cell, primary_rows, read_cell, timed
 from nsa.report.analysis.stats import Estimate, interval, log_interval, process_times
 from nsa.report.analysis.validate import device_columns
@@ -162,7 +161,7 @@ def figures(cell: Cell, confidence: float) -> CellFigures:
         arms=arms,
         ms_total_warm=typical_ms(cell, "graph", "warm"),
         ms_eager=typical_ms(cell, "eager", "warm"),
-        empty_ms=float(times[schemas.EMPTY].median()) if schemas.EMPTY in times else None,
+        empty_ms=float(times[words.EMPTY].median()) if words.EMPTY in times else None,
         bandwidth_pct=100 * moved * len(bandwidths) / sum(bandwidths) if bandwidths else None,
         repetitions=int((values["arm"] == "all").sum()),
     )

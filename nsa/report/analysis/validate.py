@@ -13,7 +13,7 @@ from nsa.errors import RecordError
 from nsa.records.facts import DecodeFacts, Device, Replicate
 from nsa.records.merge import Model
 from nsa.records.outcome import Header
-from nsa.records.schemas import ARMS
+from nsa.records.words import ARMS
 
 F = TypeVar("F", bound=Model)
 Value = str | int | None

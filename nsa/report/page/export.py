@@ -14,7 +14,7 @@ from pydantic import BaseModel, JsonValue
 from nsa.config import Config
 from nsa.records import files
 from nsa.records.facts import SCHEMA_VERSION
-from nsa.records.parquet import Scalar
+from nsa.records.words import Scalar
 from nsa.report.accepted.compare import Comparison
 from nsa.report.analysis.aa import Control
 from nsa.report.analysis.summary import GUIDE, SUMMARY, CellSummary, flat

@@ -13,7 +13,7 @@ import pandas as pd
 from nsa.config import GateSettings
 from nsa.errors import RecordError
 from nsa.records import parquet
-from nsa.records.schemas import PARTS
+from nsa.records.words import PARTS
 from nsa.report.analysis.summary import GUIDE, CellSummary
 
 if TYPE_CHECKING:

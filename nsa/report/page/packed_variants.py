@@ -6,7 +6,7 @@ from dataclasses import astuple
 
 from nsa.config import CheckSettings, GateSettings
 from nsa.records.facts import CheckFacts
-from nsa.records.schemas import VARIANT
+from nsa.records.words import VARIANT
 from nsa.report.analysis.kernel import Measured, Tolerance, measured
 from nsa.report.analysis.read import Record
 from nsa.report.page.tables import MISSING, Table, significant

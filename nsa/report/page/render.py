@@ -75,7 +75,7 @@ def report(
         artifacts: what the backends' own stages made; that of the CUDA build is shown.
         cells, checks: results/decode/*/S*.parquet, results/check_*.parquet.
         stamps: today's digests by stage, "decode-<backend>", "check-<backend>", "dram-<backend>".
-        config: what decides, and what the report says that it was made from; see nsa.report.verdict.run.config_of.
+        config: what decides, and what the report says that it was made from; see nsa.config.recorded.
         out_dir: where to, results/ in the pipeline.
         dram: results/dram_*.json.
         accepted: the folder of accepted runs; it need not exist.

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from nsa.layout import Layout
 from nsa.records import files
 from nsa.records.facts import RooflineFacts
-from nsa.records.schemas import BASELINE
+from nsa.records.words import BASELINE
 from nsa.report.analysis.kernel import AXES
 from nsa.report.analysis.read import Record, Stamps
 from nsa.report.analysis.roofline import (
@@ -66,7 +67,7 @@ def measured(found: Roofline, settings: RooflineReport) -> list[str]:
         markdown(summary_table(found, settings.confidence)),
         KEY,
         *public_note(found),
-        "Rerun: `snakemake results/roofline.md`",
+        f"Rerun: `snakemake {Layout().roofline_page}`",
     ]
 
 

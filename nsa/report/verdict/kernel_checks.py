@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from nsa.config import CheckSettings, GateSettings
 from nsa.records.facts import CheckFacts
-from nsa.records.schemas import VARIANT
+from nsa.records.words import VARIANT
 from nsa.report.analysis.aa import Control
 from nsa.report.analysis.kernel import GridShape, Measured, Tolerance, measured
 from nsa.report.analysis.read import Record

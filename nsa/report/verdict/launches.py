@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from nsa.records.facts import DecodeFacts
-from nsa.records.schemas import ARMS
+from nsa.records.words import ARMS
 from nsa.report.verdict.checks import BLOCKING, Check
 
 Launches = Mapping[str, Mapping[str, int]]  # of each arm, how often it launches each kernel

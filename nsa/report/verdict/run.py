@@ -7,10 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import JsonValue
-
 from nsa.config import CheckSettings, Config
-from nsa.errors import ConfigError, RecordError
 from nsa.records.facts import CheckFacts, Device, Environment, TimedFacts
 from nsa.records.outcome import Invalid
 from nsa.report.analysis import aa
@@ -60,21 +57,6 @@ class Run:
     def device(self) -> Device | None:
         """What measured it, whichever of its cards; None when nothing was measured."""
         return next((record.facts.device for record in self.measured), None)
-
-
-def config_of(found: Mapping[str, JsonValue], source: Path) -> Config:
-    """The configuration that the settings of the report stage's stamp hold, or a gate.json: what was stamped decides.
-
-    Raises:
-        RecordError: they hold none, or one that is not valid; one line names the source.
-    """
-    config, flags, fix = found.get("config"), found.get("flags"), f"delete {source} and run `snakemake`"
-    if not isinstance(config, dict) or not isinstance(flags, dict):
-        raise RecordError(f"{source}: does not say which configuration it is of; {fix}")
-    try:
-        return Config.parse(config, {name: "1" if on else "0" for name, on in flags.items()}, str(source))
-    except ConfigError as error:
-        raise RecordError(f"{error}; {fix}") from error
 
 
 def read_run(

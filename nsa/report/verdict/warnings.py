@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from nsa.records.facts import Replicate, TimedFacts
-from nsa.records.schemas import EMPTY
+from nsa.records.words import EMPTY
 from nsa.report.analysis.read import Cell, Record, primary_rows
 from nsa.report.analysis.stats import Estimate, interval
 from nsa.report.analysis.summary import CellFigures

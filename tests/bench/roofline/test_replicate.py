@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
+from standins import ON_CPU, Sampler, Timer
 
-from nsa.bench.method.timing import Captured
-from nsa.bench.roofline import replicate as roofline_race
-from nsa.bench.roofline.replicate import Job, Outcome, replicate, shapes
-from nsa.config import Flags, RooflineSettings
-from nsa.errors import InputError, KernelFailed
+from nsa.bench.roofline import replicate as module
+from nsa.bench.roofline.job import Job
+from nsa.bench.roofline.replicate import replicate, shapes
+from nsa.bench.runner import Replicated
+from nsa.bench.workers import Turn
+from nsa.config import RooflineSettings
+from nsa.errors import InputError, KernelFailed, NoMemory
 from nsa.kernels import registry
 from nsa.kernels.contract import Backend
 from nsa.kernels.sdpa.packed import gather, index_select
-from nsa.machine.host import Host, Machine
+from nsa.records.facts import RooflineFacts
+from nsa.records.parquet import Row
+from nsa.records.schemas import ROOFLINE
 
 SMALL = RooflineSettings(
     rows=(4, 8),
@@ -32,38 +36,7 @@ SMALL = RooflineSettings(
     iters=4,
     processes=2,
 )
-ON_CPU = Host("cpu", "a CPU", None, Machine(None), Flags())
-
-
-class Replay:
-    """A captured graph without a GPU: it runs the call again, into the same tensor."""
-
-    def __init__(self, run: Callable[[], torch.Tensor]) -> None:
-        self.run, self.output = run, run()
-
-    def replay(self) -> None:
-        self.output.copy_(self.run())
-
-
-class FakeTimer:
-    """A CudaTimer on a CPU whose times say in which order they were taken."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.calls = 0
-
-    def capture(self, prepare: Callable[[], None], run: Callable[[], torch.Tensor], warmup: int) -> Captured:
-        graph: Any = Replay(run)
-        return Captured(graph, graph.output)
-
-    def capture_empty(self, warmup: int) -> Captured:
-        return self.capture(lambda: None, partial(torch.zeros, 1), warmup)
-
-    def time(self, restore: Callable[[], None], replay: Callable[[], None], cold: bool, repetitions: int) -> list[int]:
-        assert cold and repetitions == 1
-        restore()
-        replay()
-        self.calls += 1
-        return [self.calls]
+SHAPES = 8
 
 
 def fussy(*arguments: Any) -> torch.Tensor:
@@ -74,97 +47,156 @@ def fussy(*arguments: Any) -> torch.Tensor:
 
 
 KERNELS = {"sdpa": gather, "cuda": index_select, "triton": fussy}
+TIMED = {"empty": 1, "sdpa": SHAPES, "again:sdpa": SHAPES, "cuda": SHAPES, "triton": SHAPES // 2}
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU in a GPU's place, with three backends."""
-    monkeypatch.setattr(roofline_race, "CudaTimer", FakeTimer)
-    monkeypatch.setattr(roofline_race, "copy_bandwidth", lambda device: 4e12)
-    monkeypatch.setattr(registry, "load", lambda name, machine, flags: Backend(name, KERNELS[name]))
+    monkeypatch.setattr(module, "CudaTimer", Timer)
+    monkeypatch.setattr(module, "Sampler", Sampler)
+    monkeypatch.setattr(module, "copy_bandwidth", lambda device: 4e12)
+    monkeypatch.setattr(
+        registry, "load", lambda name, machine, flags: Backend(name, KERNELS[name], notes=lambda: [f"of {name}"])
+    )
+
+
+def ran(*backends: str, process: int = 0) -> Replicated[RooflineFacts]:
+    return replicate(Job(backends or tuple(KERNELS), SMALL, ON_CPU, process), Turn())
+
+
+def timed(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row.get("value_ns") is not None]
+
+
+def shape_of(row: Row) -> tuple[object, ...]:
+    return row.get("rows"), row.get("heads_per_group"), row.get("sel_count")
 
 
 def test_the_shapes_are_those_of_the_table() -> None:
-    """Breaks if a shape of the 48 is left out, or a kernel is timed at D ≠ Dv, where no other figure is known."""
+    """48 shapes, each with D = Dv, from 4 to 1024 rows."""
     found = shapes(RooflineSettings())
     assert len(set(found)) == 48
     assert {(shape.rows, shape.heads_per_group, shape.sel_count) for shape in found} >= {(4, 4, 8), (1024, 16, 16)}
     assert all(shape.head_dim == shape.value_dim and shape.context == 4096 for shape in found)
 
 
-def test_everything_is_interleaved_and_judged(simulated: None) -> None:
-    """Breaks if one kernel is timed after the other, a shape's turn is always the same, or an output goes unjudged."""
-    found = replicate(Job(tuple(KERNELS), SMALL, ON_CPU, 0))
-    assert found.error is None and found.bandwidth_bytes_per_s == (4e12, 4e12)
-    timed = [row for row in found.rows if row.get("value_ns") is not None]
-    assert [row["value_ns"] for row in timed] == list(range(1, len(timed) + 1))  # as they were taken
-    able = 8 + 8 + 4  # shapes of sdpa, of cuda, of triton, which refuses half of them
-    rounds = [timed[start : start + able + 1] for start in range(0, 4 * (able + 1), able + 1)]
-    turns = [
-        [(row["backend"], row.get("rows"), row.get("heads_per_group"), row.get("sel_count")) for row in a_round]
-        for a_round in rounds
-    ]
-    for turn in turns:
-        assert len(set(turn)) == able + 1  # each once, and the empty graph
-        together = sum(one[1:] == other[1:] for one, other in pairwise(turn))
-        assert together == able - 8  # the kernels of a shape follow each other
-    orders = {tuple(dict.fromkeys(place[1:] for place in turn)) for turn in turns}
-    assert len(orders) == 4
-    assert len({tuple(place[0] for place in turn if place[1:] == (4, 2, 2)) for turn in turns}) > 1
-    assert len(timed) == 4 * (able + 1) + able  # the last calls are timed, too
+def test_every_kernel_is_timed_equally_often_in_rounds() -> None:
+    """In each round every kernel is timed once on every shape it takes, packed SDPA twice, and the empty graph."""
+    rows = timed(ran().rows)
+    assert [row["value_ns"] for row in rows] == list(range(1, len(rows) + 1))  # none lost, as they were taken
+    in_rounds = [row for row in rows if row.get("block") is not None]
+    for number in range(SMALL.iters):
+        a_round = [row for row in in_rounds if row["block"] == number]
+        assert Counter(row["backend"] for row in a_round) == TIMED
+        assert len({(row["backend"], *shape_of(row)) for row in a_round}) == len(a_round)
+    last = Counter(row["backend"] for row in rows if row.get("block") is None)
+    assert last == {name: count for name, count in TIMED.items() if name != "empty"}  # the last calls are timed, too
 
-    judged = [row for row in found.rows if row.get("oracle_error") is not None]
-    assert Counter(row["backend"] for row in judged) == {"sdpa": 8, "cuda": 8, "triton": 4}
-    assert all(row["fault"] is None for row in judged)
-    errors = {name: max(row["oracle_error"] for row in judged if row["backend"] == name) for name in KERNELS}
+
+def test_the_kernels_of_a_shape_take_turns_and_shapes_do_too() -> None:
+    """Kernels of one shape follow each other; the order of both is another in each round."""
+    rows = [row for row in timed(ran().rows) if row.get("block") is not None]
+    rounds = [[row for row in rows if row["block"] == number] for number in range(SMALL.iters)]
+    for a_round in rounds:
+        together = sum(shape_of(one) == shape_of(other) for one, other in pairwise(a_round))
+        assert together == sum(TIMED.values()) - 1 - SHAPES
+    assert len({tuple(dict.fromkeys(map(shape_of, a_round))) for a_round in rounds}) == SMALL.iters
+    one_shape = {tuple(row["backend"] for row in a_round if shape_of(row) == (4, 2, 2)) for a_round in rounds}
+    assert len(one_shape) > 1
+
+
+def test_every_kernel_is_judged_by_its_last_call() -> None:
+    """The output of every kernel on every shape has its errors; the A/A control has none of its own."""
+    rows = [row for row in ran().rows if row.get("oracle_error") is not None]
+    assert Counter(row["backend"] for row in rows) == {"sdpa": SHAPES, "cuda": SHAPES, "triton": SHAPES // 2}
+    assert all(row["fault"] is None for row in rows)
+    errors = {name: max(row["oracle_error"] for row in rows if row["backend"] == name) for name in KERNELS}
     assert errors["triton"] == pytest.approx(0.01, rel=0.01) and max(errors["sdpa"], errors["cuda"]) < 1e-5
-    refused = [row for row in found.rows if (row.get("fault") or "").startswith("refused: q: got h = 4")]
-    assert Counter(row["backend"] for row in refused) == {"triton": 4}
-    assert {row["process"] for row in found.rows} == {0}
 
 
-def test_the_floor_is_of_the_tokens_that_are_selected(simulated: None) -> None:
-    """Breaks if the bytes of the floor are those of another shape, or forget that the last block is partial."""
-    found = replicate(Job(("sdpa",), SMALL, ON_CPU, 0))
+def test_a_shape_that_a_kernel_refuses_has_a_row_with_the_reason() -> None:
+    """A refusal is a fault of that shape, and every row has the schema's columns and its process."""
+    rows = ran().rows
+    refused = [row for row in rows if str(row.get("fault")).startswith("refused: q: got h = 4")]
+    assert Counter(row["backend"] for row in refused) == {"triton": SHAPES // 2}
+    assert {row["process"] for row in rows} == {0}
+    assert all(set(row) <= set(ROOFLINE.names) for row in rows)
+
+
+def test_the_floor_is_of_the_tokens_that_are_selected() -> None:
+    """The bytes are those of K and V of the selected tokens, the partial last block's clipped."""
     tokens = {2: 16 + 12, 3: 2 * 16 + 12}  # 60 tokens: the last of the four blocks holds 12
-    for row in (row for row in found.rows if row["backend"] == "sdpa"):
+    rows = [row for row in ran("sdpa").rows if row["backend"] == "sdpa"]
+    assert rows
+    for row in rows:
         assert row["selected_bytes"] == row["rows"] * tokens[row["sel_count"]] * (32 + 32) * 4
 
 
-def test_shapes_of_one_size_share_one_cache(simulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks if each of the 48 shapes holds its own K and V: 48 times a gigabyte."""
-    seen: list[tuple[int, int]] = []
+def test_shapes_of_one_size_share_one_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """K and V are drawn once for all h and n of a size: on a GPU they are gigabytes."""
+    seen: set[tuple[int, int, int]] = set()
 
     def spy(*arguments: Any) -> torch.Tensor:
-        seen.append((arguments[0].shape[0], arguments[1].data_ptr()))
+        seen.add((arguments[0].shape[0], arguments[1].data_ptr(), arguments[2].data_ptr()))
         return gather(*arguments)
 
     monkeypatch.setitem(KERNELS, "cuda", spy)
-    replicate(Job(("sdpa", "cuda"), SMALL, ON_CPU, 0))
-    assert len(set(seen)) == len(SMALL.rows)
+    ran("sdpa", "cuda")
+    assert len(seen) == len(SMALL.rows)
 
 
-def test_another_process_has_other_inputs_and_another_order(simulated: None) -> None:
-    """Breaks if the replicates replicate one draw, so that their interval says nothing."""
-    one, other = (replicate(Job(("sdpa", "cuda"), SMALL, ON_CPU, process)).rows for process in (0, 1))
-    places = [[(row.get("rows"), row.get("sel_count"), row["backend"]) for row in rows] for rows in (one, other)]
+def test_another_process_has_other_inputs_and_another_order() -> None:
+    """A replicate repeats the method, not the draw."""
+    one, other = (ran("sdpa", "cuda", process=process).rows for process in (0, 1))
+    places = [[(*shape_of(row), row["backend"]) for row in timed(rows)] for rows in (one, other)]
     assert places[0] != places[1]
-    assert one[-1]["oracle_error"] != other[-1]["oracle_error"]
+    errors = [{row["oracle_error"] for row in rows if row.get("oracle_error") is not None} for rows in (one, other)]
+    assert not errors[0] & errors[1]
+    assert {row["process"] for row in other} == {1}
 
 
+def test_facts_say_how_and_where_it_was_timed() -> None:
+    """The bandwidth before and after, the clocks, strangers, and notes with their backend are facts."""
+    facts = ran().facts
+    assert facts.bandwidth_bytes_per_s == (4e12, 4e12) and facts.flush == "write 256 MiB"
+    assert facts.other_processes == (7,)
+    readings = SMALL.iters * (1 + SHAPES)  # rounds, groups
+    assert facts.replicates[0].sm_clock_min_mhz == 1990 - 10 * readings
+    assert facts.notes == tuple({"backend": name, "note": f"of {name}"} for name in KERNELS)
+    assert facts.backends == {}  # the stage knows
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "message"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory.\nmore"), NoMemory, r"^CUDA out of memory\.$"),
+        (
+            RuntimeError("CUDA error: an illegal memory access\nmore"),
+            KernelFailed,
+            r"^cuda: RuntimeError: CUDA error: ",
+        ),
+    ],
+)
 def test_a_kernel_that_fails_and_memory_that_is_short_are_told_apart(
-    simulated: None, monkeypatch: pytest.MonkeyPatch
+    raised: Exception, expected: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Breaks if a run out of memory counts as a broken kernel, or either ends in a traceback."""
+    """Either is one line, and the failure has the name of its backend."""
 
-    def failing(error: Exception) -> Callable[..., torch.Tensor]:
-        def kernel(*_: Any) -> torch.Tensor:
-            raise error
+    def fails(*_: Any) -> torch.Tensor:
+        raise raised
 
-        return kernel
+    monkeypatch.setitem(KERNELS, "cuda", fails)
+    with pytest.raises(expected, match=message):
+        ran("sdpa", "cuda")
 
-    monkeypatch.setitem(KERNELS, "cuda", failing(torch.cuda.OutOfMemoryError("CUDA out of memory.\nmore")))
-    assert replicate(Job(("sdpa", "cuda"), SMALL, ON_CPU, 0)) == Outcome(error="CUDA out of memory.")
-    monkeypatch.setitem(KERNELS, "cuda", failing(RuntimeError("CUDA error: an illegal memory access\nmore")))
-    with pytest.raises(KernelFailed, match=r"^CUDA error: an illegal memory access$"):
-        replicate(Job(("sdpa", "cuda"), SMALL, ON_CPU, 0))
+
+def test_memory_that_the_harness_lacks_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches that do not fit are no backend's fault, and an outcome like any other."""
+
+    def full(*_: Any) -> Callable[..., Any]:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nmore")
+
+    monkeypatch.setattr(module, "full_case", full)
+    with pytest.raises(NoMemory, match=r"^CUDA out of memory\.$"):
+        ran()

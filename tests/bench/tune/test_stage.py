@@ -13,8 +13,8 @@ from strategies import CPU
 
 from nsa.attention import reference
 from nsa.bench.method.inputs import Call, full_case, ragged_case
-from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.interleave import Candidate, Group, QueryRotation
+from nsa.bench.method.shapes import CheckShape
 from nsa.bench.tune import replicate as tune_race
 from nsa.bench.tune import stage as tune
 from nsa.bench.tune.replicate import Outcome, compare, shapes

@@ -79,7 +79,7 @@ def test_a_damaged_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_doctor_is_told_what_is_wrong_with_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library that is gone, damaged, for other GPUs, or does not load is named with the fix; without one nothing is."""
+    """A library that is gone, damaged, for other GPUs or does not load is named with the fix."""
     monkeypatch.setattr(examination, "native_archs", lambda: ["90a"])
     library, path = tmp_path / "nsa_cuda.so", tmp_path / "cuda.json"
 

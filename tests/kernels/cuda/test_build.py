@@ -34,7 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch, mode: str, compiler: nvcc.Nvcc | None, 
 def test_skip_skips_whatever_is_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiler: nvcc.Nvcc | None
 ) -> None:
-    """Breaks if a skipped build blames a missing compiler."""
+    """A build that is to be skipped is skipped, with or without a compiler, and says so."""
     manifest = run(monkeypatch, "skip", compiler, tmp_path)
     assert manifest.status == "skipped" and "build.cuda is skip" in str(manifest.reason)
     assert "NSA_SEL_CUDA_BUILD=1" in str(manifest.fix) and manifest.nvcc_path is None
@@ -42,7 +42,7 @@ def test_skip_skips_whatever_is_found(
 
 @pytest.mark.parametrize(("mode", "status"), [("auto", "skipped"), ("require", "failed")])
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str, status: str) -> None:
-    """Breaks if a required build that cannot happen passes, or if an optional one stops the report."""
+    """Without a compiler a required build fails and an automatic one is skipped, both with the reason."""
     manifest = run(monkeypatch, mode, None, tmp_path)
     assert manifest.status == status
     assert str(manifest.reason).startswith("no working nvcc in CUDA_HOME, CUDA_PATH, PATH")
@@ -50,21 +50,21 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mod
 
 
 def test_without_a_gpu_an_automatic_build_is_skipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Breaks if a report on a CPU waits for a compiler whose library it cannot run."""
+    """Without a GPU an automatic build is skipped: its library could not run."""
     manifest = run(monkeypatch, "auto", COMPILER, tmp_path)
     assert manifest.status == "skipped" and manifest.reason == "no CUDA device to build for"
     assert manifest.nvcc_version == "13.0.88"
 
 
 def test_a_wrong_mode_is_named(tmp_path: Path) -> None:
-    """Breaks if a misspelt mode builds, or skips, without a word."""
+    """A mode that is none of the three is an error that lists them."""
     with pytest.raises(ConfigError, match=r"build\.cuda: got 'yes', expected one of auto, require, skip"):
         stage.build("yes", tmp_path / "cuda.json")
 
 
 @pytest.mark.parametrize(("capability", "arch"), [((8, 0), "80"), ((8, 9), "89"), ((9, 0), "90a"), ((12, 0), "120")])
 def test_architectures_have_nvccs_names(capability: tuple[int, int], arch: str) -> None:
-    """Breaks if a GPU's code is built for another one."""
+    """A compute capability has nvcc's name, Hopper's with its suffix."""
     assert stage.arch_of(*capability) == arch
 
 
@@ -130,7 +130,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @needs_nvcc
 def test_a_build_is_incremental_and_its_manifest_tells_all(tiny: Path, tmp_path: Path) -> None:
-    """Breaks if an unchanged object is compiled again, a changed header is missed, or the manifest hides a figure."""
+    """Unchanged objects are kept, a changed header compiles all again, and the manifest has each kernel's figures."""
     first = stage.build("require", tmp_path / "out" / "cuda.json", archs=["90a"])
     assert first.status == "built" and first.built.is_file() and first.archs == ("90a",)
     assert {step.source: step.reused for step in first.objects} == {
@@ -151,7 +151,7 @@ def test_a_build_is_incremental_and_its_manifest_tells_all(tiny: Path, tmp_path:
 
 @needs_nvcc
 def test_a_failed_build_keeps_the_compilers_words_and_no_library(tiny: Path, tmp_path: Path) -> None:
-    """Breaks if a kernel that does not compile is replaced by yesterday's library without a word."""
+    """A build that fails keeps the compiler's log and removes the library of the build before."""
     stage.build("require", tmp_path / "out" / "cuda.json", archs=["90a"])
     (tiny / "twice.cu").write_text(KERNEL.replace("SCALE", "undeclared"))
     manifest = stage.build("auto", tmp_path / "out" / "cuda.json", archs=["90a"])

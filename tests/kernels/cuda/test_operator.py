@@ -42,7 +42,7 @@ def loaded(manifest: Manifest) -> None:
 
 
 def test_it_builds_for_every_architecture_without_a_gpu(manifest: Manifest) -> None:
-    """Breaks if a change compiles for one architecture only, or a kernel of the fast shapes spills."""
+    """It compiles for every architecture without a warning, and no kernel with D = Dv of 64 or 128 spills."""
     assert manifest.status == "built", manifest.log
     if not stage.native_archs():
         assert set(manifest.archs) >= {"80", "89", "90a"}
@@ -54,7 +54,7 @@ def test_it_builds_for_every_architecture_without_a_gpu(manifest: Manifest) -> N
 
 
 def test_the_schema_and_the_fake_implementation(loaded: None) -> None:
-    """Breaks if torch.compile could not trace the operator."""
+    """The operator has its schema, and gives an output of the right shape for tensors without data."""
     schema = str(torch.ops.nsa.select_attention.default._schema)
     assert schema.startswith(
         "nsa::select_attention(Tensor q, Tensor k, Tensor v, Tensor block_indices, Tensor seq_lens"
@@ -66,7 +66,7 @@ def test_the_schema_and_the_fake_implementation(loaded: None) -> None:
 
 
 def test_bad_calls_are_refused_before_the_kernel() -> None:
-    """Breaks if the kernel reads what it was not built for."""
+    """A call that the kernel was not built for raises an InputError that names the argument."""
     call = list(ragged_case(CheckShape(8, 4, 64, 64, 4, 64, 256, 4, "bfloat16"), 0, torch.device("cpu")))
     with pytest.raises(InputError, match="got float32, expected float16 or bfloat16"):
         operator.select_attention(*[t.float() if t.is_floating_point() else t for t in call[:5]], 64)
@@ -107,7 +107,7 @@ def drawn(seed: int) -> tuple[CheckShape, Call]:
 
 @pytest.mark.gpu
 def test_two_thousand_random_shapes_equal_the_oracle(loaded: None) -> None:
-    """Breaks if any shape of the contract is computed wrongly; the seed of a failure names it."""
+    """The operator equals the oracle on random shapes of the whole contract; the seed of a failure names it."""
     failures = []
     for seed in range(SHAPES):
         shape, call = drawn(seed)
@@ -121,7 +121,7 @@ def test_two_thousand_random_shapes_equal_the_oracle(loaded: None) -> None:
 
 @pytest.mark.gpu
 def test_replays_are_bitwise_equal(loaded: None) -> None:
-    """Breaks if splits are combined in the order in which they happen to finish."""
+    """Replays of a captured call give the eager call's bits: splits are combined in a fixed order."""
     for seed in range(0, 60, 3):
         _, call = drawn(seed)
         graph = torch.cuda.CUDAGraph()
@@ -138,9 +138,9 @@ def test_replays_are_bitwise_equal(loaded: None) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif("NSA_TEST_ARCHS" in os.environ, reason="this is the run with other code that it starts")
 def test_the_code_for_gpus_without_clusters_is_right() -> None:
-    """Breaks if rows split without clusters, as on 8.x, are combined wrongly; the driver assembles that code here.
+    """The code for GPUs without clusters (8.x), assembled by the driver here, passes the same tests.
 
-    In a process of its own, because the operator can be registered once.
+    They run in a process of their own, because the operator can be registered once.
     """
     environ = os.environ | {"NSA_TEST_ARCHS": "80+PTX", "NSA_TEST_SHAPES": "500"}
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-k", "random_shapes or bitwise", __file__]
@@ -150,7 +150,7 @@ def test_the_code_for_gpus_without_clusters_is_right() -> None:
 
 @pytest.mark.gpu
 def test_opcheck(loaded: None) -> None:
-    """Breaks if schema, fake implementation and kernel disagree."""
+    """Schema, fake implementation and kernel agree."""
     _, call = drawn(1)
     torch.library.opcheck(
         torch.ops.nsa.select_attention.default, tuple(call), test_utils=("test_schema", "test_faketensor")

@@ -60,7 +60,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @given(data=st.data())
 @pytest.mark.usefixtures("package")
 def test_the_package_equals_the_oracle_on_the_kernel_that_it_calls(dtype: torch.dtype, data: st.DataObject) -> None:
-    """Breaks if flash_attn is given wrong blocks or lengths."""
+    """flash_attn is given the blocks and lengths with which its kernel gives the oracle's output."""
     from nsa.kernels.fa2 import package
 
     call = draw_call(data, dtype, whole=True)
@@ -68,13 +68,13 @@ def test_the_package_equals_the_oracle_on_the_kernel_that_it_calls(dtype: torch.
 
 
 def test_an_old_gpu_is_refused() -> None:
-    """Breaks if a Turing GPU fails inside the library, or is offered a flag that cannot help."""
+    """A GPU below compute capability 8.0 is refused, whatever the flags."""
     with pytest.raises(BackendUnavailable, match=r"needs compute capability 8\.0, this GPU has 7\.5"):
         registry.require("fa2", TURING, Flags({"NSA_FA2_FORCE": True}))
 
 
 def test_without_either_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks if a machine without FlashAttention is thought able, and the run ends in an import error."""
+    """Without FlashAttention the backend is unavailable, and says what to install."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BackendUnavailable, match=r"neither PyTorch's FlashAttention .* install torch 2\.11 or later"):
         registry.require("fa2", HOPPER, Flags())
@@ -83,7 +83,7 @@ def test_without_either_library_it_says_what_to_install(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(("in_torch", "expected"), [(True, ["torch", "flash_attn"]), (False, ["flash_attn"])])
 @pytest.mark.usefixtures("package")
 def test_pytorchs_own_comes_first(in_torch: bool, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks if an installed package silently changes which kernel a figure is of."""
+    """PyTorch's own FlashAttention is the backend's kernel where it is there; the package is a variant."""
     monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: in_torch)
     backend = registry.load("fa2", HOPPER, Flags())
     assert list(backend.variants) == expected
@@ -96,7 +96,7 @@ def test_pytorchs_own_comes_first(in_torch: bool, expected: list[str], monkeypat
 
 @pytest.mark.skipif(importlib.util.find_spec("flash_attn") is not None, reason="the flash_attn package is installed")
 def test_a_torch_built_without_it_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks if a torch that has the module and not the kernel is loaded."""
+    """A torch that was built without FlashAttention makes the backend unavailable."""
     monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: False)
     with pytest.raises(BackendUnavailable, match="this torch was built without it"):
         fa2.load(HOPPER, None)
@@ -104,7 +104,7 @@ def test_a_torch_built_without_it_is_unavailable(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.gpu
 def test_both_libraries_equal_the_oracle_on_a_gpu() -> None:
-    """Breaks if FlashAttention reads beyond a length, or takes an empty sequence otherwise than as documented."""
+    """On a GPU both libraries equal the oracle, with empty rows and NaN beyond the lengths."""
     device = torch.device("cuda")
     backend = fa2.load(Machine(torch.cuda.get_device_capability(device)), None)
     for name, kernel in backend.variants.items():

@@ -13,8 +13,8 @@ from strategies import CPU
 from nsa.attention import reference
 from nsa.bench.method.accuracy import oracle, run_poisoned, worst_row_error
 from nsa.bench.method.inputs import full_case
-from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.launches import launched
+from nsa.bench.method.shapes import CheckShape
 from nsa.errors import InputError
 from nsa.kernels import varlen
 from nsa.kernels.sdpa import packed
@@ -30,7 +30,7 @@ GPU_SHAPES = 300
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_variants_equal_the_oracle(variant: str, dtype: torch.dtype, data: st.DataObject) -> None:
-    """Breaks if a variant drops a token, reads beyond a length, ignores -1 or mixes up heads."""
+    """A variant's output is the oracle's, with ragged lengths, padding and empty rows."""
     require_oracle(VARIANTS[variant], draw_call(data, dtype))
 
 
@@ -38,7 +38,7 @@ def test_variants_equal_the_oracle(variant: str, dtype: torch.dtype, data: st.Da
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_blocks_equals_the_oracle_on_the_kernel_that_it_calls(dtype: torch.dtype, data: st.DataObject) -> None:
-    """Breaks if the memory-efficient kernel, which no CPU has, is given wrong blocks, lengths or boundaries."""
+    """The memory-efficient kernel, which no CPU has, is given the right blocks, lengths and boundaries."""
 
     def kernel(q, k, v, bias, cu_q, cu_k, max_q, max_k, dropout, mask):
         assert bias is None and dropout == 0 and mask == 0
@@ -53,7 +53,7 @@ def test_blocks_equals_the_oracle_on_the_kernel_that_it_calls(dtype: torch.dtype
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("length", [0, 1, 15, 16, 17])
 def test_a_sequence_about_one_block_long(variant: str, length: int) -> None:
-    """Breaks if a block without a whole window of real tokens, or its padding, lets NaN through."""
+    """Sequences of 0 tokens, of one and of about one block give the oracle's output, without NaN."""
     call = full_case(CheckShape(3, 2, 32, 64, 4, 16, 16 * 4, 1, "float32"), 0, CPU)
     for b, S in enumerate((length, 64, length)):
         call.k[b, :, S:], call.v[b, :, S:], call.seq_lens[b] = torch.nan, torch.nan, S
@@ -64,7 +64,7 @@ def test_a_sequence_about_one_block_long(variant: str, length: int) -> None:
 
 
 def test_gather_takes_strided_and_expanded_caches_where_index_select_refuses() -> None:
-    """Breaks if strides are ignored, or if a variant copies a cache behind the caller's back."""
+    """Gather reads caches of any strides; index_select refuses them, and copies nothing to allow them."""
     k = torch.randn(1, 2, 64, 32).expand(3, -1, -1, -1)
     v = torch.randn(3, 2, 64, 80)[..., ::2]
     call = (torch.randn(3, 2, 4, 32), k, v, torch.tensor([0, 2, -1], dtype=torch.int32).expand(3, 2, 3))
@@ -79,7 +79,7 @@ def test_gather_takes_strided_and_expanded_caches_where_index_select_refuses() -
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(("first", "size"), [(0, 32), (1, 32), (2, 6), (4, 12), (0, 7)])
 def test_gather_copies_words_of_any_alignment(dtype: torch.dtype, first: int, size: int) -> None:
-    """Breaks if a cache that no wide word divides is read from a wrong place."""
+    """A cache is viewed as the widest words that its sizes and strides allow."""
     whole = torch.randn(1, 1, 32, 2 * size + first).to(dtype)
     cache = whole[..., first : first + size]
     got = packed._words(cache)[0, 0, 5].contiguous().view(dtype)
@@ -88,7 +88,7 @@ def test_gather_copies_words_of_any_alignment(dtype: torch.dtype, first: int, si
 
 
 def test_launches_stay_few() -> None:
-    """Breaks if a step's selected branch, which is bound by its launches, comes to launch more than it needs."""
+    """The selected branch, whose time is its launches, launches no more than this."""
     call = full_case(DECODE, 0, CPU)
     for variant, bound in (("gather", 11), ("index_select", 29)):
         assert len(launched(lambda variant=variant: VARIANTS[variant](*call), CPU)) <= bound
@@ -102,7 +102,7 @@ def test_launches_stay_few() -> None:
 
 @pytest.mark.parametrize("variant", CUDA_VARIANTS)
 def test_what_needs_a_gpu_says_so(variant: str) -> None:
-    """Breaks if a variant without a CPU kernel fails inside a library instead of being left out with a reason."""
+    """A variant that has no CPU kernel refuses a CPU's tensors with the reason."""
     with pytest.raises(InputError, match="on cpu, expected a CUDA device"):
         CUDA_VARIANTS[variant](*full_case(DECODE, 0, CPU))
 
@@ -122,7 +122,7 @@ def test_what_needs_a_gpu_says_so(variant: str) -> None:
 )
 @pytest.mark.parametrize("kernel", [VARIANTS["gather"], VARIANTS["index_select"]])
 def test_bad_calls_name_the_argument(kernel, change, message: str) -> None:
-    """Breaks if a wrong argument is computed with instead of being refused."""
+    """A wrong argument raises an InputError that names it."""
     call = [
         torch.randn(2, 2, 4, 32),
         torch.randn(2, 2, 64, 32),
@@ -139,7 +139,7 @@ def test_bad_calls_name_the_argument(kernel, change, message: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("variant", ALL)
 def test_variants_equal_the_oracle_on_a_gpu(variant: str) -> None:
-    """Breaks if a fused kernel reads beyond a length, or takes an empty sequence otherwise than as documented."""
+    """On a GPU every variant equals the oracle, with empty rows and NaN beyond the lengths."""
     flash = variant == "varlen"
     for seed in range(GPU_SHAPES):
         call = random_call(seed, torch.device("cuda"), half=flash)
@@ -151,7 +151,7 @@ def test_variants_equal_the_oracle_on_a_gpu(variant: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("variant", ALL)
 def test_variants_capture_without_waiting_and_replay_bit_for_bit(variant: str) -> None:
-    """Breaks if a variant reads a length back to the host, or leaves something out of the captured graph."""
+    """A variant reads nothing back to the host, and its replays follow the lengths with equal bits."""
     device = torch.device("cuda")
     call = full_case(CheckShape(64, 4, 64, 64, 16, 64, 4096, 4, "bfloat16"), 0, device)
     kernel = ALL[variant]

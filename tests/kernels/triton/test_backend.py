@@ -1,4 +1,4 @@
-"""The Triton backend: where it is there at all, and what its tuning's artifact makes of it."""
+"""The Triton backend: where it can run, and what it takes from its tuning's artifact."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tuned(**changes: JsonValue) -> Machine:
 
 
 def test_it_loads_where_there_is_a_gpu_and_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Triton it is refused with the command that installs it."""
+    """It loads with a GPU and Triton; without Triton it is refused with the command that installs it."""
     backend = registry.load("triton", HOPPER, Flags())
     assert backend.name == "triton" and backend.notes() == []
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -41,7 +41,7 @@ def test_it_loads_where_there_is_a_gpu_and_triton(monkeypatch: pytest.MonkeyPatc
 
 
 def test_launch_configurations_are_those_of_this_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of another device or software are refused; without a GPU to tune on, the rule chooses."""
+    """Configurations of another device or software are refused; without a GPU to tune on, the rule chooses."""
     monkeypatch.setattr(select, "describe", lambda device: "a GPU")
     registry.load("triton", tuned(), Flags())
     registry.load("triton", tuned(status="unavailable", tuned_for=None, sizes=[]), Flags())
@@ -51,7 +51,7 @@ def test_launch_configurations_are_those_of_this_device(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("status", ["failed", "oom"])
 def test_a_tuning_that_failed_is_not_passed_over(status: str) -> None:
-    """The backend is then unavailable, with the tuning's reason and fix."""
+    """After a tuning that failed the backend is unavailable, with the tuning's reason and fix."""
     with pytest.raises(BackendUnavailable) as caught:
         registry.require("triton", tuned(status=status, reason="it crashed", fix="look", sizes=[]), Flags())
     assert caught.value.reason == f"its tuning ended as {status}: it crashed"
@@ -59,7 +59,7 @@ def test_a_tuning_that_failed_is_not_passed_over(status: str) -> None:
 
 
 def test_an_artifact_gives_its_launch_configurations_back() -> None:
-    """A size without a right one has none."""
+    """A tuned size has its configuration; one for which none was right has none."""
     rows: list[JsonValue] = [
         {"size": asdict(SIZE), "plan": asdict(CONFIG)},
         {"size": asdict(replace(SIZE, heads=4)), "plan": None},

@@ -1,4 +1,4 @@
-"""The Triton kernel on a CPU, in its interpreter: in a process of its own, for the variable holds at import."""
+"""The Triton kernel on a CPU, in its interpreter: in a process of its own, as TRITON_INTERPRET is read at import."""
 
 from __future__ import annotations
 

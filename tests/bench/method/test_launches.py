@@ -1,0 +1,15 @@
+"""What a call launches, by name."""
+
+from __future__ import annotations
+
+import torch
+from standins import CPU
+
+from nsa.bench.method.launches import launched
+
+
+def test_operators_that_work_are_named_in_order() -> None:
+    """Each operator counts as often as it runs; views launch nothing."""
+    x = torch.ones(2, 3)
+    assert launched(lambda: (x.t().view(3, 2) + 1).exp().exp(), CPU) == ["add.Tensor", "exp", "exp"]
+    assert launched(lambda: x[0].expand(4, 3), CPU) == []

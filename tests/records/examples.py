@@ -1,0 +1,106 @@
+"""One example of the facts of each stage, with every kind of value that a record can hold."""
+
+from __future__ import annotations
+
+from nsa.records.facts import (
+    CheckFacts,
+    CountedShape,
+    DecodeFacts,
+    Device,
+    DramFacts,
+    Geometry,
+    KernelBytes,
+    LeftOut,
+    Reads,
+    Replicate,
+    RooflineFacts,
+    State,
+)
+
+GPU = Device(kind="cuda", name="NVIDIA H200", uuid="GPU-1")
+TIMED = {
+    "device": GPU,
+    "flush": "write 256 MiB",
+    "bandwidth_bytes_per_s": (3.9e12, 4e12),
+    "replicates": (
+        Replicate(
+            process=0,
+            duration_s=1.5,
+            sm_clock_min_mhz=1980,
+            sm_clock_max_mhz=1995,
+            temperature_max_c=61,
+            throttle_bits=4,
+        ),
+        Replicate(
+            process=1,
+            duration_s=0.1,
+            sm_clock_min_mhz=None,
+            sm_clock_max_mhz=None,
+            temperature_max_c=None,
+            throttle_bits=None,
+        ),
+    ),
+    "other_processes": (7,),
+    "notes": ({"size": {"rows": 4}, "chosen_by": "rule"}, "a line", None),
+}
+DECODE = DecodeFacts(
+    **TIMED,
+    geometry=Geometry(
+        S=4096,
+        batch=1,
+        dim=256,
+        heads=8,
+        groups=2,
+        head_dim=32,
+        value_dim=32,
+        cmp_block=32,
+        cmp_stride=16,
+        sel_block=64,
+        sel_count=16,
+        window=512,
+        phi="mean",
+        dtype="bfloat16",
+        seed=0,
+    ),
+    reads=Reads(cmp=255, sel=1024.5, win=512, actual=1791.5, expected=1791),
+    bytes_read=458_496,
+    bytes_weights=1_000_000,
+    emit_weight=1 / 16,
+    outputs_finite=False,
+    routing_fault="S = 8, n = 3: chose blocks [0], expected [0, 1]",
+    launches={"all": {"void f<(int)4>(T1)": 2}, "none": {}},
+)
+CHECK = CheckFacts(
+    **TIMED,
+    dtype="bfloat16",
+    seeds=5,
+    left_out=(LeftOut(name="sdpa:varlen", shape="N=4", reason="q, k, v: got float32"),),
+)
+ROOFLINE = RooflineFacts(
+    **TIMED,
+    backends={"sdpa": State(status="ok"), "cuda": State(status="failed", reason="it crashed", fix="look at it")},
+)
+DRAM = DramFacts(
+    device=GPU,
+    ncu="/usr/local/cuda/bin/ncu",
+    shapes=(
+        CountedShape(
+            rows=256,
+            heads_per_group=4,
+            head_dim=64,
+            value_dim=64,
+            sel_count=8,
+            sel_block=64,
+            context=4096,
+            groups=4,
+            dtype="bfloat16",
+            bytes_expected=100,
+            bytes_read=90,
+            bytes_written=20,
+            bytes_counted=110,
+            ratio=1.1,
+            kernels=(KernelBytes(name="f", bytes_read=90, bytes_written=20),),
+        ),
+    ),
+)
+FACTS = {"decode": DECODE, "check": CHECK, "roofline": ROOFLINE, "dram": DRAM}
