@@ -10,7 +10,7 @@ from synthetic import GPU, STAMP, Rows, header, replicate
 from nsa.config import Target
 from nsa.records import parquet, schemas
 from nsa.records.facts import RooflineFacts, State
-from nsa.records.parquet import Scalar
+from nsa.records.words import Scalar
 from nsa.report.analysis.kernel import GridShape, Tolerance
 from nsa.report.analysis.roofline import RooflineReport
 

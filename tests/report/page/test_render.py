@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from synthetic import GPU, OLD
 
-from nsa.config import Flags
+from nsa.config import Flags, recorded
 from nsa.errors import RecordError
 from nsa.records import parquet
 from nsa.records.facts import LeftOut
@@ -21,7 +21,6 @@ from nsa.records.made import ChecksHeader
 from nsa.report.page.render import plain, report
 from nsa.report.verdict.checks import CHECKS
 from nsa.report.verdict.exit import exit_status
-from nsa.report.verdict.run import config_of
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -241,7 +240,7 @@ def test_gate_json_says_what_the_report_was_made_from(lab: Lab) -> None:
     lab = replace(lab, config=flagged)
     lab.render([lab.cell("sdpa", 128), lab.cell("cuda", 128, status="oom")])
     gate = json.loads(lab.layout.gate.read_text())
-    assert config_of(gate, lab.layout.gate) == flagged
+    assert recorded(gate, lab.layout.gate) == flagged
     assert gate["flags"] == {"NSA_SEL_CUDA": True}
     ran, failed = gate["decode"]
     assert ran["ms_total_lo"] < ran["ms_total"] < ran["ms_total_hi"]

@@ -10,7 +10,7 @@ from raced import LARGE, SETTINGS, SMALL, TODAY, Row, altered, made, write
 from synthetic import ABOUT, GPU, OLD, Rows
 
 from nsa.config import Target
-from nsa.records.parquet import Scalar
+from nsa.records.words import Scalar
 from nsa.report.analysis.roofline import RooflineReport
 from nsa.report.page.roofline import report
 
