@@ -1,4 +1,4 @@
-"""The checks that run by themselves on a kernel check: its control, its processes, and the packed variants beside it."""
+"""The checks that run by themselves on a kernel check: its control, its processes, and packed SDPA beside it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def replicates_differ(record: Record[CheckFacts]) -> list[Check]:
 
 
 def packed_variant_wrong(name: str, grid: Mapping[GridShape, Mapping[str, Measured]], gates: GateSettings) -> Check:
-    """A variant that is wrong does not compete, so the one that wins may not be the fastest: nothing is decided then."""
+    """A wrong variant does not compete, so the one that wins may not be the fastest: nothing is decided then."""
     allowed = Tolerance.of(gates.accept)
     wrong = [
         f"{variant.removeprefix(VARIANT)} on {shape}: {', '.join(failures)}"

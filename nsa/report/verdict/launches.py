@@ -39,7 +39,7 @@ PARTS = {
     "sel": Part("sel", "none", ("none", "cmp", "cmp_route", "win", "all_without_sel")),
     "win": Part("win", "none", ("none", "cmp", "cmp_route", "sel")),
 }
-# The gated sum multiplies the first branch that ran and adds the others to it: a launch a branch, of one name or another.
+# The gated sum multiplies the first branch that ran and adds the others to it: one launch a branch, of either name.
 GATED_SUM = "the gated sum"
 MULTIPLY = re.compile(r"^mul\.|^addcmul$|MulFunctor|addcmul_")  # operators on a CPU; PyTorch's kernels on CUDA
 

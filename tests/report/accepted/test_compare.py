@@ -18,9 +18,8 @@ from nsa.report.verdict.exit import exit_status
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Lab
-
     from nsa.config import Config
+    from tests.report.conftest import Lab
 
 Files = tuple[list["Path"], list["Path"]]
 
@@ -129,7 +128,11 @@ def test_a_faster_kernel_is_called_so(lab: Lab) -> None:
 
 NOT_COMPARABLE: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
     "config": ({}, {"window": 256}, "other config: decode.model.window was 512, is 256"),
-    "flush": ({"facts": {"flush": "write 64 MiB"}}, {}, "other config: decode.flush was write 256 MiB, read 256 MiB, is"),
+    "flush": (
+        {"facts": {"flush": "write 64 MiB"}},
+        {},
+        "other config: decode.flush was write 256 MiB, read 256 MiB, is",
+    ),
     "blocked": ({"facts": {"outputs_finite": False}}, {}, "blocked by output_not_finite"),
     "unavailable": ({"status": "unavailable"}, {}, "today it is unavailable (cuda is not here)"),
     "stale": ({"said": {"stamp": OLD}}, {}, "today it is STALE (sources"),
@@ -232,4 +235,3 @@ def test_another_driver_or_torch_is_named(lab: Lab) -> None:
     lab.render(*files)
     assert against(lab, files).since == ("torch 2.11 → 2.13",)
     assert "Other software since: torch 2.11 → 2.13." in text(lab)
-

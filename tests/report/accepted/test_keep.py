@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -19,7 +19,7 @@ from nsa.report.analysis.summary import figures
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Lab
+    from tests.report.conftest import Lab
 
 SYNTHETIC = "nvidia-synthetic.parquet"
 A100 = GPU.model_copy(update={"name": "NVIDIA A100"})

@@ -11,7 +11,7 @@ from nsa.records.facts import LeftOut
 from nsa.report.verdict.checks import BLOCKING, WARNING, Check
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.report.conftest import Lab
 
 SHAPE = {"value_dim": 64, "sel_count": 8}
 NAMED = "N=256 h=4 D=64 Dv=64 n=8"
