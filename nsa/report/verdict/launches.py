@@ -1,4 +1,4 @@
-"""A part that is off launches nothing: what every arm launched, against what each part launches (interfaces, "Rules").
+"""A part that is off launches nothing: what arms launched against what parts launch (docs/method.md#automatic-checks).
 
 For a part p, what it launches is what the arm that runs only p launches beyond the arm that runs everything but p of
 that. An arm in which p is off then launches each kernel at most as often as the whole step does, less p's own.
