@@ -16,8 +16,6 @@ from nsa.records.words import ARMS
 from nsa.report.verdict.checks import BLOCKING, Check
 
 Launches = Mapping[str, Mapping[str, int]]  # of each arm, how often it launches each kernel
-
-
 PARTS = {  # the arm that runs the part and least beside it, and the arm without it
     "cmp": ("cmp", "none"),
     "route": ("cmp_route", "cmp"),

@@ -144,11 +144,19 @@ def test_a_part_that_runs_although_it_is_off_is_seen(S: int, case: str) -> None:
 def test_the_message_names_the_arm_the_kernel_and_the_part() -> None:
     """Who reads the message knows where to look."""
     found = check(2048, run(prefilled(2048), {"sel": window}))
-    assert (
-        "arm sel launched _scaled_dot_product_flash_attention_for_cpu 2 times, at most 1 without win" in found.message
-    )
+    kernel = "_scaled_dot_product_flash_attention_for_cpu"
+    assert f"arm sel launched {kernel} 2 times, at most 1 without cmp, route, win" in found.message
     both = check(2048, run(prefilled(2048), DISHONEST["window in every arm"]))
     assert "arm win launched nothing that arm none did not: win runs in both, or in none" in both.message
+
+
+def test_a_kernel_that_two_parts_share_hides_neither() -> None:
+    """Packed SDPA and the window launch one kernel: an arm without both may launch it not once."""
+    kernel = "_scaled_dot_product_flash_attention_for_cpu"
+    honest = recorded(2048)
+    assert (honest["sel"][kernel], honest["win"][kernel], honest["all"][kernel]) == (1, 1, 2)
+    found = check(2048, run(prefilled(2048), {"cmp": window}))
+    assert f"arm cmp launched {kernel} 1 times, at most 0 without route, sel, win" in found.message
 
 
 @pytest.mark.parametrize("part", ["cmp", "sel", "win"])
