@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import pytest
 
+from nsa.bench import runner
 from nsa.bench.runner import Replicated, Result, Task, processes_that_fit, run
 from nsa.bench.workers import Turn
 from nsa.config import Flags
@@ -122,6 +124,22 @@ def test_a_backend_that_cannot_run_here_starts_nothing() -> None:
 def test_processes_prepare_in_waves_that_fit_the_memory(memory: int, free: int | None, expected: int) -> None:
     """Together they take at most half of the free memory; one alone may always try."""
     assert processes_that_fit(memory, free) == expected
+
+
+def test_a_wave_ends_before_the_next_one_prepares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fits the memory prepares together, and every process has its number and a place in the record."""
+    waves: list[list[int]] = []
+
+    def together(work_line: str, jobs: Sequence[Job], *_: object) -> list[Replicated[Seen]]:
+        waves.append([job.process for job in jobs])
+        return [work(job, Turn()) for job in jobs]
+
+    monkeypatch.setattr(runner, "run_together", together)
+    monkeypatch.setattr(runner.os, "cpu_count", lambda: 2)
+    result = ran(*[seen(bandwidth=(float(process),)) for process in range(5)])
+    assert waves == [[0, 1], [2, 3], [4]]
+    assert isinstance(result.outcome, Ok) and result.outcome.facts.bandwidth == (0.0, 1.0, 2.0, 3.0, 4.0)
+    assert [row["process"] for row in result.rows] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

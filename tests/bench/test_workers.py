@@ -24,7 +24,7 @@ def own_pid(_: object, turn: Turn) -> int:
 
 
 def takes_turns(log: Path, turn: Turn) -> int:
-    """Says when it builds, measures and goes on, in each of two rounds; the sooner its file's name, the longer it builds."""
+    """Says when it builds, measures and goes on, in each of two rounds; that of the file 0 builds longest."""
     with log.open("a") as file:
         for _ in range(2):
             file.write(f"{time.monotonic()} build\n")

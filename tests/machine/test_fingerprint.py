@@ -93,7 +93,7 @@ H200, OTHER_H200, A100 = Gpu("NVIDIA H200", "GPU-aa1"), Gpu("NVIDIA H200", "GPU-
     ],
 )
 def test_visible_gpus_are_those_that_cuda_shows(listed: str | None, expected: tuple[Gpu, ...]) -> None:
-    """CUDA_VISIBLE_DEVICES is read as CUDA reads it: numbers, uuids and their beginnings, up to the first that is missing."""
+    """CUDA_VISIBLE_DEVICES is read as CUDA reads it: numbers and beginnings of uuids, up to the first missing one."""
     environ = {} if listed is None else {"CUDA_VISIBLE_DEVICES": listed}
     assert module.Gpus("580.1", (H200, OTHER_H200, A100), None).visible(environ) == expected
 

@@ -74,7 +74,7 @@ def test_jobs_at_once_take_a_card_each_and_the_next_waits() -> None:
 
 
 def test_a_process_that_starts_inside_sees_the_card_alone() -> None:
-    """CUDA_VISIBLE_DEVICES names the locked card in every process that starts meanwhile, and is as before afterwards."""
+    """CUDA_VISIBLE_DEVICES names the locked card in every process that starts meanwhile, and is as before after it."""
     show = [sys.executable, "-c", "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"]
     other = job()
     assert said(other) == "GPU-a GPU-a"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nsa.errors import RecordError
+from nsa.layout import Layout
 from nsa.machine import locks
 
 HOLD = """
@@ -54,7 +55,7 @@ def test_one_process_may_claim_twice(tmp_path: Path) -> None:
     first, second = locks.claim(tmp_path), locks.claim(tmp_path)
     assert first is second
     first.release(force=True)
-    assert locks.holder(tmp_path / ".lock") is None
+    assert locks.holder(Layout(tmp_path).lock) is None
     assert locks.named(None) == "another process"
 
 

@@ -21,7 +21,12 @@ die_with_parent(os.getppid())
 print('ready', flush=True)
 time.sleep(60)
 """
-PARENT = "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {child!r}]); print(child.pid, flush=True); child.wait()"
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, '-c', {child!r}])
+print(child.pid, flush=True)
+child.wait()
+"""
 
 
 @LINUX

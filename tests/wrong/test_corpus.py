@@ -6,19 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from standins import CPU, DIGESTS, ON_CPU, PROVENANCE
 from wrong.corpus import CORPUS, right
 
-from nsa.bench.check.replicate import Job, check_kernel
+from nsa.bench.check.job import Job
+from nsa.bench.check.replicate import check_kernel
 from nsa.bench.decode.routing_check import routing_fault
 from nsa.bench.method.accuracy import mean_absolute_error, oracle, worst_row_error
 from nsa.bench.method.inputs import full_case
 from nsa.bench.method.shapes import CheckShape
-from nsa.config import CheckSettings, Flags, GateSettings
+from nsa.bench.workers import Turn
+from nsa.config import CheckSettings, DtypeByDevice, GateSettings
 from nsa.errors import InputError
 from nsa.kernels.contract import Backend, SelectAttention
 from nsa.kernels.sdpa.packed import VARIANTS, gather
-from nsa.machine.host import Host, Machine
 from nsa.records import parquet, schemas
+from nsa.records.facts import CheckFacts
+from nsa.records.outcome import Header, Ok
 from nsa.report.analysis.read import read_check
 from nsa.report.verdict.gates import REJECT, ShapeVerdict, accept
 
@@ -27,7 +31,7 @@ SETTINGS = CheckSettings(
     head_dim=(64,),
     value_dim=(32,),
     sel_count=(8,),
-    dtype={"cpu": "float16", "cuda": "float16"},
+    dtype=DtypeByDevice(cpu="float16", cuda="float16"),
     cpu_rows=16,
     cpu_context=700,
     iters=15,
@@ -37,12 +41,18 @@ RIVALS = {f"sdpa:{name}": VARIANTS[name] for name in ("gather", "index_select")}
 
 def verdict(kernel: SelectAttention, folder: Path, seed: int = 0, name: str = "cuda") -> ShapeVerdict:
     """What the gate says of a kernel on one shape, through the records, as in the pipeline."""
-    job = Job(name, SETTINGS, Host("cpu", "a CPU", None, Machine(None), Flags()), 0, seed)
-    found = check_kernel(Backend(name, kernel), RIVALS, job)
-    facts = {"stage": "check", "backend": name, "device": "cpu", "status": "ok", "reason": None, "fix": None}
+    found = check_kernel(Backend(name, kernel), RIVALS, Job(name, SETTINGS, ON_CPU, 0, seed=seed), Turn(), packs=False)
+    header = Header[CheckFacts](
+        stage="check",
+        backend=name,
+        device=ON_CPU.device,
+        outcome=Ok(facts=found.facts),
+        provenance=PROVENANCE,
+        stamp=DIGESTS,
+    )
     path = folder / f"check_{name}.parquet"
-    parquet.write(path, found.rows, schemas.CHECK_REPETITIONS, facts)
-    (shape,) = accept(name, read_check(path), SETTINGS, GateSettings()).shapes
+    parquet.write(path, found.rows, schemas.CHECK_REPETITIONS, header)
+    (shape,) = accept(name, read_check(path), (), SETTINGS, GateSettings()).shapes
     return shape
 
 
@@ -84,8 +94,8 @@ def ties_upwards(scores: torch.Tensor, seq_lens: torch.Tensor, sel_block: int, s
 
 def test_a_router_that_breaks_ties_upwards_is_seen(show_row) -> None:
     """Routing that differs from the oracle's where scores are equal is a fault."""
-    assert routing_fault(torch.device("cpu")) is None
-    fault = routing_fault(torch.device("cpu"), ties_upwards)
+    assert routing_fault(CPU) is None
+    fault = routing_fault(CPU, ties_upwards)
     assert fault is not None and "expected [0, " in fault
     show_row("wrong kernels", ("kernel", "MAE, MAE alone", "verdict"), ("breaks ties upwards (routing)", "–", fault))
 
@@ -93,7 +103,7 @@ def test_a_router_that_breaks_ties_upwards_is_seen(show_row) -> None:
 def test_the_mean_error_alone_passes_wrong_kernels() -> None:
     """At 256 rows the mean error passes a lost token and five zero rows; the worst row's does not."""
     shape = CheckShape(256, 4, 32, 32, 16, 64, 2048, 4, "float32")
-    call = full_case(shape, 0, torch.device("cpu"))
+    call = full_case(shape, 0, CPU)
     packed, exact = gather(*call), oracle(call)
     lost = gather(*call._replace(seq_lens=call.seq_lens - 1))
     zeroed = packed.clone()

@@ -132,7 +132,7 @@ def compare(
         turn: the process's right to the GPU.
         sampler: of the GPU.
     """
-    names = {f"{place}": plan for place, plan in enumerate(kernels)}
+    names = {f"triton {place}": plan for place, plan in enumerate(kernels)}
     exact = selected_oracle(ragged)
     faults = {name: _judge(kernels[plan], ragged, exact) for name, plan in names.items()}
     able: Kernels = {name: kernels[plan] for name, plan in names.items() if faults[name] is None}
@@ -178,10 +178,11 @@ def _times(timed: Timed, first: str, order: random.Random, sampler: Sampler) -> 
 
 
 def _judge(kernel: SelectAttention, call: Call, exact: torch.Tensor) -> str | None:
-    try:
-        output, found = run_poisoned(kernel, call)
-    except OutOfResources as error:  # more shared memory than this device has
-        return str(error)
+    with kernel_at_work("triton"):
+        try:
+            output, found = run_poisoned(kernel, call)
+        except OutOfResources as error:  # more shared memory than this device has
+            return str(error)
     return found or _far_off(output, exact)
 
 

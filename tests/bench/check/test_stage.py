@@ -66,11 +66,11 @@ def test_on_a_cpu_one_process_checks_and_the_record_is_whole(tmp_path: Path, mon
 
 
 def test_on_a_gpu_every_process_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each process has its number and its card, and their facts are merged: left out once, bandwidth and clocks each."""
+    """Each process has its number and its card, and facts are merged: left out once, bandwidth and clocks each."""
     jobs = in_this_process(monkeypatch, lambda job, turn: found(job.process))
     monkeypatch.setattr(registry, "require", lambda name, machine, flags: None)
     result = check("cuda", SMALL, ON_CUDA, print, seed=3)
-    assert [(job.process, job.seed, job.host) for job in jobs] == [(p, 3, ON_CUDA) for p in range(3)]
+    assert [(job.process, job.of, job.seed, job.host) for job in jobs] == [(p, 3, 3, ON_CUDA) for p in range(3)]
     assert isinstance(result.outcome, Ok) and [row["process"] for row in result.rows] == [0, 1, 2]
     facts = result.outcome.facts
     assert facts.bandwidth_bytes_per_s == (4e12, 4e12 + 1, 4e12 + 2)

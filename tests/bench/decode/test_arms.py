@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from nsa.bench.decode.arms import ARMS, NOTHING, Arm, emission
-from nsa.records import schemas
+from nsa.records import words
 from nsa.shapes import NsaShape
 
 
 def test_the_arms_are_those_that_records_name() -> None:
     """Every arm that a record names is timed, the control is the whole step, and `sel` takes frozen block indices."""
-    assert tuple(ARMS) == schemas.ARMS
+    assert tuple(ARMS) == words.ARMS
     assert ARMS["all"] == ARMS["all_again"]
     assert [name for name, arm in ARMS.items() if arm.frozen] == ["sel"]
     assert ARMS["none"] == Arm(NOTHING)

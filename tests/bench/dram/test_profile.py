@@ -81,10 +81,10 @@ def test_a_marker_ends_each_shape() -> None:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["a", "spin_kernel"], "1 of 2 shapes, with 1, 0 kernels"),  # one shape is missing
-        (["a", "spin_kernel", "b"], "1 of 2 shapes, with 1, 1 kernels"),  # the last has no end
-        (["a", "spin_kernel", "spin_kernel"], "2 of 2 shapes, with 1, 0, 0 kernels"),  # one launched nothing
-        (["a", "spin_kernel", "b", "spin_kernel", "c"], "2 of 2 shapes, with 1, 1, 1 kernels"),
+        (["a", "spin_kernel"], "1 of 2 shapes, kernels of each: 1, 0"),  # one shape is missing
+        (["a", "spin_kernel", "b"], "1 of 2 shapes, kernels of each: 1, 1"),  # the last has no end
+        (["a", "spin_kernel", "spin_kernel"], "2 of 2 shapes, kernels of each: 1, 0, 0"),  # one launched nothing
+        (["a", "spin_kernel", "b", "spin_kernel", "c"], "2 of 2 shapes, kernels of each: 1, 1, 1"),
         (["a", "spin_kernel"] * 3, "3 of 2 shapes"),
     ],
 )

@@ -246,7 +246,7 @@ def test_an_unavailable_backend_is_not_profiled(tmp_path: Path) -> None:
 def test_the_record_is_on_disk_with_its_stamp(
     says: str, status: int, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record is a header as JSON; a failure's fix says that the record must be deleted, as no stamp changes with it."""
+    """The record is a header as JSON; a failure's fix says to delete it, as no stamp changes with what failed."""
     monkeypatch.setenv("PATH", os.pathsep.join([fake_ncu(tmp_path, says, status)["PATH"], os.environ["PATH"]]))
     settings = {"check": ONE_SHAPE.model_dump(mode="json"), "ncu": "auto"}
     inputs = stage_inputs(tmp_path, "dram/sdpa", settings, WITH_GPU)
@@ -262,7 +262,7 @@ def test_the_record_is_on_disk_with_its_stamp(
 
 @pytest.mark.gpu
 def test_a_profile_on_a_gpu_counts_or_says_why_not() -> None:
-    """Where ncu is there and may read the counters, packed SDPA moves at least what it must; elsewhere a reason is given."""
+    """Where ncu may read the counters, packed SDPA moves at least what it must; elsewhere a reason is given."""
     host = Host.of("cuda", Flags(), probe(), {})
     outcome = stage.measure("sdpa", ONE_SHAPE, "auto", host, os.environ, print).outcome
     if isinstance(outcome, Ok):

@@ -11,7 +11,7 @@ from standins import Sampler
 
 from nsa.bench.method.interleave import Candidate, Group, interleave, replicate_facts
 from nsa.records.facts import Replicate
-from nsa.records.parquet import Row
+from nsa.records.words import Row
 
 
 class Bench:
@@ -85,7 +85,7 @@ def test_columns_name_the_candidate_in_every_row() -> None:
 
 
 def test_a_replicates_facts_are_of_all_its_rows() -> None:
-    """The lowest and highest clock, the highest temperature, and every reason for throttling that was seen at any time."""
+    """The lowest and highest clock, the highest temperature, and every reason for throttling that was seen."""
     rows: list[Row] = [
         {"sm_clock_mhz": 1980, "temperature_c": 60, "throttle_bits": 1},
         {"sm_clock_mhz": 1500, "temperature_c": 65, "throttle_bits": 4},

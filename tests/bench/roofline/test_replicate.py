@@ -22,8 +22,8 @@ from nsa.kernels import registry
 from nsa.kernels.contract import Backend
 from nsa.kernels.sdpa.packed import gather, index_select
 from nsa.records.facts import RooflineFacts
-from nsa.records.parquet import Row
 from nsa.records.schemas import ROOFLINE
+from nsa.records.words import Row
 
 SMALL = RooflineSettings(
     rows=(4, 8),

@@ -1,0 +1,123 @@
+"""The kernel check of kernels that are wrong, refuse or fail: whose it is, and what is recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from bench.check.simulated import RIVALS, SHAPES, SMALL, checked, judged, mine, timed
+from standins import ON_CPU
+
+from nsa.bench.check import replicate as module
+from nsa.bench.check.job import Job
+from nsa.bench.check.replicate import replicate
+from nsa.bench.workers import Turn
+from nsa.errors import BackendUnavailable, InputError, KernelFailed
+from nsa.kernels import registry
+from nsa.kernels.contract import Backend
+from nsa.kernels.sdpa.packed import gather
+from nsa.records.facts import LeftOut
+
+
+def test_a_fault_in_one_process_shows_wherever_it_is() -> None:
+    """A kernel that is wrong in the second process only has its error in a row of that process."""
+    wrong = checked(lambda *arguments: mine(*arguments) * 1.1, process=1, of=2)
+    assert min(row["oracle_error"] for row in judged(wrong.rows) if row["backend"] == "cuda") > 0.05
+
+
+def test_a_variant_that_refuses_a_shape_is_left_out_with_its_reason() -> None:
+    """The reason is kept for every shape, and the others go on."""
+
+    def fussy(*arguments: Any) -> torch.Tensor:
+        if arguments[2].shape[3] == 64:
+            raise InputError("v: got Dv = 64")
+        return gather(*arguments)
+
+    found = checked(rivals={**RIVALS, "sdpa:varlen": fussy})
+    (left,) = found.facts.left_out
+    assert (left.name, left.reason) == ("sdpa:varlen", "v: got Dv = 64") and isinstance(left, LeftOut)
+    assert "value_dim=64" in left.shape
+    assert {row["value_dim"] for row in found.rows if row["backend"] == "sdpa:varlen"} == {32}
+
+
+def test_a_shape_that_the_backend_refuses_is_a_fault_of_that_shape() -> None:
+    """One row says so; nothing is timed there, and the other shapes are checked."""
+
+    def refuses_64(*arguments: Any) -> torch.Tensor:
+        if arguments[2].shape[3] == 64:
+            raise InputError("v: got Dv = 64, expected 32")
+        return mine(*arguments)
+
+    rows = checked(refuses_64).rows
+    (row,) = [row for row in rows if row["value_dim"] == 64]
+    assert (row["backend"], row["fault"]) == ("cuda", "refused: v: got Dv = 64, expected 32")
+    assert len(timed(rows)) == (SMALL.iters + 1) * 4
+
+
+@pytest.mark.parametrize("name", ["cuda", "sdpa:varlen"])
+@pytest.mark.parametrize("from_call", [1, 6])
+def test_a_kernel_or_a_variant_that_fails_is_named(name: str, from_call: int) -> None:
+    """An error that is no refusal, sooner or later, is a failure with the name of who raised it."""
+    calls = 0
+
+    def fails(*arguments: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls >= from_call:
+            raise RuntimeError("no kernel image is available\nmore")
+        return mine(*arguments)
+
+    with pytest.raises(KernelFailed, match=rf"^{name}: RuntimeError: no kernel image is available$"):
+        checked(fails) if name == "cuda" else checked(rivals={**RIVALS, name: fails})
+
+
+def test_a_device_that_fails_between_calls_is_the_backends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the harness learns of the device, outside of any call, is the checked backend's failure."""
+
+    def lost(*_: object) -> torch.Tensor:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(module, "selected_oracle", lost)
+    with pytest.raises(KernelFailed, match=r"^cuda: AcceleratorError: CUDA error"):
+        checked()
+
+
+def test_the_first_fault_stands_in_the_first_row() -> None:
+    """What is wrong with a kernel's behaviour is a fault of the shape, and is looked for once no output is wrong."""
+    noise = torch.Generator().manual_seed(0)
+
+    def noisy(*arguments: Any) -> torch.Tensor:
+        output = mine(*arguments)
+        towards = output + torch.randn(output.shape, generator=noise)
+        return torch.where(output == 0, 0, torch.nextafter(output, towards))
+
+    faults = [row["fault"] for row in checked(noisy).rows if row["backend"] == "cuda" and row.get("seed") == 0]
+    assert faults == ["two calls on the same inputs differ: nondeterministic or stale"] * SHAPES
+    packed = checked(gather).rows
+    faults = [row["fault"] for row in packed if row["backend"] == "cuda" and row.get("seed") == 0]
+    assert "packed SDPA under another name" in faults[0] and faults[1] is None  # asked on the first shape
+
+
+def test_behaviour_is_the_first_processes_alone() -> None:
+    """What no process changes is asked once."""
+    faults = [
+        [row["fault"] for row in judged(checked(gather, process, of=2).rows) if row["fault"]] for process in (0, 1)
+    ]
+    assert len(faults[0]) == 1 and faults[1] == []
+
+
+def test_what_packs_may_launch_what_packed_sdpa_launches() -> None:
+    """A backend that says that it packs is no packed SDPA in disguise."""
+    assert all(row["fault"] is None for row in judged(checked(gather, packs=True).rows))
+
+
+def test_a_backend_that_does_not_load_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is checked in its place."""
+
+    def damaged(name: str, machine: object, flags: object) -> Backend:
+        raise BackendUnavailable(name, "its library is damaged", "delete it")
+
+    monkeypatch.setattr(registry, "load", damaged)
+    with pytest.raises(BackendUnavailable, match="its library is damaged"):
+        replicate(Job("cuda", SMALL, ON_CPU, 0), Turn())
