@@ -47,7 +47,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Guard:
-    """A compute capability on which the backend is refused unless a flag lifts the guard (guide, "Guardrails")."""
+    """A compute capability on which the backend is refused unless a flag lifts the guard (docs/method.md#the-guide)."""
 
     capability: tuple[int, int]
     lifted_by: str  # the flag's variable; one that `affects`

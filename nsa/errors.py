@@ -52,7 +52,7 @@ class ProfilerFailed(NsaError):
 
 
 class KernelFailed(NsaError):
-    """A backend that can run here failed while it ran: the status of its cell, with the reason, never another's time."""
+    """A backend that can run here failed while it ran: its cell's status, with the reason, never another's time."""
 
     fix = "run compute-sanitizer on the kernel"
 

@@ -30,8 +30,7 @@ from nsa.records.facts import (
 )
 from nsa.records.merge import Model
 from nsa.records.outcome import Failed, Header, Ok, OutOfMemory, Skipped, Unavailable
-from nsa.records.parquet import Scalar
-from nsa.records.schemas import AGAIN
+from nsa.records.words import AGAIN, Scalar
 from nsa.shapes import NsaShape
 
 GPU = Device(kind="cuda", name="NVIDIA Synthetic", uuid="GPU-0")

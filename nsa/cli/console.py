@@ -35,7 +35,7 @@ def bench(
     flags: Flags,
     csv: Path | None,
 ) -> None:
-    """Measure one backend at every context (guide, "Run the Decode Bench").
+    """Measure one backend at every context (docs/method.md#the-guide).
 
     Raises:
         BackendUnavailable: the backend cannot run here; nothing runs in its place.

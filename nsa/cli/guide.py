@@ -29,7 +29,7 @@ def summarize(
         Path | None, typer.Option(help="Where the thresholds are read from. Default: those of the run, or config.yaml.")
     ] = None,
 ) -> None:
-    """Print each context's total, branch shares and reads (guide, "Summarize Results")."""
+    """Print each context's total, branch shares and reads."""
     from rich.console import Console
 
     from nsa.config import load
@@ -67,7 +67,7 @@ def bench(
     phi: Annotated[str, typer.Option(help="mean or mlp.")] = SHAPE.phi,
     seed: Annotated[int, typer.Option(help="Of the weights and inputs.")] = GUIDE.seed,
 ) -> None:
-    """Measure decode steps and print the guide's table (guide, "Run the Decode Bench")."""
+    """Measure decode steps and print each context's total, branches and reads."""
     flags = Flags.from_env(os.environ)
     require(device in DEVICES, "--device", device, "one of " + ", ".join(DEVICES))
     require(dtype is None or dtype in DTYPES, "--dtype", dtype, "one of " + ", ".join(DTYPES))

@@ -25,7 +25,7 @@ def env(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines to read.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the JSON here instead of printing it.")] = None,
 ) -> None:
-    """Say which hardware and software this is (guide, "Sanity check")."""
+    """Say which hardware and software this is."""
     from nsa.machine import environment
     from nsa.records import files
 

@@ -1,4 +1,4 @@
-"""The environment flags (guide, "Optional: Experiment Flags"); the backends' specs say which there are."""
+"""The environment flags (docs/method.md#the-guide); the backends' specs say which there are."""
 
 from __future__ import annotations
 

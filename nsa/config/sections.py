@@ -51,7 +51,7 @@ class BuildSettings(Settings):
 
 
 class DecodeSettings(Settings):
-    """How one decode cell is measured (guide, "Run the Decode Bench")."""
+    """How one decode cell is measured (docs/method.md#timing)."""
 
     batch: Count = 1
     dtype: DtypeByDevice = DtypeByDevice()
@@ -65,7 +65,7 @@ class DecodeSettings(Settings):
 
 
 class CheckSettings(Settings):
-    """The acceptance grid and how it is checked (guide, "Acceptance Gate")."""
+    """The acceptance grid and how it is checked (docs/method.md#the-kernel-check)."""
 
     rows: Counts = (256, 1024)
     heads_per_group: Heads = (4, 8)
@@ -139,7 +139,7 @@ class RooflineSettings(Settings):
 
 
 class InvestThresholds(Settings):
-    """Of the selection's share of ms_total (guide, "Acceptance Gate for M4 Kernel Work")."""
+    """Of the selection's share of ms_total (docs/method.md#the-two-gates)."""
 
     go: Share = 0.30
     no_go: Share = 0.25

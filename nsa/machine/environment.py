@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def probe(environ: Mapping[str, str] = os.environ) -> Environment:
-    """What the machine is and what torch can use of it (guide, "Sanity check"); what it cannot tell is null.
+    """What the machine is and what torch can use of it (docs/method.md#the-guide); what it cannot tell is null.
 
     The first five keys are the guide's. `note` says why there is no CUDA device, `nvml_error` why NVML's part is null.
     """
@@ -28,7 +28,7 @@ def probe(environ: Mapping[str, str] = os.environ) -> Environment:
     cuda = torch.cuda.is_available()
     device = torch.cuda.get_device_properties(0) if cuda else None
     uuid = f"GPU-{device.uuid}" if device else None  # torch leaves out NVML's prefix
-    compiler = nvcc.find(environ)
+    tools = _tools(environ)
     with Sampler(uuid) as sampler:
         clocks = sampler.clocks()
     return Environment(
@@ -46,9 +46,9 @@ def probe(environ: Mapping[str, str] = os.environ) -> Environment:
         sm_count=device.multi_processor_count if device else None,
         l2_bytes=device.L2_cache_size if device else None,
         **clocks,
-        nvcc=compiler.version if compiler else None,
-        nvcc_path=str(compiler.path) if compiler else None,
-        triton=package_version("triton"),
+        nvcc=tools["nvcc"],
+        nvcc_path=tools["nvcc_path"],
+        triton=tools["triton"],
         python=platform.python_version(),
         platform=platform.platform(),
         cpu=cpu_model(),
@@ -63,10 +63,11 @@ def describe(environment: Environment) -> str:
     return "\n".join(f"{key:<{width}}  {'-' if value is None else value}" for key, value in facts.items())
 
 
-def provenance(environment: Environment, root: Path = ROOT) -> Provenance:
+def provenance(environment: Environment, root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> Provenance:
     """What a record's metadata says of its origin: the code (git), the time (UTC) and the probed environment.
 
-    git_commit and git_dirty are null, with git_reason, where there is no git, no repository or no commit.
+    git_commit and git_dirty are null, with git_reason, where there is no git, no repository or no commit. Another
+    compiler or Triton is no reason to probe the machine again (nsa.machine.fingerprint.TOOLS), so they are asked anew.
     """
     commit, dirty, reason = _git(root)
     return Provenance(
@@ -74,8 +75,18 @@ def provenance(environment: Environment, root: Path = ROOT) -> Provenance:
         git_dirty=dirty,
         git_reason=reason,
         utc_time=datetime.now(UTC).isoformat(timespec="seconds"),
-        environment=environment,
+        environment=environment.model_copy(update=_tools(environ)),
     )
+
+
+def _tools(environ: Mapping[str, str]) -> dict[str, str | None]:
+    """The compiler and Triton, as facts of an Environment."""
+    compiler = nvcc.find(environ)
+    return {
+        "nvcc": compiler.version if compiler else None,
+        "nvcc_path": str(compiler.path) if compiler else None,
+        "triton": package_version("triton"),
+    }
 
 
 def _why_no_cuda(driver: str | None, reason: str | None) -> str:

@@ -63,8 +63,8 @@ def alike(host: Host, gpus: Gpus, environ: Mapping[str, str]) -> tuple[str, ...]
     by_number = any(entry.strip().isdecimal() for entry in listed.split(","))
     if len(models) > 1 and by_number and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
         raise ConfigError(
-            f"{VISIBLE}: got {listed!r} on a machine with {', '.join(sorted(models))}, where a number names another card "
-            "in CUDA than in NVML; expected uuids, or CUDA_DEVICE_ORDER=PCI_BUS_ID"
+            f"{VISIBLE}: got {listed!r} on a machine with {', '.join(sorted(models))}, where a number names another "
+            "card in CUDA than in NVML; expected uuids, or CUDA_DEVICE_ORDER=PCI_BUS_ID"
         )
     visible = gpus.visible(environ)
     cards = tuple(gpu.uuid for gpu in visible if gpu.name == host.device.name)

@@ -23,7 +23,7 @@ class Nvcc:
 
 
 def find(environ: Mapping[str, str]) -> Nvcc | None:
-    """The first nvcc that answers `--version`, in the order CUDA_HOME, CUDA_PATH, PATH, pip package; None without one."""
+    """The first nvcc that answers `--version`, of CUDA_HOME, CUDA_PATH, PATH and the pip package; None without one."""
     homes = [Path(environ[name]) / "bin" for name in ("CUDA_HOME", "CUDA_PATH") if environ.get(name)]
     for folder in (*homes, *environ.get("PATH", "").split(os.pathsep), *_pip_folders()):
         path = shutil.which("nvcc", path=str(folder))

@@ -14,8 +14,8 @@ from nsa.backends import BackendSpec
 from nsa.config import BUILD, Config
 from nsa.errors import ConfigError
 from nsa.layout import ACCEPTED
+from nsa.records.words import BASELINE
 
-BASELINE = "sdpa"  # packed SDPA, with which every kernel is compared
 REPORT = "report"
 REPLICATION = frozenset({"seeds", "iters", "processes", "timeout_s"})  # of check and roofline: how often, not what
 TUNED = ("groups", "heads_per_group", "head_dim", "value_dim", "sel_block", "sel_count")  # what a kernel sees

@@ -20,9 +20,9 @@ class Device(Model):
 
 
 class Environment(Model):
-    """What the machine is and what torch can use of it (guide, "Sanity check"); what it cannot tell is None."""
+    """What the machine is and what torch can use of it (docs/method.md#the-guide); what it cannot tell is None."""
 
-    cuda: bool  # the guide's five
+    cuda: bool  # with the four below what the guide's sanity check prints
     device: str | None
     capability: tuple[int, int] | None
     torch: str

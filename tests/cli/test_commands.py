@@ -10,19 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from standins import ENVIRONMENT
 from typer.testing import CliRunner
 
 from nsa import cli
 from nsa.bench.check import stage as kernel_check
 from nsa.bench.decode import stage as decode
 from nsa.bench.dram import stage as dram
+from nsa.bench.roofline import stage as roofline
+from nsa.bench.tune import stage as tune
 from nsa.cli import app
+from nsa.config import Config, DecodeSettings
+from nsa.errors import ConfigError
 from nsa.kernels.cuda import build as extension
+from nsa.records import files
+from nsa.records.facts import Digests
+from nsa.records.stamp import Sources, Stamp
 from nsa.report.analysis import summary
 from nsa.report.page import render
-from nsa.report.verdict import gates
+from nsa.report.verdict import exit as verdict
 
-CARRIED = {"sources": "s", "settings": "c", "machine": None}  # by the records of the stamps below
+CARRIED = Digests(sources="s", settings="c", machine=None)  # by the records of the stamps below
 ROOT = Path(cli.__file__).parents[2]
 FLAGS = ("NSA_SEL_CUDA_BUILD", "NSA_SEL_CUDA", "NSA_USE_TRITON_SEL", "NSA_TRITON_SEL_FORCE", "NSA_FA2_FORCE")
 
@@ -53,20 +62,18 @@ def heavy(result: subprocess.CompletedProcess[str]) -> set[str]:
 
 def stamp(folder: Path, stage: str, **settings: Any) -> Path:
     """Write a stamp with these settings."""
-    path = folder / f"{stage}.json"
-    sources = {"digest": "s", "files": []}
-    path.write_text(
-        json.dumps(
-            {
-                "stage": stage,
-                "sources": sources,
-                "settings": settings,
-                "settings_digest": "c",
-                "machine": None,
-                "machine_digest": None,
-            }
-        )
+    path, sources = folder / f"{stage}.json", Sources(digest="s", files=())
+    made = Stamp(
+        stage=stage, sources=sources, settings=settings, settings_digest="c", machine=None, machine_digest=None
     )
+    files.write_model(path, made)
+    return path
+
+
+def environment(folder: Path) -> Path:
+    """Write the record of a machine without a GPU."""
+    path = folder / "environment.json"
+    files.write_model(path, ENVIRONMENT)
     return path
 
 
@@ -83,7 +90,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch, module: object, name: str, result:
 
 
 def test_an_error_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
-    """Without it, a user would read a traceback, and a script could not tell a fault from a verdict."""
+    """A user reads no traceback, and a script can tell a fault from a verdict."""
     result = command("check", tmp_path / "gate.json")
     assert result.returncode == 2
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
@@ -91,19 +98,18 @@ def test_an_error_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
 
 
 def test_check_needs_no_torch(tmp_path: Path) -> None:
-    """Without it, asking for the verdict would take seconds."""
+    """Asking for the verdict takes no seconds."""
     assert heavy(command("check", tmp_path / "gate.json", python=("-X", "importtime"))) == set()
 
 
 def test_an_unavailable_cell_needs_no_torch(tmp_path: Path) -> None:
-    """Without it, each cell of a backend that cannot run here would take seconds to say so."""
-    environment = tmp_path / "environment.json"
-    environment.write_text(json.dumps({"cuda": False, "cpu": "a CPU", "capability": None}))
-    build = tmp_path / "cuda.json"
-    build.write_text("{}")
-    settings = stamp(tmp_path, "decode-cuda", decode={}, device="cpu", flags={})
+    """A cell of a backend that cannot run here says so without loading what it would run with."""
+    build = tmp_path / "build" / "cuda.json"
+    files.write_text(build, "{}")
+    decode = DecodeSettings().model_dump(mode="json")
+    settings = stamp(tmp_path, "decode-cuda", decode=decode, device="cpu", flags={})
     out = tmp_path / "S128.parquet"
-    line = ["decode", "--backend", "cuda", "--S", 128, "--stamp", settings, "--environment", environment]
+    line = ["decode", "--backend", "cuda", "--S", 128, "--stamp", settings, "--environment", environment(tmp_path)]
     result = command(*line, "--artifacts", build, "--out", out, python=("-X", "importtime"))
     assert result.returncode == 0, result.stderr
     assert out.exists()
@@ -111,14 +117,13 @@ def test_an_unavailable_cell_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_nothing_counted_needs_neither_torch_nor_pandas(tmp_path: Path) -> None:
-    """Without it, a machine without a GPU or ncu would spend seconds for each backend to say so."""
-    environment, out = tmp_path / "environment.json", tmp_path / "dram_sdpa.json"
-    environment.write_text(json.dumps({"cuda": False, "cpu": "a CPU", "capability": None}))
+    """A machine without a GPU or ncu spends no seconds for each backend to say so."""
+    out = tmp_path / "dram_sdpa.json"
     settings = stamp(tmp_path, "dram-sdpa", check={}, device="cpu", flags={}, ncu="auto")
-    line = ["dram", "--backend", "sdpa", "--stamp", settings, "--environment", environment, "--out", out]
+    line = ["dram", "--backend", "sdpa", "--stamp", settings, "--environment", environment(tmp_path), "--out", out]
     result = command(*line, python=("-X", "importtime"))
     assert result.returncode == 0, result.stderr
-    assert json.loads(out.read_text())["status"] == "skipped"
+    assert json.loads(out.read_text())["outcome"]["status"] == "skipped"
     assert heavy(result) | set(re.findall(r"\| +(pandas)$", result.stderr, re.MULTILINE)) == set()
 
 
@@ -126,59 +131,69 @@ def test_nothing_counted_needs_neither_torch_nor_pandas(tmp_path: Path) -> None:
 def test_check_ends_with_the_verdicts_status(
     status: int, arguments: tuple[str, ...], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without it, continuous integration would pass a rejected kernel, or `make report` fail on one."""
-    recorded(monkeypatch, gates, "exit_status", (status, "invest: INCONCLUSIVE"))
+    """Continuous integration does not pass a rejected kernel, and `make report` does not fail on one."""
+    recorded(monkeypatch, verdict, "exit_status", (status, "invest: INCONCLUSIVE"))
     result = CliRunner().invoke(app, ["check", *arguments])
     assert (result.exit_code, result.output) == (expected, "invest: INCONCLUSIVE\n")
 
 
-def test_build_runs_the_stamped_mode(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without it, NSA_SEL_CUDA_BUILD, which only the stamp carries, would be ignored."""
-    manifest = {"status": "skipped", "reason": "as asked", "log": None}
-    calls = recorded(monkeypatch, extension, "build", manifest)
-    assert invoke("build", "--stamp", stamp(tmp_path, "build", cuda="skip"), "--out-dir", tmp_path) == (
-        "skipped: as asked\n"
-    )
-    assert calls == [(("skip", tmp_path), {"facts": {"stamp": CARRIED}})]
+@pytest.mark.parametrize(("backend", "module"), [("cuda", extension), ("triton", tune)])
+def test_an_artifact_is_made_by_its_backends_own_stage(
+    backend: str, module: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function that the spec names is given the stamp, the environment and where to write."""
+    calls = recorded(monkeypatch, module, "run")
+    paths = [Path("stamp.json"), Path("environment.json"), Path("out.json")]
+    invoke("artifact", "--backend", backend, "--stamp", paths[0], "--environment", paths[1], "--out", paths[2])
+    assert calls == [tuple(paths)]
+
+
+def test_a_backend_without_a_stage_has_no_artifact() -> None:
+    """One clear line instead of a traceback."""
+    with pytest.raises(
+        ConfigError, match="--backend: got 'sdpa', which has no stage of its own; expected triton, cuda"
+    ):
+        invoke("artifact", "--backend", "sdpa", "--stamp", "s", "--environment", "e", "--out", "o")
 
 
 def test_collect_uses_the_stamped_confidence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without it, the intervals of the summary could be of another confidence than the gate's."""
+    """The intervals of the summary are of the gate's confidence."""
     calls = recorded(monkeypatch, summary, "collect")
     cells = [Path("S128.parquet"), Path("S256.parquet")]
     invoke("collect", *cells, "--stamp", stamp(tmp_path, "collect", confidence=0.9), "--out", tmp_path / "d.parquet")
-    assert calls == [(cells, tmp_path / "d.parquet", 0.9, {"stamp": CARRIED})]
+    assert calls == [(cells, tmp_path / "d.parquet", 0.9, CARRIED)]
 
 
 def test_report_sorts_its_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without it, a check could be read as a cell, and the report would call it invalid."""
+    """A check is not read as a cell, and what decides is the stamped configuration."""
     calls = recorded(monkeypatch, render, "report")
-    check = {"rows": [256], "groups": 4}
-    gate = {"confidence": 0.95}
-    settings = {"baseline": "sdpa", "backends": ["sdpa"], "target_contexts": [128], "check": check, "gates": gate}
-    stamped = stamp(tmp_path, "report", **settings, config={"contexts": [128]})
-    records = ["check_cuda.parquet", "cuda/S128.parquet", "decode_cuda.parquet", "dram_cuda.json"]
-    invoke("report", *records, "--stamp", stamped, "--environment", "environment.json", "--out-dir", tmp_path)
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text()) | {"contexts": [128]}
+    stamped = stamp(tmp_path, "report", config=raw, flags={"NSA_FA2_FORCE": True})
+    records = ["check_cuda.parquet", "cuda/S128.parquet", "dram_cuda.json"]
+    line = ["--stamp", stamped, "--environment", "environment.json", "--artifacts", "build/cuda.json"]
+    invoke("report", *records, *line, "--out-dir", tmp_path)
     ((_, named),) = calls
     assert named["cells"] == [Path("cuda/S128.parquet")]
-    assert named["summaries"] == [Path("decode_cuda.parquet")]
     assert named["checks"] == [Path("check_cuda.parquet")]
     assert named["dram"] == [Path("dram_cuda.json")]
-    assert named["build"] is None
-    assert named["stamps"] == {"report": {"sources": "s", "settings": "c", "machine": None}}
-    assert named["echo"] == {"contexts": [128]}
+    assert named["artifacts"] == [Path("build/cuda.json")]
+    assert named["stamps"] == {"report": CARRIED}
+    assert named["config"] == Config.parse(raw, {"NSA_FA2_FORCE": "1"})
 
 
 @pytest.mark.parametrize(
-    ("arguments", "module", "function"),
-    [(["decode", "--S", "128"], decode, "run_cell"), (["kernel-check"], kernel_check, "run"), (["dram"], dram, "run")],
+    ("arguments", "module"),
+    [(["decode", "--S", "128"], decode), (["kernel-check"], kernel_check), (["dram"], dram), (["roofline"], roofline)],
 )
 def test_a_timing_command_hands_on_what_it_is_given(
-    arguments: list[str], module: object, function: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    arguments: list[str], module: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without it, a stage could read another stage's settings, or write where Snakemake does not look."""
-    ran = recorded(monkeypatch, module, function)
-    stamped, out = stamp(tmp_path, "any", device="cpu"), tmp_path / "out.parquet"
-    invoke(*arguments, "--backend", "sdpa", "--stamp", stamped, "--environment", "environment.json", "--out", out)
-    ((backend, *_, environment, artifacts, written),) = ran
-    assert (backend, environment, artifacts, written) == ("sdpa", Path("environment.json"), (), out)
+    """A stage reads its own settings, and writes where Snakemake looks."""
+    ran = recorded(monkeypatch, module, "run")
+    own = [] if arguments == ["roofline"] else ["--backend", "sdpa"]
+    paths = [Path("stamp.json"), Path("environment.json"), Path("tune/triton.json"), Path("out.parquet")]
+    options = zip(("--stamp", "--environment", "--artifacts", "--out"), paths, strict=True)
+    invoke(*arguments, *own, *(word for option in options for word in option))
+    ((*about, stamped, environment, artifacts, written),) = ran
+    assert about == ([] if arguments == ["roofline"] else ["sdpa", 128] if "--S" in arguments else ["sdpa"])
+    assert (stamped, environment, list(artifacts), written) == (paths[0], paths[1], [paths[2]], paths[3])

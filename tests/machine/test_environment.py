@@ -16,6 +16,7 @@ from standins import ENVIRONMENT, WITH_GPU
 from nsa.machine import environment
 from nsa.machine.environment import describe, probe, provenance
 from nsa.machine.fingerprint import Gpu, Gpus
+from nsa.machine.nvcc import Nvcc
 from nsa.records.facts import Environment
 
 RTX_4090 = SimpleNamespace(
@@ -197,9 +198,12 @@ def test_provenance_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert found.git_reason == "git is not installed"
 
 
-def test_provenance_carries_the_machine_and_the_time(tmp_path: Path) -> None:
-    """A record says where and when by itself, apart from the files that lie beside it."""
+def test_provenance_carries_the_machine_and_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record says by itself where and when, with the compiler and the Triton of now."""
+    monkeypatch.setattr(environment.nvcc, "find", lambda environ: Nvcc(Path("/cuda/nvcc"), "13.1.2"))
+    monkeypatch.setattr(environment, "package_version", lambda name: "3.9")
     found = provenance(WITH_GPU, tmp_path)
-    assert found.environment == WITH_GPU
+    tools = {"nvcc": "13.1.2", "nvcc_path": "/cuda/nvcc", "triton": "3.9"}
+    assert found.environment == WITH_GPU.model_copy(update=tools)
     age = datetime.now(UTC) - datetime.fromisoformat(found.utc_time)
     assert timedelta(seconds=-1) < age < timedelta(minutes=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -14,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from installed import distribution, installed
 
-from nsa import backends
 from nsa.pipeline import sources
 
 ROOT = Path(sources.__file__).parents[2]
@@ -43,8 +42,6 @@ FILES = {
     "acme/selection/.cache/kernel.o": "",
     "acme/helper.py": "",
     "acme/shared/tile.cuh": "// shared with another\n",
-    "acme-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n",
-    "acme-1.0.dist-info/entry_points.txt": "[nsa.backends]\nacme = acme.selection.spec:SPEC\n",
 }
 
 
@@ -73,27 +70,15 @@ class Editable(importlib.abc.MetaPathFinder):
 @pytest.fixture(params=["installed", "editable"])
 def acme(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A backend in a package of its own, outside the repository; the folder that holds the package."""
-    for name, text in FILES.items():
-        file = tmp_path / "site" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    folder = tmp_path / "site"
+    site, folder = distribution(tmp_path / "site", "acme", "acme = acme.selection.spec:SPEC", FILES), tmp_path / "site"
     if request.param == "editable":
         folder = tmp_path / "checkout"
         folder.mkdir()
-        (tmp_path / "site" / "acme").rename(folder / "acme")
+        (site / "acme").rename(folder / "acme")
         monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Editable("acme", folder / "acme")])
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    forget()
-    yield folder
-    monkeypatch.undo()
-    forget()
-
-
-def forget() -> None:
-    """Forget the packages and backends that were found before."""
+    sources._folder.cache_clear()
+    with installed(site):
+        yield folder
     for name in [name for name in sys.modules if name == "acme" or name.startswith("acme.")]:
         del sys.modules[name]
-    importlib.invalidate_caches()
-    for found in (backends._lines, backends._load, sources._folder):
-        found.cache_clear()
+    sources._folder.cache_clear()

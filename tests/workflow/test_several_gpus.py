@@ -28,7 +28,6 @@ from nsa.machine.fingerprint import Gpu, Gpus
 from nsa.machine.host import Host, Machine
 from nsa.records.facts import Device
 from nsa.records.outcome import Unavailable
-from nsa.records.schemas import REPETITIONS
 
 gpus.read_gpus = lambda: Gpus("580", tuple(Gpu("NVIDIA H200", f"GPU-{n}") for n in range(4)), None)
 
@@ -40,7 +39,7 @@ def run(backend, S, stamp, environment, artifacts, out):
         time.sleep(4)
         said = {"card": card.device.uuid, "start": start, "end": time.time()}
     result = Result(card.device, Unavailable(reason=json.dumps(said), fix="it is a stand-in"))
-    write(out, open_stage(stamp, environment, artifacts), "decode", result, REPETITIONS, backend, S)
+    write(out, open_stage(stamp, environment, artifacts), "decode", result, backend, S)
 '''
 
 

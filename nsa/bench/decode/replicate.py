@@ -46,7 +46,6 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
         with device_at_work(backend.name):
             cell = Cell(job.settings, job.S, guarded(backend.name, backend.selection), device)
             finite, fault = cell.finite_when_poisoned(), routing_fault(device)
-            launches = {arm: dict(Counter(cell.launches(arm))) for arm in ARMS} if job.process == 0 else None
             columns = {**columns_of(job), "backend_resolved": backend.name}
             candidates, outputs = _on_cuda(cell, order, columns) if device.type == "cuda" else _on_cpu(cell, columns)
             for output in outputs:
@@ -56,6 +55,8 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
                 rows = interleave([candidates], job.settings.iters, BLOCKS, order, sampler)
                 others = sampler.other_processes(turn.ours)
             finite &= all(bool(output.isfinite().all()) for output in outputs)
+            # After the timing: a process that was profiled launches more slowly ever after.
+            launches = {arm: dict(Counter(cell.launches(arm))) for arm in ARMS} if job.process == 0 else None
     except InputError as error:
         raise BackendUnavailable(job.backend, f"it refuses this cell: {error}", REFUSED) from error
     facts = DecodeFacts(

@@ -22,6 +22,9 @@ class CheckShape:
     groups: int
     dtype: str
 
+    def __str__(self) -> str:  # as the report names a shape: what is left out of one is found by it
+        return f"N={self.rows} h={self.heads_per_group} D={self.head_dim} Dv={self.value_dim} n={self.sel_count}"
+
 
 def grid(settings: CheckSettings, device: str) -> list[CheckShape]:
     """Every shape of the acceptance grid; a CPU checks correctness only, on cpu_rows rows at cpu_context."""

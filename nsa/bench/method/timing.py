@@ -1,4 +1,4 @@
-"""Timing one callable: CUDA events around a graph replay, or the wall clock of a CPU (measurement.md, "Timing")."""
+"""Timing one callable: CUDA events around a graph replay, or the wall clock of a CPU (docs/method.md#timing)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+
+from nsa.bench.method.settle import settle
 
 FLUSH_BYTES = 256 << 20  # several times the L2 of any GPU: written before each cold repetition
 FLUSH = "write 256 MiB"  # how records name it; times of two methods are not comparable
@@ -27,6 +29,7 @@ class CudaTimer:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        settle(device)
         self._flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=device)
         self._trivial = torch.zeros(1, device=device)  # here: it must outlive the graph that writes it
 

@@ -23,7 +23,7 @@ REFUSED = "refused: "  # begins the fault of a kernel that does not take a shape
 
 @dataclass(frozen=True)
 class GridShape:
-    """One shape of the grid (guide, "Acceptance Gate"); the guide's N is rows and its H is heads_per_group."""
+    """One shape of the grid (docs/method.md#the-kernel-check); N is rows and h is heads_per_group."""
 
     rows: int
     heads_per_group: int

@@ -121,7 +121,7 @@ def check_name(backend: str) -> str:
 
 
 def primary(device: str) -> tuple[str, str]:
-    """The mode and cache state whose times are the cell's figures (measurement, "Timing")."""
+    """The mode and cache state whose times are the cell's figures (docs/method.md#timing)."""
     return ("graph", "cold") if device == "cuda" else ("eager", "warm")
 
 

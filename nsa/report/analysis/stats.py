@@ -1,4 +1,4 @@
-"""Medians per process, and t-intervals over the processes: the process is the replicate (measurement, "Timing")."""
+"""Medians per process, and t-intervals over the processes, which are the replicates (docs/method.md#statistics)."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from nsa.report.analysis.validate import device_columns
 
 @dataclass(frozen=True)
 class ArmFigures:
-    """What the arms of a cell say; times in ms, shares in per cent of ms_total (measurement, "Arms")."""
+    """What the arms of a cell say; times in ms, shares in per cent of ms_total (docs/method.md#arms)."""
 
     ms_total: Estimate
     ms_cmp: Estimate
@@ -168,7 +168,7 @@ def figures(cell: Cell, confidence: float) -> CellFigures:
 
 
 def arm_figures(times: pd.DataFrame, confidence: float) -> ArmFigures:
-    """The columns of measurement, "Arms", from T_p(arm) [process, arm] in ms."""
+    """The columns of docs/method.md#arms, from T_p(arm) [process, arm] in ms."""
     arm = {str(name): column.to_numpy() for name, column in times.items()}
     total, none = arm["all"], arm["none"]
     cmp, sel, win = (arm[part] - none for part in PARTS)

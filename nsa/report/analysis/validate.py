@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -101,6 +102,6 @@ def require_positive(path: Path, rows: pd.DataFrame) -> None:
 
 def _plain(value: object) -> object:
     """A cell of a table as Python prints it, a null as None."""
-    if value is None or value != value:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     return value.item() if isinstance(value, np.generic) else value

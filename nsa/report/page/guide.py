@@ -1,4 +1,4 @@
-"""The guide's console tables: the decode table and the summary of a decode.csv (guide, "Summarize Results")."""
+"""The guide's console tables: the decode table and the summary of a decode.csv (docs/method.md#the-guide)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Context:
 
 
 def decode_table_row(cell: CellSummary) -> tuple[str, ...]:
-    """One line under DECODE_HEADER (guide, "Run the Decode Bench"); a cell that did not run shows its status."""
+    """One line under DECODE_HEADER (docs/method.md#the-guide); a cell that did not run shows its status."""
     if cell.figures is None:
         return (str(cell.S), cell.cell.status, *["-"] * 4)
     arms, reads = cell.figures.arms, cell.figures.reads
@@ -119,7 +119,7 @@ def counts(actual: float, expected: float) -> str:
 
 
 def meaning(found: Context, gates: GateSettings) -> str:
-    """What one context's shares mean (guide, "How to Interpret")."""
+    """What one context's shares mean (docs/method.md#the-guide)."""
     share, go, no_go = found.shares["sel"], 100 * gates.invest.go, 100 * gates.invest.no_go
     if share >= go:
         text = f"sel is {share:.1f} % of the step, at least {go:g} %: a selection kernel can pay."

@@ -90,8 +90,8 @@ def conditions(found: Roofline, settings: RooflineReport) -> list[str]:
         f"Floor: the bytes of the selected K and V over {mean} TB/s, the copy bandwidth of this run ({low} to {high}, "
         + f"before and after each process). An empty graph reads {bracketed(found.empty_us)} µs. "
         + f"Target: {targets or 'none'}.",
-        f"A time is shown only where the outputs of the timed calls are right: {right} (`{BASELINE}`, gather), MAE against "
-        + f"it ≤ {settings.correct.mae:g}.",
+        f"A time is shown only where the outputs of the timed calls are right: {right} (`{BASELINE}`, gather), MAE "
+        + f"against it ≤ {settings.correct.mae:g}.",
         f"Measured {origin.utc_time if origin else MISSING} at commit {commit}{dirty}.",
     ]
 

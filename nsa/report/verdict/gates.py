@@ -1,4 +1,4 @@
-"""The two gates: is a selection kernel worth building, is one good enough to ship (measurement, "The two gates")."""
+"""The two gates: is a selection kernel worth building, is one good enough to ship (docs/method.md#the-two-gates)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The checks that run by themselves on a kernel check: its control, its processes, and the packed variants beside it."""
+"""The checks that run by themselves on a kernel check: its control, its processes, and packed SDPA beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nsa.config import CheckSettings, GateSettings
 from nsa.records.facts import CheckFacts
@@ -16,6 +16,7 @@ from nsa.report.verdict.warnings import clock_spread, other_processes, throttlin
 
 SLOWER_WARNS = 0.10  # than the median of the processes: the machine was not the same for all of them
 SLOWER_BLOCKS = 0.50  # something else was timed in that process
+Grid = Mapping[GridShape, Mapping[str, Measured]]
 NAMED = 3  # shapes that a message names; the report's tables have them all
 
 
@@ -68,8 +69,8 @@ def replicates_differ(record: Record[CheckFacts]) -> list[Check]:
     return [Check("replicates_differ", severity, record.name, slower, threshold, message, slower > SLOWER_WARNS)]
 
 
-def packed_variant_wrong(name: str, grid: Mapping[GridShape, Mapping[str, Measured]], gates: GateSettings) -> Check:
-    """A variant that is wrong does not compete, so the one that wins may not be the fastest: nothing is decided then."""
+def packed_variant_wrong(name: str, grid: Grid, gates: GateSettings) -> Check:
+    """A wrong variant does not compete, so the one that wins may not be the fastest: nothing is decided then."""
     allowed = Tolerance.of(gates.accept)
     wrong = [
         f"{variant.removeprefix(VARIANT)} on {shape}: {', '.join(failures)}"
@@ -81,23 +82,32 @@ def packed_variant_wrong(name: str, grid: Mapping[GridShape, Mapping[str, Measur
     return Check("packed_variant_wrong", BLOCKING, name, float(len(wrong)), 0.0, message, bool(wrong))
 
 
-def packed_variant_refused(record: Record[CheckFacts], grid: Mapping[GridShape, Mapping[str, Measured]]) -> Check:
+def packed_variant_refused(record: Record[CheckFacts], grid: Grid) -> Check:
     """A variant that takes no part on a shape: it says why, or is not there at all."""
-    refused = [
-        f"{left.name.removeprefix(VARIANT)} on {left.shape}: {left.reason}"
-        for left in record.facts.left_out
-        if left.name.startswith(VARIANT)
-    ]
+    refused: dict[tuple[str, str], list[str]] = {}  # variant and reason, the shapes
+    for left in record.facts.left_out:
+        if left.name.startswith(VARIANT):
+            refused.setdefault((left.name, left.reason), []).append(left.shape)
     said = {(left.name, left.shape) for left in record.facts.left_out}
     variants = sorted({name for kernels in grid.values() for name in kernels if name.startswith(VARIANT)})
-    refused += [
-        f"{variant.removeprefix(VARIANT)} on {shape}: not run, and the record does not say why"
-        for shape, kernels in grid.items()
-        for variant in variants
-        if took_part(record.backend, kernels) and variant not in kernels and (variant, str(shape)) not in said
+    for shape, kernels in grid.items():
+        for variant in variants if took_part(record.backend, kernels) else []:
+            if variant not in kernels and (variant, str(shape)) not in said:
+                refused.setdefault((variant, "not run, and the record does not say why"), []).append(str(shape))
+    clauses = [
+        f"{variant.removeprefix(VARIANT)} on {on_shapes(shapes, len(grid))}: {reason}"
+        for (variant, reason), shapes in refused.items()
     ]
-    message = _named(refused) or "every packed SDPA variant took part on every shape"
-    return Check("packed_variant_refused", WARNING, record.name, float(len(refused)), 0.0, message, bool(refused))
+    count = float(sum(map(len, refused.values())))
+    message = "; ".join(clauses) or "every packed SDPA variant took part on every shape"
+    return Check("packed_variant_refused", WARNING, record.name, count, 0.0, message, bool(refused))
+
+
+def on_shapes(shapes: Sequence[str], of: int) -> str:
+    """All of them, or the first one and how many more."""
+    if len(shapes) == of:
+        return f"all {of} shapes"
+    return shapes[0] + (f" and {len(shapes) - 1} more shapes" if len(shapes) > 1 else "")
 
 
 def took_part(backend: str, kernels: Mapping[str, Measured]) -> bool:

@@ -1,7 +1,8 @@
-"""A part that is off launches nothing: what every arm launched, against what each part launches (interfaces, "Rules").
+"""A part that is off launches nothing: what arms launched against what parts launch (docs/method.md#automatic-checks).
 
-For a part p, what it launches is what the arm that runs only p launches beyond the arm that runs everything but p of
-that. An arm in which p is off then launches each kernel at most as often as the whole step does, less p's own.
+A part's own launches are those of the arm that runs it beyond those of the arm that differs from that one by the part
+only. An arm then launches each kernel at most as often as the whole step does, less the own launches of every part that
+is off in it. All of them together: selection and window may share a kernel, and one's absence must not hide the other.
 """
 
 from __future__ import annotations
@@ -9,37 +10,27 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from nsa.records.facts import DecodeFacts
 from nsa.records.words import ARMS
 from nsa.report.verdict.checks import BLOCKING, Check
 
 Launches = Mapping[str, Mapping[str, int]]  # of each arm, how often it launches each kernel
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the step.
-
-    Attributes:
-        alone: the arm that runs it, and least beside it.
-        without: the arm that differs from that one by the part only.
-        off: every arm in which it is off.
-    """
-
-    alone: str
-    without: str
-    off: tuple[str, ...]
-
-
-PARTS = {
-    "cmp": Part("cmp", "none", ("none", "sel", "win")),
-    "route": Part("cmp_route", "cmp", ("none", "cmp", "sel", "win")),
-    "sel": Part("sel", "none", ("none", "cmp", "cmp_route", "win", "all_without_sel")),
-    "win": Part("win", "none", ("none", "cmp", "cmp_route", "sel")),
+PARTS = {  # the arm that runs the part and least beside it, and the arm without it
+    "cmp": ("cmp", "none"),
+    "route": ("cmp_route", "cmp"),
+    "sel": ("sel", "none"),
+    "win": ("win", "none"),
 }
-# The gated sum multiplies the first branch that ran and adds the others to it: a launch a branch, of one name or another.
+OFF = {  # the parts that are off in an arm
+    "none": ("cmp", "route", "sel", "win"),
+    "cmp": ("route", "sel", "win"),
+    "cmp_route": ("sel", "win"),
+    "sel": ("cmp", "route", "win"),
+    "win": ("cmp", "route", "sel"),
+    "all_without_sel": ("sel",),
+}
+# The gated sum multiplies the first branch that ran and adds the others to it: one launch a branch, of either name.
 GATED_SUM = "the gated sum"
 MULTIPLY = re.compile(r"^mul\.|^addcmul$|MulFunctor|addcmul_")  # operators on a CPU; PyTorch's kernels on CUDA
 
@@ -62,20 +53,22 @@ def _faults(launches: Launches, nothing: Iterable[str]) -> Iterable[str]:
         nothing: parts that may launch nothing where they are on.
     """
     counts = {arm: _counted(kernels) for arm, kernels in launches.items()}
-    for part, arms in PARTS.items():
-        own = counts[arms.alone] - counts[arms.without]  # of Counters: what is positive
-        if part not in nothing and not any(kernel != GATED_SUM for kernel in own):
-            yield f"arm {arms.alone} launched nothing that arm {arms.without} did not: {part} runs in both, or in none"
+    own = {part: counts[alone] - counts[without] for part, (alone, without) in PARTS.items()}  # what is positive
+    for part, (alone, without) in PARTS.items():
+        if part not in nothing and not any(kernel != GATED_SUM for kernel in own[part]):
+            yield f"arm {alone} launched nothing that arm {without} did not: {part} runs in both, or in none"
+    for arm, parts in OFF.items():
         allowed = counts["all"].copy()
-        allowed.subtract(own)
-        for arm in arms.off:
-            beyond = [(kernel, count) for kernel, count in counts[arm].items() if count > allowed[kernel]]
-            if beyond:
-                kernel, count = beyond[0]
-                more = f", and {len(beyond) - 1} more kernels too often" if len(beyond) > 1 else ""
-                yield (
-                    f"arm {arm} launched {kernel} {count} times, at most {max(0, allowed[kernel])} without {part}{more}"
-                )
+        for part in parts:
+            allowed.subtract(own[part])
+        beyond = [(kernel, count) for kernel, count in counts[arm].items() if count > max(0, allowed[kernel])]
+        if beyond:
+            kernel, count = beyond[0]
+            more = f", and {len(beyond) - 1} more kernels too often" if len(beyond) > 1 else ""
+            yield (
+                f"arm {arm} launched {kernel} {count} times, at most {max(0, allowed[kernel])} without "
+                f"{', '.join(parts)}{more}"
+            )
 
 
 def _counted(kernels: Mapping[str, int]) -> Counter[str]:

@@ -3,69 +3,100 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from synthetic import ABOUT, ENVIRONMENT, OLD
 
+from nsa.config import GateSettings, RegressionThresholds
 from nsa.records import parquet
+from nsa.records.made import AcceptedHeader
+from nsa.report.accepted.compare import Comparison, Line, compare
 from nsa.report.accepted.keep import keep
-from nsa.report.verdict.gates import exit_status
-from nsa.report.verdict.run import read_run
+from nsa.report.verdict.exit import exit_status
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nsa.config import Config
     from tests.report.conftest import Lab
 
-ENVIRONMENT = {"device": "NVIDIA Synthetic", "cpu": "Synthetic CPU"}
 Files = tuple[list["Path"], list["Path"]]
 
 
-def measure(lab: Lab, speedup: float = 2.0, **cell: Any) -> Files:
-    """The records of one run; its cuda cell can be made slower."""
-    cells = [lab.cell("sdpa", S, processes=10) for S in (128, 2048)]
-    return [*cells, lab.cell("cuda", 2048, **{"processes": 10, **cell})], [
-        lab.check("cuda", speedup=speedup, processes=10)
-    ]
+def on(day: int) -> dict[str, object]:
+    """A header of a record that was measured on this day."""
+    return {"provenance": ABOUT.model_copy(update={"utc_time": f"2026-11-{day}T10:00:00+00:00"})}
+
+
+def measure(
+    lab: Lab,
+    speedup: float = 2.0,
+    check: dict[str, object] | None = None,
+    said: dict[str, object] | None = None,
+    day: int = 23,
+    **cell: object,
+) -> Files:
+    """The records of one run; its cuda cell and check can be made slower."""
+    of_day = on(day)
+    cells = [lab.cell("sdpa", S, processes=10, said=of_day) for S in (128, 2048)]
+    cells.append(lab.cell("cuda", 2048, **{"processes": 10, **cell}, said={**of_day, **(said or {})}))
+    made = {"speedup": speedup, "processes": 10, "said": of_day, **(check or {})}
+    return cells, [lab.check("cuda", **made)]
 
 
 def accept(lab: Lab, files: Files, *, cpu: bool = False) -> None:
-    cells, checks = files
-    run = read_run(ENVIRONMENT, lab.collect(cells), cells, checks, lab.stamps, lab.settings)
-    keep(run, lab.stamps, lab.config, lab.accepted, cpu=cpu)
+    """Keep a run as `nsa accept` does."""
+    keep(lab.run(*files), lab.stamps, lab.config, lab.accepted, cpu=cpu)
 
 
-def verdicts(gate: dict[str, Any]) -> dict[tuple[str, str], str]:
-    """What is said of each backend and context; a kernel check is named by its kind of line."""
-    lines = gate["comparison"]["lines"]
-    return {(line["backend"], line["where"].partition(" of ")[0].partition(":")[0]): line["verdict"] for line in lines}
+def against(lab: Lab, files: Files, config: Config | None = None) -> Comparison:
+    """A run beside the accepted one."""
+    return compare(lab.run(*files), lab.accepted, config or lab.config)
+
+
+def lines(found: Comparison) -> dict[tuple[str, str], Line]:
+    """The lines by backend and context; those of a kernel check by their kind."""
+    return {(line.backend, line.where.partition(" of ")[0].partition(":")[0]): line for line in found.lines}
+
+
+def verdicts(found: Comparison) -> dict[tuple[str, str], str]:
+    """What is said of each backend and context."""
+    return {key: line.verdict for key, line in lines(found).items()}
+
+
+def decode(config: Config, **changes: object) -> Config:
+    """A configuration with other settings of decode."""
+    return config.model_copy(update={"decode": config.decode.model_copy(update=changes)})
 
 
 def text(lab: Lab) -> str:
-    return (lab.root / "gate_report.md").read_text()
+    """The report."""
+    return lab.layout.report.read_text()
 
 
 def test_without_an_accepted_run_the_report_says_so(lab: Lab) -> None:
-    """A missing baseline is no fault, and no comparison either."""
-    gate = lab.render(*measure(lab))
-    assert gate["comparison"]["status"] == "none"
+    """No accepted run is no fault, and no comparison either."""
+    files = measure(lab)
+    lab.render(*files)
+    assert against(lab, files).status == "none"
     assert "There is no accepted run of NVIDIA Synthetic; `python -m nsa accept` keeps one." in text(lab)
-    assert exit_status(lab.root / "gate.json")[0] == 0
+    assert exit_status(lab.layout.gate)[0] == 0
 
 
 def test_a_slower_cell_and_kernel_are_named_and_fail_the_check(lab: Lab) -> None:
-    """The purpose of it all: the kernel edit that costs 10 % must not land unseen."""
-    accept(lab, measure(lab))
-    gate = lab.render(*measure(lab, speedup=1.8, parts={"fixed": 0.042}))
-    assert verdicts(gate) == {
+    """A step that lost 12 % and a kernel that lost 11 % are called slower, in the report and by `nsa check`."""
+    accept(lab, measure(lab, day=22))
+    files = measure(lab, speedup=1.8, parts={"fixed": 0.042})
+    lab.render(*files)
+    assert verdicts(against(lab, files)) == {
         ("sdpa", "S = 128"): "same",
         ("sdpa", "S = 2048"): "same",
         ("cuda", "S = 2048"): "slower",
         ("cuda", "geometric mean"): "slower",
         ("cuda", "worst shape"): "slower",
     }
-    status, said = exit_status(lab.root / "gate.json")
+    status, said = exit_status(lab.layout.gate)
     assert status == 1
     assert "cuda decode, S = 2048: slower by +12.5 %" in said
     assert "cuda kernel check, geometric mean of 4 shapes: slower by +11.1 %" in said
@@ -77,145 +108,130 @@ def test_a_slower_cell_and_kernel_are_named_and_fail_the_check(lab: Lab) -> None
 
 
 def test_a_slowdown_within_the_margin_is_shown_and_passes(lab: Lab) -> None:
-    """The margin is the user's: a step that is 3 % slower may be the price of a feature."""
-    accept(lab, measure(lab))
-    gate = lab.render(*measure(lab, parts={"fixed": 0.033}))
-    assert verdicts(gate)["cuda", "S = 2048"] == "slower"
-    assert exit_status(lab.root / "gate.json")[0] == 0
-    strict = replace(
-        lab, settings=replace(lab.settings, gates=replace(lab.settings.gates, regression={"margin": 0.02}))
-    )
-    strict.render(*measure(lab, parts={"fixed": 0.033}))
-    assert exit_status(lab.root / "gate.json")[0] == 1
+    """The margin is the user's: 3 % slower is shown, and fails only where the margin is 2 %."""
+    accept(lab, measure(lab, day=22))
+    files = measure(lab, parts={"fixed": 0.033})
+    found = against(lab, files)
+    assert verdicts(found)["cuda", "S = 2048"] == "slower"
+    assert found.regressions == ()
+    gates = GateSettings(regression=RegressionThresholds(margin=0.02))
+    assert against(lab, files, lab.config.model_copy(update={"gates": gates})).regressions
 
 
 def test_a_faster_kernel_is_called_so(lab: Lab) -> None:
-    """An improvement that is not shown is not accepted."""
-    accept(lab, measure(lab))
-    gate = lab.render(*measure(lab, speedup=2.5, parts={"sel": 0.03}))
-    assert {verdicts(gate)["cuda", where] for where in ("S = 2048", "geometric mean")} == {"faster"}
-    assert exit_status(lab.root / "gate.json")[0] == 0
+    """An improvement is shown."""
+    accept(lab, measure(lab, day=22))
+    found = against(lab, measure(lab, speedup=2.5, parts={"sel": 0.03}))
+    assert {verdicts(found)["cuda", where] for where in ("S = 2048", "geometric mean")} == {"faster"}
+    assert found.regressions == ()
 
 
-NOT_COMPARABLE: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+NOT_COMPARABLE: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
     "config": ({}, {"window": 256}, "other config: decode.model.window was 512, is 256"),
+    "flush": (
+        {"facts": {"flush": "write 64 MiB"}},
+        {},
+        "other config: decode.flush was write 256 MiB, read 256 MiB, is",
+    ),
     "blocked": ({"facts": {"outputs_finite": False}}, {}, "blocked by output_not_finite"),
     "unavailable": ({"status": "unavailable"}, {}, "today it is unavailable (cuda is not here)"),
-    "stale": ({"facts": {"stamp": {"sources": "old"}}}, {}, "today it is STALE (sources"),
+    "stale": ({"said": {"stamp": OLD}}, {}, "today it is STALE (sources"),
 }
 
 
 @pytest.mark.parametrize("case", NOT_COMPARABLE)
 def test_what_cannot_be_compared_says_why(case: str, lab: Lab) -> None:
-    """A ratio of unlike things would be called a regression, or hide one."""
+    """Another setting, flush, a blocking check or no record make a line not comparable, and touch no other kind."""
     of_cell, model, reason = NOT_COMPARABLE[case]
-    accept(lab, measure(lab))
-    decode = {**lab.config["decode"], "model": {**lab.config["decode"]["model"], **model}}
-    gate = replace(lab, config={**lab.config, "decode": decode}).render(*measure(lab, **of_cell))
-    line = next(line for line in gate["comparison"]["lines"] if (line["backend"], line["kind"]) == ("cuda", "decode"))
-    assert line["verdict"] == "not comparable"
-    assert line["reason"].startswith(reason)
-    assert verdicts(gate)["cuda", "geometric mean"] == "same"  # the kernel check is not touched by it
+    accept(lab, measure(lab, day=22))
+    config = decode(lab.config, model=lab.config.decode.model.model_copy(update=model))
+    found = lines(against(lab, measure(lab, **of_cell), config))
+    line = found["cuda", "S = 2048"]
+    assert (line.verdict, str(line.reason).startswith(reason)) == ("not comparable", True), line.reason
+    assert found["cuda", "geometric mean"].verdict == "same"
+
+
+def test_a_blocked_kernel_check_is_not_compared(lab: Lab) -> None:
+    """Times that say nothing today say nothing of a change."""
+    accept(lab, measure(lab, day=22))
+    found = lines(against(lab, measure(lab, check={"drop": {"backend": "again:cuda"}})))
+    assert found["cuda", "geometric mean"].reason == "blocked by aa_control"
+    assert found["cuda", "S = 2048"].verdict == "same"
 
 
 def test_how_often_it_is_timed_does_not_matter(lab: Lab) -> None:
-    """A run of 3 processes must be comparable with an accepted one of 10."""
-    accept(lab, measure(lab))
-    decode = {**lab.config["decode"], "processes": 5, "iters": 99, "seed": 3}
-    gate = replace(lab, config={**lab.config, "decode": decode}).render(*measure(lab))
-    assert set(verdicts(gate).values()) == {"same"}
+    """A run of other processes, repetitions and seeds is comparable."""
+    accept(lab, measure(lab, day=22))
+    found = against(lab, measure(lab), decode(lab.config, processes=5, iters=99, seed=3))
+    assert set(verdicts(found).values()) == {"same"}
 
 
 def test_cells_of_one_run_only_are_named(lab: Lab) -> None:
-    """A context that was dropped, and a slow one that was added, must both be seen."""
+    """A context that was added and a backend that was dropped are both said."""
     cells, checks = measure(lab)
     accept(lab, (cells[1:], checks))
-    gate = lab.render(cells[:2], checks)
-    reasons = {(line["backend"], line["where"]): line["reason"] for line in gate["comparison"]["lines"]}
-    assert reasons["sdpa", "S = 128"] == "it is not in the accepted run"
-    assert reasons["cuda", "S = 2048"] == "it is not measured any more"
+    found = lines(against(lab, (cells[:2], checks)))
+    assert found["sdpa", "S = 128"].reason == "it is not in the accepted run"
+    assert found["cuda", "S = 2048"].reason == "it is not measured any more"
 
 
 def test_another_gpu_is_not_comparable(lab: Lab) -> None:
-    """Times of another model say nothing about a change of ours."""
-    accept(lab, measure(lab))
+    """An accepted run of another model is named, and compared with nothing."""
+    accept(lab, measure(lab, day=22))
     (lab.accepted / "nvidia-synthetic.parquet").rename(lab.accepted / "nvidia-h200.parquet")
-    gate = lab.render(*measure(lab))
-    assert gate["comparison"]["status"] == "not comparable"
-    assert "another GPU. No run of NVIDIA Synthetic was accepted (nvidia-synthetic.parquet), only nvidia-h200." in text(
-        lab
+    found = against(lab, measure(lab))
+    assert found.status == "not comparable"
+    assert "another GPU. No run of NVIDIA Synthetic was accepted (nvidia-synthetic.parquet), only nvidia-h200." in (
+        found.reason
     )
 
 
-def test_a_renamed_baseline_is_not_comparable(lab: Lab) -> None:
+def test_a_renamed_accepted_run_is_not_comparable(lab: Lab) -> None:
     """The file says of which model it is; its name does not decide."""
-    accept(lab, measure(lab))
+    accept(lab, measure(lab, day=22))
     path = lab.accepted / "nvidia-synthetic.parquet"
-    table, facts = parquet.read(path)
-    parquet.write_table(path, table, {**facts, "model": "NVIDIA H200"})
-    assert lab.render(*measure(lab))["comparison"]["reason"].endswith(
-        "is of NVIDIA H200, and this run is of NVIDIA Synthetic."
-    )
+    table, header = parquet.read(path, AcceptedHeader)
+    parquet.write_table(path, table, header.model_copy(update={"model": "NVIDIA H200"}))
+    assert against(lab, measure(lab)).reason.endswith("is of NVIDIA H200, and this run is of NVIDIA Synthetic.")
 
 
-def test_a_broken_baseline_is_invalid_and_fails_the_check(lab: Lab) -> None:
-    """Passing would switch the comparison off for everybody, unseen."""
+def test_a_broken_accepted_run_is_invalid_and_fails_the_check(lab: Lab) -> None:
+    """A file that cannot be read is said, and fails `nsa check`."""
     lab.accepted.mkdir()
     (lab.accepted / "nvidia-synthetic.parquet").write_bytes(b"broken")
     lab.render(*measure(lab))
-    assert exit_status(lab.root / "gate.json") == (
-        1,
-        json.loads((lab.root / "gate.json").read_text())["comparison"]["reason"],
-    )
+    reason = json.loads(lab.layout.gate.read_text())["comparison"]["reason"]
+    assert exit_status(lab.layout.gate) == (1, reason)
     assert "The accepted run is INVALID" in text(lab)
 
 
 def test_the_accepted_records_themselves_are_the_same(lab: Lab) -> None:
-    """Right after `nsa accept`, an interval of a run against itself would be a figure from nothing."""
-    about = {
-        "git_commit": "abc",
-        "git_dirty": False,
-        "utc_time": "2026-11-22T10:00:00",
-        "environment": {"torch": "2.13"},
-    }
-    files = measure(lab, facts={"provenance": about})
+    """Right after `nsa accept` every record is the accepted one, and has no ratio; one measured again has."""
+    files = measure(lab)
     accept(lab, files)
-    lines = {line["backend"]: line for line in lab.render(*files)["comparison"]["lines"] if line["kind"] == "decode"}
-    assert (lines["cuda"]["verdict"], lines["cuda"]["reason"]) == ("same", "it is the accepted record")
-    assert lines["cuda"]["ratio"] is None
-    assert lines["sdpa"]["ratio"] is not None
+    found = lines(against(lab, files))
+    assert {line.reason for line in found.values()} == {"it is the accepted record"}
+    assert found["cuda", "S = 2048"].ratio is None
+    found = lines(against(lab, measure(lab, said=on(24))))
+    assert found["cuda", "S = 2048"].ratio is not None
+    assert found["sdpa", "S = 2048"].ratio is None
 
 
 def test_a_cpu_comparison_decides_nothing(lab: Lab) -> None:
-    """Wall times of a busy CPU would fail every other run."""
+    """Times of a CPU are compared, and fail nothing."""
     accept(lab, ([lab.cell("sdpa", 128, device="cpu", processes=10)], []), cpu=True)
-    gate = lab.render([lab.cell("sdpa", 128, device="cpu", processes=10, parts={"fixed": 0.1})])
-    assert len(gate["comparison"]["regressions"]) == 1
+    files = [lab.cell("sdpa", 128, device="cpu", processes=10, parts={"fixed": 0.1}, said=on(23))], []
+    lab.render(*files)
+    assert len(against(lab, files).regressions) == 1
     assert "Times of a CPU decide nothing." in text(lab)
-    assert exit_status(lab.root / "gate.json")[0] == 3
+    assert exit_status(lab.layout.gate)[0] == 3
 
 
 def test_another_driver_or_torch_is_named(lab: Lab) -> None:
-    """The reader must know that the code is not the only thing that changed."""
-
-    def about(torch: str) -> dict[str, Any]:
-        return {"provenance": {"environment": {"torch": torch, "driver": "580.1"}}}
-
-    accept(lab, ([lab.cell("sdpa", 128, facts=about("2.11"))], []))
-    gate = lab.render([lab.cell("sdpa", 128, facts=about("2.13"))])
-    assert gate["comparison"]["since"] == ["torch 2.11 → 2.13"]
+    """Software whose version differs is said beside the change."""
+    older = ABOUT.model_copy(update={"environment": ENVIRONMENT.model_copy(update={"torch": "2.11"})})
+    accept(lab, ([lab.cell("sdpa", 128, said={"provenance": older})], []))
+    files = [lab.cell("sdpa", 128)], []
+    lab.render(*files)
+    assert against(lab, files).since == ("torch 2.11 → 2.13",)
     assert "Other software since: torch 2.11 → 2.13." in text(lab)
-
-
-def test_two_models_in_one_report_are_refused_by_name(lab: Lab) -> None:
-    """Two models in one table would be compared as if they were two backends; two cards of one model are alike."""
-    other = {"alter": ({"device": "cuda"}, {"device_name": "NVIDIA A100"})}
-    second = {"alter": ({"device": "cuda"}, {"device_uuid": "GPU-1"})}
-    cells = [lab.cell("sdpa", 128, **second), lab.cell("sdpa", 2048), lab.cell("cuda", 2048, **other)]
-    gate = lab.render(cells, [lab.check("cuda", facts={"device_name": "NVIDIA A100"})])
-    assert [row["status"] for row in gate["decode"]] == ["ok", "ok", "invalid"]
-    reason = "cuda/S2048 was measured on NVIDIA A100, and this run is of NVIDIA Synthetic"
-    assert gate["decode"][2]["reason"] == reason
-    assert gate["accept"]["cuda"]["verdict"] == "NOT MEASURED"
-    assert exit_status(lab.root / "gate.json")[0] == 1
-    assert "GPU-0: sdpa at S = 2048; GPU-1: sdpa at S = 128" in text(lab)  # which card measured what

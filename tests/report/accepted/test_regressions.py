@@ -9,13 +9,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from simulation import Machine, each_run, simulate
+from synthetic import GPU, check_facts, decode_facts
 
-from nsa.config import GateSettings
+from nsa.config import GateSettings, RegressionThresholds
+from nsa.records.made import AcceptedHeader
+from nsa.records.outcome import Ok
 from nsa.report.accepted.compare import Line, compared
-from nsa.report.accepted.keep import BASELINE, CHECK, DECODE, AcceptedRun
+from nsa.report.accepted.keep import CHECK, DECODE, MEDIANS, AcceptedRun
 from nsa.report.analysis.kernel import AXES, GridShape
-from nsa.report.analysis.read import Cell, Record
+from nsa.report.analysis.read import Cell, Record, cell_name
 from nsa.report.analysis.stats import changed, process_times
+from nsa.report.analysis.summary import CellSummary
 from nsa.report.verdict.gates import Invest
 from nsa.report.verdict.run import Run
 
@@ -23,20 +27,31 @@ RUNS, PROCESSES = 100, 10  # of the decision setting
 CONTEXTS = (128, 256, 512, 1024)
 SHAPES = [(256, 4, 64, 64, 8), (256, 4, 64, 64, 16), (256, 4, 64, 128, 8), (1024, 8, 128, 128, 16)]
 CHANGES = {"unchanged": 1.0, "5 % slower": 1.05, "8 % slower": 1.08, "10 % slower": 1.1, "10 % faster": 1 / 1.1}
-SAME: dict[str, dict[str, object]] = {"decode": {}, "check": {}}  # nothing that is timed differs
+SAME: dict[str, dict[str, str]] = {"decode": {}, "check": {}}  # nothing that is timed differs
+HEADER = AcceptedHeader(
+    model=GPU.name,
+    device="cuda",
+    accepted_utc="2026-11-22T10:00:00+00:00",
+    git_commit="abc123",
+    git_dirty=False,
+    software={},
+    timed={"decode": {}, "check": {}},
+    settings={},
+    records={},
+)
 
 
 def run() -> Run:
     """A run in which every cell and a kernel check may be used."""
-    cells = tuple(Cell("cuda", "ok", S=S) for S in CONTEXTS)
-    rows = tuple({"backend": "cuda", "S": S, "status": "ok"} for S in CONTEXTS)
-    kernel = {"cuda": Record("cuda", "ok", facts={"device": "cuda"})}
-    return Run(cells, kernel, rows, (), Invest("GO", "", "sdpa", ()), ())
+    cells = [Cell("cuda", cell_name("cuda", S), Ok(facts=decode_facts(S, "cuda", 1)), GPU, S=S) for S in CONTEXTS]
+    check = Record("cuda", "check_cuda", Ok(facts=check_facts("cuda", 1)), GPU)
+    summaries = tuple(CellSummary(cell, None) for cell in cells)
+    return Run(summaries, {"cuda": check}, {}, (), Invest("GO", "", "sdpa", ()), ())
 
 
 @cache
 def times(seed: int) -> list[pd.DataFrame]:
-    """Rows of BASELINE for each of RUNS runs."""
+    """Rows of MEDIANS for each of RUNS runs."""
     arms_ms = {f"S{S}": 0.098 for S in CONTEXTS} | {f"shape{place}": 0.06 for place in range(len(SHAPES))}
     found = []
     for one in each_run(process_times(simulate(seed, RUNS, PROCESSES, arms_ms, Machine(), iters=8), 0.0), RUNS):
@@ -45,26 +60,26 @@ def times(seed: int) -> list[pd.DataFrame]:
             sizes = dict(zip(AXES, shape, strict=True))
             rows.append({"kind": CHECK, "backend": "cuda", **sizes, "time_ms": one[f"shape{place}"]})
         frames = [pd.DataFrame(row).rename_axis(index="process").reset_index() for row in rows]
-        found.append(pd.concat(frames).reindex(columns=BASELINE.names))
+        found.append(pd.concat(frames).reindex(columns=MEDIANS.names))
     return found
 
 
 def compare_all(factor: float, slow: tuple[int, tuple[int, ...]] | None = None) -> list[tuple[Line, ...]]:
     """The lines of RUNS comparisons with an accepted run of which every time, or that of one S and shape, changed."""
-    gates, facts = GateSettings(regression={"margin": 0.05}), {"timed": SAME, "records": {}}
+    gates = GateSettings(regression=RegressionThresholds(margin=0.05))
     found = []
     for before, now in zip(times(1), times(2), strict=True):
         slower = pd.Series(True, now.index) if slow is None else now["S"] == slow[0]
         if slow is not None:
             slower |= (now[list(AXES)] == list(slow[1])).all(axis=1)
         today = now.assign(time_ms=now["time_ms"] * slower.map({True: factor, False: 1.0}))
-        accepted = AcceptedRun(Path("accepted/gpu.parquet"), facts, before)
+        accepted = AcceptedRun(Path("accepted/gpu.parquet"), HEADER, before)
         found.append(compared(run(), accepted, today, SAME, gates))
     return found
 
 
 def test_injected_changes_between_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """CI acts on this: a slowdown must be called one in 95 of 100 runs, and an unchanged run must be left in peace."""
+    """A slowdown of 8 % is called one in 95 of 100 runs, and an unchanged run is called the same in as many."""
     words = ("slower", "faster", "same", "too few replicates")
     shown = [
         f"of {RUNS} simulated comparisons with an accepted run ({PROCESSES} processes), so many say in every line:"
@@ -96,7 +111,7 @@ def test_injected_changes_between_runs(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_one_slow_cell_and_shape_are_found_and_no_other_is_blamed() -> None:
-    """A kernel that lost 12 % at one context or shape only would drown in an average."""
+    """A kernel that lost 12 % at one context or shape only is found there, and nowhere else."""
     found = [{line.where: line for line in lines} for lines in compare_all(1.12, (512, SHAPES[2]))]
     worst = f"worst shape: {GridShape(*SHAPES[2])}"
     assert sum(lines["S = 512"].regression for lines in found) >= 95
@@ -105,9 +120,9 @@ def test_one_slow_cell_and_shape_are_found_and_no_other_is_blamed() -> None:
 
 
 def test_all_intervals_of_a_report_hold_together() -> None:
-    """Of 6 lines with plain 95 % intervals one lies in every fourth report; the worst of 4 shapes has 4 chances more."""
-    (before, now), facts = (times(1)[0], times(2)[0]), {"timed": SAME, "records": {}}
-    lines = compared(run(), AcceptedRun(Path("b.parquet"), facts, before), now, SAME, GateSettings(confidence=0.95))
+    """Each line has its share of the error, and each shape among which the worst is looked for a share of that."""
+    before, now = times(1)[0], times(2)[0]
+    lines = compared(run(), AcceptedRun(Path("b.parquet"), HEADER, before), now, SAME, GateSettings(confidence=0.95))
     confidence = 1 - 0.05 / len(lines)
     step, worst = lines[0], lines[-1]
     one, other = (rows[(rows["S"] == 128)].set_index("process")["time_ms"] for rows in (before, now))

@@ -13,7 +13,7 @@ from nsa.records import parquet, schemas
 from nsa.report.analysis.read import read_cell, read_check
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.report.conftest import Lab
 
 
 def test_a_sound_cell_gives_its_rows_and_facts(lab: Lab) -> None:

@@ -10,7 +10,7 @@ from nsa.report.analysis.read import read_check
 from nsa.report.analysis.replicates import again_ratio, paces
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.report.conftest import Lab
 
 
 def test_the_aa_ratio_is_the_geometric_mean_over_shapes_in_each_process(lab: Lab) -> None:

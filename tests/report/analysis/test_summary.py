@@ -15,9 +15,8 @@ from nsa.report.analysis.summary import SUMMARY, CellFigures, collect, figures, 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Lab
-
-    from nsa.records.parquet import Scalar
+    from nsa.records.words import Scalar
+    from tests.report.conftest import Lab
 
 FIXED, CMP, ROUTE, SEL, WIN = 0.030, 0.010, 0.006, 0.040, 0.012  # ms, as the lab draws them
 OVERLAP = -0.002  # what selection saves when all parts run
@@ -36,7 +35,7 @@ def row(path: Path) -> dict[str, Scalar]:
 
 
 def test_figures_are_the_definitions_of_measurement(lab: Lab) -> None:
-    """Every marginal, share and ratio is the difference of the arms that measurement.md names."""
+    """Every marginal, share and ratio is the difference of the arms that docs/method.md#arms names."""
     found = of(lab.cell(noise=0))
     parts = {"cmp": CMP, "sel": SEL, "win": WIN}
     expected = {

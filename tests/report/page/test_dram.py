@@ -2,54 +2,67 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from synthetic import GPU, OLD, header
 
 from nsa.errors import RecordError
-from nsa.records import parquet
+from nsa.records import files
+from nsa.records.facts import CountedShape, DramFacts, KernelBytes
+from nsa.records.outcome import Skipped
 from nsa.report.analysis.dram import read_dram
-from nsa.report.page.dram import HEADER, dram_table, not_counted
-from nsa.report.page.render import report
+from nsa.report.analysis.read import Record
+from nsa.report.page.dram import HEADER, absent, dram_table, not_counted
 
 if TYPE_CHECKING:
     from tests.report.conftest import Lab
 
-STAMP = {"sources": "s0", "settings": "c0", "machine": "m0"}
-SHAPE = {
-    "rows": 1024,
-    "heads_per_group": 4,
-    "head_dim": 128,
-    "value_dim": 128,
-    "sel_count": 16,
-    "bytes_expected": 500_000_000,
-    "bytes_read": 1_000_000_000,
-    "bytes_written": 250_000_000,
-    "bytes_counted": 1_250_000_000,
-    "ratio": 2.5,
-    "kernels": [
-        {"name": "fmha", "bytes_read": 400_000_000, "bytes_written": 0},
-        {"name": "gather", "bytes_read": 600_000_000, "bytes_written": 250_000_000},
-    ],
-}
-SKIPPED = {"status": "skipped", "reason": "no ncu in PATH", "fix": "install Nsight Compute", "shapes": []}
+FMHA = KernelBytes(name="fmha", bytes_read=400_000_000, bytes_written=0)
+GATHER = KernelBytes(name="gather", bytes_read=600_000_000, bytes_written=250_000_000)
+SHAPE = CountedShape(
+    rows=1024,
+    heads_per_group=4,
+    head_dim=128,
+    value_dim=128,
+    sel_count=16,
+    sel_block=64,
+    context=4096,
+    groups=4,
+    dtype="bfloat16",
+    bytes_expected=500_000_000,
+    bytes_read=1_000_000_000,
+    bytes_written=250_000_000,
+    bytes_counted=1_250_000_000,
+    ratio=2.5,
+    kernels=(FMHA, GATHER),
+)
 
 
-def write(folder: Path, backend: str = "sdpa", **changes: Any) -> Path:
-    """The record of a backend that counted one shape, with what differs from it."""
-    facts = {"schema_version": parquet.SCHEMA_VERSION, "stage": "dram", "backend": backend, "stamp": STAMP}
-    facts |= {"status": "ok", "reason": None, "fix": None, "shapes": [SHAPE], "device": "cuda"}
+def shape(**changes: object) -> CountedShape:
+    """A counted shape with what differs from the sound one."""
+    return SHAPE.model_copy(update=changes)
+
+
+def write(
+    folder: Path,
+    backend: str = "sdpa",
+    *shapes: CountedShape,
+    status: str = "ok",
+    said: dict[str, object] | None = None,
+) -> Path:
+    """The record of a backend that counted these shapes, or one."""
+    facts = DramFacts(device=GPU, ncu="/usr/bin/ncu", shapes=shapes or (SHAPE,))
     path = folder / f"dram_{backend}.json"
-    path.write_text(json.dumps({**facts, **changes}))
+    files.write_model(path, header("dram", backend, "cuda", status, facts, said=said))
     return path
 
 
 def test_one_line_per_backend_and_shape(tmp_path: Path) -> None:
-    """Breaks if the ratio cannot be read, or several kernels look like one."""
-    alone = {**SHAPE, "bytes_read": 501_000_000, "bytes_written": 0, "ratio": 1.002, "kernels": SHAPE["kernels"][:1]}
-    found = [read_dram(write(tmp_path)), read_dram(write(tmp_path, "cuda", shapes=[alone]))]
+    """A line has the sizes, the bytes in MB, the ratio, and the kernel that moved most where there are several."""
+    alone = shape(bytes_read=501_000_000, bytes_written=0, ratio=1.002, kernels=(FMHA,))
+    found = [read_dram(write(tmp_path)), read_dram(write(tmp_path, "cuda", alone))]
     sizes = ("1024", "4", "128", "128", "16")
     table = dram_table(found)
     assert table.header == HEADER
@@ -59,48 +72,59 @@ def test_one_line_per_backend_and_shape(tmp_path: Path) -> None:
     )
 
 
-def test_backends_that_share_a_reason_share_a_line(tmp_path: Path) -> None:
-    """Breaks if four lines of the report say the same, or a reason is dropped."""
-    denied = {**SKIPPED, "status": "failed", "reason": "ncu failed: ERR_NVGPUCTRPERM", "fix": "run as root"}
-    found = [read_dram(write(tmp_path, name, **SKIPPED)) for name in ("sdpa", "cuda")]
-    found.append(read_dram(write(tmp_path, "triton", **denied)))
-    assert not_counted(found) == [
-        "`triton`: failed (ncu failed: ERR_NVGPUCTRPERM). Fix: run as root.",
+def test_backends_that_share_a_reason_share_a_line(lab: Lab) -> None:
+    """Backends with the same reason and fix share a line, and every reason is said."""
+    skipped = Skipped(reason="no ncu in PATH", fix="install Nsight Compute")
+    found: list[Record[DramFacts]] = [Record(name, f"dram_{name}", skipped) for name in ("sdpa", "cuda")]
+    found.append(read_dram(write(lab.root, "triton", status="failed")))
+    assert not_counted(absent(found)) == [
+        "`triton`: failed (triton is not here). Fix: run on a GPU.",
         "`sdpa`, `cuda`: skipped (no ncu in PATH). Fix: install Nsight Compute.",
     ]
     assert dram_table(found).rows == ()
 
 
-def test_a_count_of_yesterdays_kernel_is_not_shown(tmp_path: Path) -> None:
-    """Breaks if the bytes of a kernel that no longer exists stand in the report."""
-    path = write(tmp_path)
-    assert read_dram(path, {"dram-sdpa": STAMP}).status == "ok"
-    old = read_dram(path, {"dram-sdpa": {**STAMP, "sources": "s1"}})
+def test_a_count_of_yesterdays_kernel_is_not_shown(lab: Lab) -> None:
+    """A stale count has no line, and says that it is stale."""
+    path = write(lab.root)
+    assert read_dram(path, lab.stamps).status == "ok"
+    old = read_dram(path, {"dram-sdpa": OLD})
     assert old.status == "stale" and dram_table([old]).rows == ()
-    assert not_counted([old])[0].startswith("`sdpa`: STALE (sources changed")
+    assert not_counted(absent([old]))[0].startswith("`sdpa`: STALE (sources changed")
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("shapes", "said", "reason"),
     [
-        ({"schema_version": 0}, "schema_version is 0, expected 1"),
-        ({"stage": "check"}, "stage is 'check', expected 'dram'"),
-        ({"shapes": []}, "no counted shapes"),
-        ({"shapes": [{**SHAPE, "ratio": float("nan")}]}, "ratio is nan, expected a number"),
-        ({"shapes": [{**SHAPE, "bytes_read": None}]}, "bytes_read is None, expected a number"),
-        ({"shapes": [{**SHAPE, "kernels": []}]}, "names no kernels"),
-        ({"shapes": [{**SHAPE, "kernels": [{"name": "f"}]}]}, "bytes_read is None, expected a number"),
+        ((), {"schema_version": 1}, "schema version 1, expected 2"),
+        ((), {"stage": "check"}, "stage is 'check', expected 'dram'"),
+        ((), {"stamp": None}, "stamp"),
+        ((shape(ratio=float("nan")),), {}, "ratio"),
+        ((shape(bytes_read=-1),), {}, "bytes_read is -1, expected a number of at least 0"),
+        ((shape(bytes_read=None),), {}, "bytes_read"),
+        ((shape(kernels=()),), {}, "names no kernels"),
+        ((shape(kernels=(FMHA.model_copy(update={"bytes_written": -1}),)),), {}, "bytes_written of fmha is -1"),
     ],
 )
-def test_a_faulty_record_is_invalid(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
-    """Breaks if a record of another format or without figures ends the report in a traceback."""
-    record = read_dram(write(tmp_path, **changes))
+def test_a_faulty_record_is_invalid(
+    shapes: tuple[CountedShape, ...], said: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    """A record of another format, stage or without figures is INVALID, and says which."""
+    record = read_dram(write(tmp_path, "sdpa", *shapes, said=said))
     assert record.status == "invalid" and reason in str(record.reason)
     assert dram_table([record]).rows == ()
 
 
+def test_a_record_that_counted_nothing_is_invalid(tmp_path: Path) -> None:
+    """Status ok without a shape is a contradiction."""
+    path = tmp_path / "dram_sdpa.json"
+    facts = DramFacts(device=GPU, ncu="ncu", shapes=())
+    files.write_model(path, header("dram", "sdpa", "cuda", "ok", facts))
+    assert "no counted shapes" in str(read_dram(path).reason)
+
+
 def test_a_broken_file_is_invalid_and_a_wrong_name_an_error(tmp_path: Path) -> None:
-    """Breaks if one bad file hides the others."""
+    """One bad file hides no other; a path without a backend is an error."""
     path = tmp_path / "dram_sdpa.json"
     path.write_text("{")
     assert read_dram(path).status == "invalid"
@@ -111,15 +135,12 @@ def test_a_broken_file_is_invalid_and_a_wrong_name_an_error(tmp_path: Path) -> N
 
 
 def test_the_report_shows_the_ratio_after_the_kernel_check(lab: Lab) -> None:
-    """Breaks if the stage's figures do not reach the reader, or a report without the stage shows its heading."""
-    environment = lab.root / "environment.json"
-    environment.write_text(json.dumps({"cuda": True}))
-    stamps = {**lab.stamps, "dram-sdpa": STAMP, "dram-cuda": STAMP}
-    dram = [write(lab.root), write(lab.root, "cuda", **SKIPPED)]
+    """The stage's figures and reasons have a section of their own; without the stage there is no heading."""
+    dram = [write(lab.root), write(lab.root, "cuda", status="skipped")]
     shown = []
     for given in ([], dram):
-        report(environment, None, [], [], [], stamps, lab.settings, {}, lab.root, dram=given)
-        shown.append((lab.root / "gate_report.md").read_text())
+        lab.render([], dram=given)
+        shown.append(lab.layout.report.read_text())
     without, with_counts = shown
     heading = "### DRAM bytes: counted by the hardware, and expected"
     places = [
@@ -128,10 +149,10 @@ def test_the_report_shows_the_ratio_after_the_kernel_check(lab: Lab) -> None:
             "## Kernel check",
             heading,
             "| sdpa | 1024 | 4 | 128 | 128 | 16 | 2, most by gather | 500 | 1000 | 250 | 2.50 |\n",
-            "\n- `cuda`: skipped (no ncu in PATH). Fix: install Nsight Compute.\n",
+            "\n- `cuda`: skipped (cuda is not here). Fix: run on a GPU.\n",
             "\n\n## Environment and provenance",
         )
     ]
     assert places == sorted(places)
     assert heading not in without
-    assert "<td>2.50</td>" in (lab.root / "gate_report.html").read_text()
+    assert "<td>2.50</td>" in lab.layout.html.read_text()

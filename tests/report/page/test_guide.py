@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
@@ -16,19 +16,23 @@ from nsa.report.page.guide import DECODE_HEADER, decode_table_row, summarize
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rich.console import RenderableType
+
     from tests.report.conftest import Lab
 
 HEADER = "S,ms_total,ms_cmp,ms_sel,ms_win,reads_actual,reads_expected\n"
 GATES = GateSettings()
 
 
-def printed(renderable: Any) -> list[str]:
+def printed(renderable: RenderableType) -> list[str]:
+    """The lines on the console."""
     out = StringIO()
     Console(file=out, width=160).print(renderable)
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
 def summary_of(path: Path, content: str) -> list[str]:
+    """What is said of a file with this content."""
     path.write_text(content)
     return printed(summarize(path, GATES))
 
@@ -50,18 +54,18 @@ def test_summarize_gives_shares_reads_and_what_they_mean(tmp_path: Path) -> None
 
 
 def test_summarize_reads_the_reports_csv_and_a_summary_alike(lab: Lab) -> None:
-    """Both files come from one run and must tell the same."""
+    """The CSV and the Parquet of one run tell the same."""
     cells = [lab.cell("sdpa", 128), lab.cell("sdpa", 2048, status="oom")]
     lab.render(cells)
-    collect(cells, lab.root / "decode_sdpa.parquet", 0.95)
-    from_csv = printed(summarize(lab.root / "decode.csv", GATES))
-    assert printed(summarize(lab.root / "decode_sdpa.parquet", GATES)) == from_csv
+    collect(cells, lab.layout.summary("sdpa"), 0.95)
+    from_csv = printed(summarize(lab.layout.csv, GATES))
+    assert printed(summarize(lab.layout.summary("sdpa"), GATES)) == from_csv
     assert from_csv[1].split()[:2] == ["sdpa", "128"]
     assert from_csv[-1] == "sdpa S = 2048: oom, sdpa is not here."
 
 
 def test_recorded_shares_are_shown_as_the_gate_saw_them(tmp_path: Path) -> None:
-    """Two figures for one share, in the summary and in the report, would both be doubted."""
+    """A share that the file holds is shown as it is, and checked."""
     content = HEADER.replace("\n", ",backend,sel_pct\n") + "128,2.0,0.5,0.6,0.4,704,704,,31.5\n"
     lines = summary_of(tmp_path / "decode.csv", content)
     assert lines[1].split() == ["-", "128", "2.0000", "25.0", "31.5", "20.0", "704/704"]
@@ -70,7 +74,7 @@ def test_recorded_shares_are_shown_as_the_gate_saw_them(tmp_path: Path) -> None:
 
 
 def test_summarize_says_that_a_cpu_decides_nothing(tmp_path: Path) -> None:
-    """The guide: CPU will run but is not meaningful."""
+    """A table of a CPU says that it decides nothing."""
     content = HEADER.replace("\n", ",device\n") + "128,2.0,0.5,0.6,0.4,704,704,cpu\n"
     assert "Measured on a CPU" in " ".join(summary_of(tmp_path / "decode.csv", content))
 
@@ -93,7 +97,7 @@ def test_summarize_says_that_a_cpu_decides_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_csv_is_one_line_that_names_the_place(tmp_path: Path, content: str, said: str) -> None:
-    """A traceback, or a share of a wrong number, is what a hand-edited file would give."""
+    """A wrong value is one line that names the file, the row, the column and what was expected."""
     path = tmp_path / "decode.csv"
     path.write_text(content)
     with pytest.raises(RecordError) as error:
@@ -118,16 +122,14 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_check_record_is_no_decode_table(lab: Lab) -> None:
-    """Another of our own records lacks the guide's columns and is refused by their names."""
+    """A record of another stage is refused by the columns that it lacks."""
     with pytest.raises(RecordError, match="lacks the columns S, ms_total"):
         summarize(lab.check("cuda"), GATES)
 
 
-def test_decode_table_is_the_guides_console_table() -> None:
-    """The guide promises these columns on the console; a cell that did not run shows why in place of its time."""
-    times = {"ms_total": 1.23, "ms_cmp": 0.41, "ms_sel": 0.55, "ms_win": 0.27}
-    ran = {"S": 128, **times, "reads_actual": 704.0, "reads_expected": 704.0}
+def test_decode_table_is_the_guides_console_table(lab: Lab) -> None:
+    """A cell's line has the guide's columns; one that did not run shows its status in place of its time."""
+    ran, failed = lab.summaries([lab.cell("sdpa", 128, noise=0), lab.cell("sdpa", 256, status="oom")])
     assert DECODE_HEADER == ("Context", "Total(ms)", "cmp(ms)", "sel(ms)", "win(ms)", "Reads")
-    assert decode_table_row(ran) == ("128", "1.2300", "0.4100", "0.5500", "0.2700", "704/704")
-    failed = {"S": 256, **dict.fromkeys(times), "reads_actual": None, "reads_expected": None, "status": "oom"}
+    assert decode_table_row(ran) == ("128", "0.0961", "0.0100", "0.0400", "0.0120", "263/263")
     assert decode_table_row(failed) == ("256", "oom", "-", "-", "-", "-")

@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
-from nsa.config import CheckSettings, GateSettings
-from nsa.report.analysis.read import Record
-from nsa.report.page.packed_variants import competition
+from nsa.records.facts import LeftOut
+from nsa.report.analysis.read import read_check
+from nsa.report.page.packed_variants import packed_variants_table
 
-GRID = CheckSettings(rows=(256,), heads_per_group=(4,), head_dim=(64,), value_dim=(64, 128), sel_count=(8,), seeds=1)
+if TYPE_CHECKING:
+    from nsa.report.page.tables import Table
+    from tests.report.conftest import Lab
 
-
-def row(variant: str, value_dim: int, **figures: float | None) -> dict:
-    """One timed or judged row of a variant."""
-    shape = {"rows": 256, "heads_per_group": 4, "head_dim": 64, "value_dim": value_dim, "sel_count": 8}
-    return {"backend": f"sdpa:{variant}", **shape, "process": 0, "seed": 0, "value_ns": None, "fault": None, **figures}
-
-
-def test_every_variant_has_its_time_and_its_worst_error() -> None:
-    """Breaks if a slow or a wrong variant is hidden, and the winner with it proves nothing."""
-    good = {"mae": 1e-5, "oracle_error": 2e-3, "sdpa_oracle_error": 2e-3, "has_result": True}
-    rows = [
-        row("gather", 64, value_ns=90_000, has_result=False),
-        row("gather", 64, **good),
-        row("varlen", 64, value_ns=70_000, has_result=False),
-        row("varlen", 64, **{**good, "oracle_error": 0.5}),
-        row("gather", 128, **good),
-    ]
-    table = competition(Record("sdpa", "ok", facts={"device": "cuda"}, rows=pd.DataFrame(rows)), GRID, GateSettings())
-    assert table.header == ("N", "h", "D", "Dv", "n", "gather µs", "oracle error", "varlen µs", "oracle error")
-    assert table.rows[0][:7] == ("256", "4", "64", "64", "8", "90.0", "2.0e-03")
-    assert table.rows[0][7] == "70.0" and "oracle error 0.5 >" in table.rows[0][8]
-    assert table.rows[1] == ("256", "4", "64", "128", "8", "–", "2.0e-03", "–", "–")
+SHAPE = {"value_dim": 64, "sel_count": 8}
+NAMED = "N=256 h=4 D=64 Dv=64 n=8"
 
 
-def test_a_record_without_rows_gives_no_lines() -> None:
-    """Breaks if a check that did not run stops the report."""
-    assert competition(Record("sdpa", "unavailable"), GRID, GateSettings()).rows == ()
+def table(lab: Lab, **check: object) -> Table:
+    """The table of packed SDPA's own check."""
+    return packed_variants_table(read_check(lab.check("sdpa", **check)), lab.config.check, lab.config.gates)
+
+
+def test_every_variant_has_its_time_and_its_worst_error(lab: Lab) -> None:
+    """A line per shape has the time and the error of each variant; one that is wrong says so."""
+    found = table(lab, alter=({**SHAPE, "backend": "sdpa:varlen", "seed": 1}, {"oracle_error": 0.5}))
+    assert found.header == ("N", "h", "D", "Dv", "n", "gather µs", "oracle error", "varlen µs", "oracle error")
+    first, second, *_ = found.rows
+    assert first[:5] == ("256", "4", "64", "64", "8")
+    assert (first[5][:2], first[6], first[7][:2]) == ("60", "2.0e-03", "90")
+    assert first[8] == "oracle error 0.5 > 2 x 0.0019 of packed SDPA"
+    assert second[8] == "2.0e-03"
+
+
+def test_a_variant_that_refuses_a_shape_says_so(lab: Lab) -> None:
+    """A refusal stands in the line of its shape; a variant that refuses all of them has a column, too."""
+    left_out = [LeftOut(name="sdpa:varlen", shape=NAMED, reason="v: got Dv = 64")]
+    found = table(lab, drop={**SHAPE, "backend": "sdpa:varlen"}, facts={"left_out": tuple(left_out)})
+    assert found.rows[0][7:] == ("–", "refused")
+    left_out = [LeftOut(name="sdpa:blocks", shape=NAMED, reason="n is odd")]
+    found = table(lab, facts={"left_out": tuple(left_out)})
+    assert found.header[5:7] == ("blocks µs", "oracle error")
+    assert found.rows[0][5:7] == ("–", "refused")
+    assert found.rows[1][5:7] == ("–", "–")
+
+
+def test_a_check_on_a_cpu_has_errors_and_no_times(lab: Lab) -> None:
+    """Without a GPU every variant has its error."""
+    assert table(lab, device="cpu").rows[0] == ("8", "4", "64", "64", "8", "–", "2.0e-03", "–", "2.0e-03")
+
+
+def test_a_record_without_rows_gives_no_lines(lab: Lab) -> None:
+    """A check that did not run has no table."""
+    assert table(lab, status="unavailable").rows == ()

@@ -7,24 +7,28 @@ import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
+from synthetic import GPU, OLD
 
+from nsa.config import Flags, recorded
 from nsa.errors import RecordError
 from nsa.records import parquet
-from nsa.report.analysis.read import read_cell
+from nsa.records.facts import LeftOut
+from nsa.records.made import ChecksHeader
 from nsa.report.page.render import plain, report
 from nsa.report.verdict.checks import CHECKS
-from nsa.report.verdict.gates import exit_status
-from nsa.report.verdict.run import ReportSettings
+from nsa.report.verdict.exit import exit_status
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from tests.report.conftest import Lab
 
 
-def gpu_run(lab: Lab, **baseline: Any) -> dict[str, Any]:
+def gpu_run(lab: Lab, **baseline: object) -> dict[str, JsonValue]:
     """A run with a good, a slow and an unavailable kernel."""
     cells = [lab.cell("sdpa", S, **baseline) for S in (128, 2048)]
     cells += [lab.cell("cuda", S, parts={"sel": 0.015}) for S in (128, 2048)]
@@ -42,11 +46,11 @@ def finished(module_lab: Lab) -> Lab:
 
 
 def text(lab: Lab) -> str:
-    return (lab.root / "gate_report.md").read_text()
+    return lab.layout.report.read_text()
 
 
 def test_report_order(finished: Lab) -> None:
-    """The reader must meet the verdicts first, and anomalies before any kernel is praised."""
+    """The verdicts come first, and anomalies before the kernels."""
     places = [
         text(finished).index(part)
         for part in (
@@ -70,17 +74,17 @@ def test_report_order(finished: Lab) -> None:
 
 
 def test_report_says_both_verdicts_with_their_reasons(finished: Lab) -> None:
-    """A verdict without its reason, or another than gate.json's, could not be defended."""
-    gate = json.loads((finished.root / "gate.json").read_text())
+    """The page and gate.json say the same verdicts with the same reasons."""
+    gate = json.loads(finished.layout.gate.read_text())
     lines = text(finished).splitlines()
     assert (gate["invest"]["verdict"], gate["accept"]["cuda"]["verdict"]) == ("GO", "ACCEPT")
     assert f"**GO.** {gate['invest']['reason']}" in lines[2]
     assert gate["accept"]["triton"]["reason"] in lines[6]
-    assert exit_status(finished.root / "gate.json")[0] == 1  # triton is rejected
+    assert exit_status(finished.layout.gate)[0] == 1  # triton is rejected
 
 
 def test_one_line_per_context_has_total_shares_and_reads(finished: Lab) -> None:
-    """The guide's deliverable: total ms, branch percentages and reads for each S."""
+    """Each S has its total ms, branch percentages and reads, the guide's deliverable."""
     line = next(line for line in text(finished).splitlines() if line.startswith("| 2048 | sdpa |"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert [cell.split(" ")[0] for cell in cells] == [
@@ -97,7 +101,7 @@ def test_one_line_per_context_has_total_shares_and_reads(finished: Lab) -> None:
 
 
 def test_a_cpu_run_is_not_measured_and_marked(lab: Lab) -> None:
-    """CPU figures without the mark would be taken for the GPU's."""
+    """A CPU run decides nothing, and says that it is one."""
     cells = [lab.cell("sdpa", S, device="cpu") for S in (128, 2048)]
     cells += [lab.cell("cuda", S, device="cpu", status="unavailable") for S in (128, 2048)]
     gate = lab.render(cells, [lab.check("triton", device="cpu")])
@@ -105,12 +109,12 @@ def test_a_cpu_run_is_not_measured_and_marked(lab: Lab) -> None:
     assert {found["verdict"] for found in gate["accept"].values()} == {"NOT MEASURED"}
     assert "eager wall time on a CPU, which decides nothing" in text(lab)
     assert "What a selection kernel does" not in text(lab)
-    assert exit_status(lab.root / "gate.json")[0] == 3
+    assert exit_status(lab.layout.gate)[0] == 3
 
 
 def test_stale_and_invalid_records_are_named_and_never_used(lab: Lab) -> None:
-    """Their figures would decide on code that no longer exists."""
-    stale = lab.cell("sdpa", 128, parts={"sel": 0.9}, facts={"stamp": {**lab.stamp, "sources": "old"}})
+    """Stale and broken records are named, and give no figures to anybody."""
+    stale = lab.cell("sdpa", 128, parts={"sel": 0.9}, said={"stamp": OLD})
     broken, good = lab.cell("cuda", 128), lab.cell("sdpa", 2048)
     broken.write_bytes(b"broken")
     gate = lab.render([stale, good, broken])
@@ -122,36 +126,36 @@ def test_stale_and_invalid_records_are_named_and_never_used(lab: Lab) -> None:
     frame = pd.read_csv(lab.root / "decode.csv")
     assert frame.set_index(["backend", "S"]).loc[("sdpa", 128), "status"] == "stale"
     assert frame["ms_total"].count() == 1
-    assert exit_status(lab.root / "gate.json")[0] == 1  # an invalid record blocks
+    assert exit_status(lab.layout.gate)[0] == 1  # an invalid record blocks
 
 
 def test_a_stale_kernel_check_decides_nothing(lab: Lab) -> None:
-    """An ACCEPT of yesterday's kernel would ship today's."""
-    old = lab.check("cuda", facts={"stamp": {**lab.stamp, "sources": "old"}})
+    """A kernel whose check is of yesterday is not measured."""
+    old = lab.check("cuda", said={"stamp": OLD})
     gate = lab.render([lab.cell("sdpa", 128), lab.cell("sdpa", 2048)], [old])
     assert gate["accept"]["cuda"]["verdict"] == "NOT MEASURED"
     assert "cuda is STALE" in gate["accept"]["cuda"]["reason"]
 
 
 def test_fired_checks_reach_the_report_and_the_verdict(lab: Lab) -> None:
-    """A check that nobody sees protects nobody."""
+    """What fired is in the verdict, in the report and in the table of checks."""
     gate = gpu_run(lab, facts={"outputs_finite": False})
     assert gate["invest"]["verdict"] == "INCONCLUSIVE"
     assert "- **blocking** `output_not_finite` on sdpa/S128" in text(lab)
     assert "- warning `selects_everything` on sdpa at S = 128" in text(lab)
-    table, _ = parquet.read(lab.root / "checks.parquet", CHECKS)
+    table, _ = parquet.read(lab.layout.checks, ChecksHeader, CHECKS)
     assert sum(table["fired"].to_pylist()) == len(gate["anomalies"])
 
 
 def test_decode_csv_begins_with_the_guides_columns(finished: Lab) -> None:
-    """Whoever reads the guide's CSV by position reads this one too."""
+    """The guide's columns come first, in its order."""
     lines = (finished.root / "decode.csv").read_text().splitlines()
     assert lines[0].startswith("S,ms_total,ms_cmp,ms_sel,ms_win,reads_actual,reads_expected,backend,status")
     assert len(lines) == 1 + 8
 
 
 def test_html_carries_its_figure_and_every_table(finished: Lab) -> None:
-    """The page is sent on by itself: a linked figure would be lost."""
+    """The page holds its figure and every table by itself."""
     tags: list[str] = []
 
     class Reader(HTMLParser):
@@ -166,12 +170,12 @@ def test_html_carries_its_figure_and_every_table(finished: Lab) -> None:
 
 
 def test_the_figure_is_a_png(finished: Lab) -> None:
-    """The report links it, and Snakemake waits for it."""
+    """The figure is drawn."""
     assert (finished.root / "figures" / "decode_breakdown.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_when_nothing_ran_the_report_says_so(lab: Lab) -> None:
-    """A pipeline on the wrong machine must end in a report with reasons, not in a traceback."""
+    """A run on the wrong machine ends in a report with reasons."""
     gate = lab.render([lab.cell("sdpa", S, status="unavailable") for S in (128, 2048)])
     assert gate["invest"]["reason"] == "At every target context: sdpa is unavailable (sdpa is not here)."
     assert "No cell ran, so there are no figures." in text(lab)
@@ -180,57 +184,99 @@ def test_when_nothing_ran_the_report_says_so(lab: Lab) -> None:
 
 
 def test_the_last_good_report_is_kept_aside(lab: Lab) -> None:
-    """Snakemake deletes the report before the rule runs; a failing rerun must not lose the last good one."""
+    """Snakemake deletes the report before its rule runs; the last good one is kept beside it."""
     previous = lab.root / "gate_report.previous.md"
     gpu_run(lab)
     first = text(lab)
     assert not previous.exists()
-    (lab.root / "gate_report.md").unlink()  # as Snakemake does
+    lab.layout.report.unlink()  # as Snakemake does
     gpu_run(lab, parts={"sel": 0.002})
     assert previous.read_text() == first
     assert text(lab) != first
 
 
 def test_a_failed_build_shows_the_end_of_its_log(lab: Lab) -> None:
-    """A compiler's error is in its last lines."""
+    """The last lines of a compiler's log are shown, where its error is."""
     lab.render([lab.cell("sdpa", 128)], build="failed")
     assert "CUDA build: failed (no nvcc). Fix: install CUDA." in text(lab)
     assert "\nline 49\n```" in text(lab)
     assert "\nline 29\n" not in text(lab)
 
 
+def test_without_a_build_the_report_says_so(lab: Lab) -> None:
+    """A run that asks for no CUDA kernel has no build among its artifacts."""
+    lab.render([])
+    report(lab.layout.environment, [], [], [], lab.stamps, lab.config, lab.root, accepted=lab.accepted)
+    assert "CUDA build: not asked for." in text(lab)
+
+
+def test_a_broken_build_is_one_clear_error(lab: Lab) -> None:
+    """A manifest that does not say what became of the build is named."""
+    lab.render([])
+    manifest = lab.layout.artifact("build/cuda.json")
+    manifest.write_text('{"library": "x.so"}')
+    with pytest.raises(RecordError, match=r"build/cuda\.json: status: Field required"):
+        report(lab.layout.environment, [manifest], [], [], lab.stamps, lab.config, lab.root)
+
+
 def test_a_missing_environment_is_one_clear_error(lab: Lab) -> None:
-    """A report without its machine is not reproducible."""
+    """A report without its machine is not reproducible, so there is none."""
     with pytest.raises(RecordError, match=r"environment\.json: cannot be read"):
-        report(lab.root / "environment.json", None, [], [], [], {}, lab.settings, {}, lab.root)
+        report(lab.layout.environment, [], [], [], {}, lab.config, lab.root)
 
 
 def test_one_process_is_shown_as_such(lab: Lab) -> None:
-    """An interval from one replicate would be invented."""
+    """One replicate has no interval, on the page and in JSON."""
     gate = gpu_run(lab, processes=1)
     assert "too few replicates" in gate["invest"]["reason"]
     assert "(1 process)" in text(lab)
     assert gate["invest"]["contexts"][0]["share"]["low"] is None  # JSON has no infinity
-    assert json.loads((lab.root / "gate.json").read_text()) == gate
+    assert json.loads((lab.layout.gate).read_text()) == gate
 
 
-def test_settings_are_read_from_the_stamp_of_the_report() -> None:
-    """What was stamped is what decides."""
-    gates = {"confidence": 0.9, "invest": {"go": 0.5, "no_go": 0.4, "max_disagreement": 0.1}}
-    gates["accept"] = {"mae": 1.0, "speedup": 2.0, "error_ratio": 3.0}
-    stamped = {"baseline": "sdpa", "backends": ["sdpa", "cuda"], "target_contexts": [128], "contexts": [128]}
-    settings = ReportSettings.from_dict({**stamped, "check": {"rows": [256], "seeds": 7}, "gates": gates})
-    assert (settings.backends, settings.check.rows, settings.check.seeds) == (("sdpa", "cuda"), (256,), 7)
-    assert settings.gates.invest["go"] == 0.5
+def test_gate_json_says_what_the_report_was_made_from(lab: Lab) -> None:
+    """Its config and flags make the same configuration again; its rows keep the flat columns of the summary."""
+    flagged = lab.config.model_copy(update={"flags": Flags({"NSA_SEL_CUDA": True})})
+    lab = replace(lab, config=flagged)
+    lab.render([lab.cell("sdpa", 128), lab.cell("cuda", 128, status="oom")])
+    gate = json.loads(lab.layout.gate.read_text())
+    assert recorded(gate, lab.layout.gate) == flagged
+    assert gate["flags"] == {"NSA_SEL_CUDA": True}
+    ran, failed = gate["decode"]
+    assert ran["ms_total_lo"] < ran["ms_total"] < ran["ms_total_hi"]
+    assert (ran["aa_cells"], ran["aa_confidence"], ran["window"]) == (1, 0.95, 512)
+    assert (failed["status"], failed["ms_total"], failed["aa_run_lo"]) == ("oom", None, None)
+    assert set(ran) == set(failed)
+
+
+def test_a_variant_that_is_wrong_or_refuses_is_told(lab: Lab) -> None:
+    """A packed variant does not leave silently: it stands among the anomalies, and in its table."""
+    one = {"value_dim": 64, "sel_count": 8, "backend": "sdpa:varlen"}
+    left = LeftOut(name="sdpa:varlen", shape="N=256 h=4 D=64 Dv=64 n=8", reason="v: got Dv = 64")
+    refuses = {"drop": one, "facts": {"left_out": (left,)}}
+    gate = lab.render(
+        [lab.cell("sdpa", S) for S in (128, 2048)],
+        [lab.check("cuda", alter=({**one, "seed": 0}, {"mae": 0.5})), lab.check("sdpa", **refuses)],
+    )
+    assert gate["accept"]["cuda"]["verdict"] == "INCONCLUSIVE"
+    assert "- **blocking** `packed_variant_wrong` on check_cuda: varlen on N=256 h=4 D=64 Dv=64 n=8: MAE 0.5" in text(
+        lab
+    )
+    assert "- warning `packed_variant_refused` on check_sdpa: varlen on N=256 h=4 D=64 Dv=64 n=8: v: got Dv" in text(
+        lab
+    )
+    assert "| – | refused |" in text(lab)
+    assert "### sdpa: packed SDPA's variants" in text(lab)
+    assert "accept of cuda is INCONCLUSIVE" in exit_status(lab.layout.gate)[1]
 
 
 def test_text_cannot_break_a_table_or_open_a_tag() -> None:
-    """A reason that comes from a compiler or a driver may hold anything."""
+    """A reason may hold anything: it neither ends a cell of a table nor opens a tag."""
     assert plain("a|b\n<script> 1 < 2") == "a\\|b &lt;script> 1 < 2"
 
 
 def test_the_report_needs_no_torch(lab: Lab) -> None:
-    """`nsa report` and `nsa check` start in a moment and run where torch is broken."""
+    """The report imports neither torch nor what it does not need."""
     code = (
         "import sys, nsa.report.page.render, nsa.report.page.guide\n"
         "slow = {'torch', 'matplotlib', 'scipy.stats', 'nsa.bench', 'nsa.kernels', 'nsa.attention'}\n"
@@ -240,9 +286,10 @@ def test_the_report_needs_no_torch(lab: Lab) -> None:
     assert found.stderr.strip() == ""
 
 
-def test_cells_out_of_the_settings_are_read_alike(lab: Lab) -> None:
-    """A backend that only a flag asked for is reported after the others."""
-    lab = replace(lab, settings=replace(lab.settings, backends=("cuda", "sdpa")))
-    gate = lab.render([lab.cell("sdpa", 128), lab.cell("cuda", 128)])
-    assert [row["backend"] for row in gate["decode"]] == ["cuda", "sdpa"]
-    assert read_cell(lab.cell("sdpa", 128), lab.stamps).status == "ok"
+def test_each_cell_may_be_of_another_card(lab: Lab) -> None:
+    """Two cards of one model are alike: the report says which measured what."""
+    card = GPU.model_copy(update={"uuid": "GPU-1"})
+    path = lab.cell("sdpa", 128, alter=({"device": "cuda"}, {"device_uuid": "GPU-1"}), facts={"device": card})
+    gate = lab.render([path, lab.cell("sdpa", 2048)])
+    assert [row["status"] for row in gate["decode"]] == ["ok", "ok"]
+    assert "GPU-0: sdpa at S = 2048; GPU-1: sdpa at S = 128" in text(lab)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
+from synthetic import ABOUT, OLD
 
 from nsa.report.analysis.stats import Estimate
 from nsa.report.page.tables import (
@@ -17,6 +19,9 @@ from nsa.report.page.tables import (
     significant,
 )
 from nsa.report.verdict.checks import BLOCKING, WARNING, Check
+
+if TYPE_CHECKING:
+    from tests.report.conftest import Lab
 
 
 @pytest.mark.parametrize(
@@ -32,42 +37,34 @@ from nsa.report.verdict.checks import BLOCKING, WARNING, Check
     ],
 )
 def test_significant_has_three_digits_and_no_exponent(value: float | None, text: str) -> None:
-    """More digits than were measured are marketing; an exponent in a table of ms is misread."""
+    """A figure has as many digits as were asked for, without an exponent."""
     assert significant(value) == text
 
 
 def test_an_interval_has_the_decimals_of_its_value() -> None:
-    """[0.9995, 1.001] hides how symmetric the interval is."""
+    """A figure and its bounds have the same decimals."""
     assert bracketed(Estimate(1.0003, 0.9996, 1.001, 3), 5) == "1.0003 [0.9996, 1.0010]"
     assert bracketed(Estimate(-0.00001, -0.2, 0.2, 3), 2) == "0.00 [-0.20, 0.20]"
 
 
 def test_one_process_says_so() -> None:
-    """A figure without an interval must not look like one whose interval was left out."""
+    """A figure of one process says that it has no interval."""
     assert bracketed(Estimate(1.5, -math.inf, math.inf, 1)) == "1.50 (1 process)"
     assert bracketed(None) == "–"
 
 
-def cell(backend: str, S: int, status: str = "ok", **columns: object) -> dict[str, object]:
-    return {"backend": backend, "S": S, "status": status, "reason": "r", "fix": "m", "device": "cuda", **columns}
-
-
-def test_not_run_is_one_line_per_reason() -> None:
-    """Four contexts without a GPU are one fact, not four."""
-    rows = [
-        cell("cuda", 256, "unavailable"),
-        cell("cuda", 128, "unavailable"),
-        cell("cuda", 512, "stale"),
-        cell("sdpa", 1),
-    ]
-    assert not_run(rows) == [
-        "`cuda` at S = 512: STALE (r). Fix: m.",
-        "`cuda` at S = 128, 256: unavailable (r). Fix: m.",
+def test_not_run_is_one_line_per_reason(lab: Lab) -> None:
+    """Contexts that share a backend and a reason share a line; a stale cell says so in capitals."""
+    cells = [lab.cell("cuda", S, status="unavailable") for S in (256, 128)]
+    cells += [lab.cell("cuda", 512, said={"stamp": OLD}), lab.cell("sdpa", 128)]
+    assert not_run(lab.summaries(cells)) == [
+        f"`cuda` at S = 512: STALE (sources changed since it was measured). Fix: run `snakemake {cells[2]}`.",
+        "`cuda` at S = 128, 256: unavailable (cuda is not here). Fix: run on a GPU.",
     ]
 
 
 def test_anomalies_list_each_blocking_check_and_group_warnings() -> None:
-    """A blocking fault must not drown in warnings, and its cell must be named."""
+    """Each blocking check has its line with its cell; warnings of one name and backend share one."""
 
     def check(severity: str, name: str, S: int, observed: float, fired: bool = True) -> Check:
         return Check(name, severity, f"sdpa/S{S}", observed, 0.0, f"saw {observed}", fired)
@@ -84,15 +81,19 @@ def test_anomalies_list_each_blocking_check_and_group_warnings() -> None:
     ]
 
 
-def test_the_ceiling_is_amdahls() -> None:
-    """A share of 50 % makes at best twice the speed, and the measured step is set beside it."""
-    half = {"sel_loo_pct": 50.0, "sel_loo_pct_lo": 20.0, "sel_loo_pct_hi": 60.0, "processes": 3}
-    rows = [cell("sdpa", 128, ms_total=3.0, **half), cell("cuda", 128, ms_total=2.0), cell("fa2", 128, "oom")]
-    table = ceiling_table(rows, "sdpa")
-    assert (table.header, table.rows) == (("S", "at best", "cuda measured"), (("128", "2.00 [1.25, 2.50]", "1.50"),))
+def test_the_ceiling_is_amdahls(lab: Lab) -> None:
+    """A share of 38 / 96 makes at best 96 / 58 times the speed, and the measured step is set beside it."""
+    cells = [lab.cell("sdpa", 128, noise=0), lab.cell("cuda", 128, parts={"sel": 0.016}, noise=0)]
+    table = ceiling_table(lab.summaries([*cells, lab.cell("fa2", 128, status="oom")]), "sdpa")
+    assert table.header == ("S", "at best", "cuda measured")
+    assert table.rows == (("128", "1.65 [1.65, 1.65]", "1.33"),)
+    on_a_cpu = lab.summaries([lab.cell("sdpa", 128, device="cpu")])
+    assert ceiling_table(on_a_cpu, "sdpa").rows == ()
 
 
 def test_provenance_shows_where_records_differ() -> None:
-    """Records of two commits in one report must be seen."""
-    table = provenance_table(provenance([{"git_commit": "b", "x": None}, {"git_commit": "a", "environment": {}}]))
-    assert table.rows == (("git_commit", "a … b (2 values)"),)
+    """Records of two commits show both; what none of them says is left out, like the environment."""
+    later = ABOUT.model_copy(update={"git_commit": "b"})
+    table = provenance_table(provenance([later, ABOUT.model_copy(update={"git_commit": "a"})]))
+    assert table.rows[0] == ("git_commit", "a … b (2 values)")
+    assert [key for key, _ in table.rows] == ["git_commit", "git_dirty", "utc_time"]

@@ -17,9 +17,8 @@ from nsa.report.analysis.stats import Estimate
 from nsa.report.verdict.checks import BLOCKING, CHECKS, WARNING, Check, aa_control, record_checks, write
 
 if TYPE_CHECKING:
-    from conftest import Lab
-
     from nsa.records.facts import DecodeFacts
+    from tests.report.conftest import Lab
 
 READS = Reads(cmp=127.0, sel=1024.0, win=512.0, actual=1663.0, expected=1663.0)
 

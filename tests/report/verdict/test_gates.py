@@ -18,9 +18,8 @@ from nsa.report.verdict.checks import BLOCKING, WARNING, Check
 from nsa.report.verdict.gates import accept, invest
 
 if TYPE_CHECKING:
-    from conftest import Lab
-
     from nsa.report.verdict.gates import Accept, Invest
+    from tests.report.conftest import Lab
 
 GATES = GateSettings()
 ONE = Estimate(1.0, 1.0, 1.0, 3)

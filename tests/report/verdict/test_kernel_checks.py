@@ -11,7 +11,7 @@ from nsa.records.facts import LeftOut
 from nsa.report.verdict.checks import BLOCKING, WARNING, Check
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.report.conftest import Lab
 
 SHAPE = {"value_dim": 64, "sel_count": 8}
 NAMED = "N=256 h=4 D=64 Dv=64 n=8"
@@ -154,6 +154,15 @@ def test_a_variant_that_refuses_says_on_which_shape_and_why(lab: Lab) -> None:
     left_out = tuple(LeftOut(name=name, shape=NAMED, reason="v: got Dv = 64") for name in ("sdpa:varlen", "cuda"))
     check = {"drop": {**SHAPE, "backend": "sdpa:varlen"}, "facts": {"left_out": left_out}}
     assert checks_of(lab, **check)["packed_variant_refused"].message == f"varlen on {NAMED}: v: got Dv = 64"
+
+
+def test_a_variant_that_refuses_many_shapes_is_one_clause(lab: Lab) -> None:
+    """Shapes that are refused for one reason are counted."""
+    every = [f"N=256 h=4 D=64 Dv={Dv} n={n}" for Dv in (64, 128) for n in (8, 16)]
+    for shapes, words in ((every, "all 4 shapes"), (every[:3], f"{NAMED} and 2 more shapes")):
+        left_out = tuple(LeftOut(name="sdpa:blocks", shape=shape, reason="n is odd") for shape in shapes)
+        found = checks_of(lab, facts={"left_out": left_out})["packed_variant_refused"]
+        assert (found.message, found.observed) == (f"blocks on {words}: n is odd", len(shapes))
 
 
 def test_a_variant_that_is_missing_without_a_word_is_told(lab: Lab) -> None:

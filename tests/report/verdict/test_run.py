@@ -1,19 +1,14 @@
-"""A run's records together: of one model, of the grid that was asked for, and of today's configuration."""
+"""A run's records together: of one model, of the grid that was asked for, in the configuration's order."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from synthetic import CONFIG, GPU
-
-from nsa.config import Flags
-from nsa.errors import RecordError
-from nsa.report.verdict.run import config_of
+from synthetic import GPU
 
 if TYPE_CHECKING:
-    from conftest import Lab
+    from tests.report.conftest import Lab
 
 A100 = GPU.model_copy(update={"name": "NVIDIA A100"})
 
@@ -60,18 +55,3 @@ def test_rows_of_another_run_as_a_replicate_decide_nothing(lab: Lab) -> None:
     assert run.invest.verdict == "NOT MEASURED"
     assert "sdpa is INVALID" in run.invest.reason and "device_uuid is 'GPU-1' in process 1" in run.invest.reason
     assert {check.name for check in run.checks if check.blocks} == {"record_invalid"}
-
-
-def test_the_configuration_comes_from_the_stamp() -> None:
-    """What the report's stamp holds is the configuration, flags included."""
-    flagged = CONFIG.model_copy(update={"flags": Flags({"NSA_SEL_CUDA": True}), "candidates": ("triton",)})
-    found = config_of({"config": flagged.document(), "flags": {"NSA_SEL_CUDA": True}}, Path("report.json"))
-    assert found == flagged
-    assert found.backends == ("sdpa", "triton", "cuda")
-
-
-@pytest.mark.parametrize("found", [{}, {"config": {}}, {"config": {}, "flags": {}}, {"flags": {}, "config": []}])
-def test_a_stamp_without_a_configuration_is_one_line(found: dict[str, object]) -> None:
-    """A stamp of another version says what to delete."""
-    with pytest.raises(RecordError, match=r"^report\.json.*; delete report\.json and run `snakemake`$"):
-        config_of(found, Path("report.json"))

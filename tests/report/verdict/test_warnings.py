@@ -14,9 +14,8 @@ from nsa.report.verdict.checks import WARNING, Check
 from nsa.report.verdict.warnings import modes_gap, other_processes, warning_checks
 
 if TYPE_CHECKING:
-    from conftest import Lab
-
     from nsa.report.analysis.read import Cell
+    from tests.report.conftest import Lab
 
 
 def warnings_of(cell: Cell) -> dict[str, Check]:
