@@ -105,7 +105,7 @@ def test_what_a_timed_replay_leaves_unwritten_is_seen(monkeypatch: pytest.Monkey
 
 
 def test_nothing_is_built_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is one turn, and all graphs are captured before it."""
+    """There is one turn; all graphs are captured before it, and the profiler shows launches after it."""
 
     class Watched(Turn):
         turns, captured_inside = 0, 0
@@ -122,9 +122,14 @@ def test_nothing_is_built_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
     timers: list[Timer] = []
     monkeypatch.setattr(module, "CudaTimer", lambda device: timers.append(Timer()) or timers[-1])
+    launches, profiled_after = OnCpu.launches, []
     turn = Watched()
+    monkeypatch.setattr(
+        OnCpu, "launches", lambda cell, arm: (profiled_after.append(turn.turns), launches(cell, arm))[1]
+    )
     ran(turn=turn)
     assert turn.turns == 1 and turn.captured_inside == 0
+    assert profiled_after == [1] * len(ARMS)  # a process that was profiled launches more slowly ever after
     assert [timer.captures for timer in timers] == [len(ARMS) * STEPS + 1]
 
 
