@@ -85,8 +85,8 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
             print(f"check {name}: process {job.process + 1}: {shape}", flush=True)
         if first is not None and job.process == 0 and not packs:
             # After the timing: a process that was profiled launches more slowly ever after.
-            if fault := is_packed_sdpa(name, first[1], _probe(first[0], job)):
-                rows.append({**asdict(first[0]), "process": 0, "backend": name, "seed": 0, "fault": fault})
+            fault = is_packed_sdpa(name, first[1], _probe(first[0], job))
+            rows += [{**asdict(first[0]), "process": 0, "backend": name, "seed": 0, "fault": fault}] if fault else []
     facts = CheckFacts(
         device=job.host.device,
         flush=FLUSH if on_cuda else NO_FLUSH,
