@@ -155,7 +155,7 @@ def _timed(
     timed = enter({**kernels, f"{AGAIN}{name}": kernels[name]}, columns, call, order, timer)
     iters = job.settings.iters if timer else min(job.settings.iters, CPU_CALLS)
     with turn:
-        rows = interleave([list(timed.group.values())], iters, BLOCKS, order, sampler)
+        rows = interleave([list(timed.group.values())], iters, BLOCKS, order, sampler, timer)
         last, outputs = last_calls(timed)
     outputs = {each: output for each, output in outputs.items() if not each.startswith(AGAIN)}
     judged = judge(outputs, PACKED, columns, job.settings.seeds + job.process, selected_oracle(call))

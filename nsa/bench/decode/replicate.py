@@ -47,12 +47,13 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
             cell = Cell(job.settings, job.S, guarded(backend.name, backend.selection), device)
             finite, fault = cell.finite_when_poisoned(), routing_fault(device)
             columns = {**columns_of(job), "backend_resolved": backend.name}
-            candidates, outputs = _on_cuda(cell, order, columns) if device.type == "cuda" else _on_cpu(cell, columns)
+            timer = CudaTimer(device) if device.type == "cuda" else None
+            candidates, outputs = _on_cuda(cell, order, columns, timer) if timer else _on_cpu(cell, columns)
             for output in outputs:
                 output.fill_(torch.nan)  # what is checked below was written by the timed replays
             with turn, Sampler(job.host.device.uuid) as sampler:
                 bandwidth = (copy_bandwidth(device),) if device.type == "cuda" else ()
-                rows = interleave([candidates], job.settings.iters, BLOCKS, order, sampler)
+                rows = interleave([candidates], job.settings.iters, BLOCKS, order, sampler, timer)
                 others = sampler.other_processes(turn.ours)
             finite &= all(bool(output.isfinite().all()) for output in outputs)
             # After the timing: a process that was profiled launches more slowly ever after.
@@ -95,12 +96,14 @@ def _on_cpu(cell: Cell, columns: Row) -> tuple[list[Candidate], list[torch.Tenso
     return [_eager(cell, name, emits, columns) for emits in cell.steps for name in ARMS], []
 
 
-def _on_cuda(cell: Cell, order: random.Random, columns: Row) -> tuple[list[Candidate], list[torch.Tensor]]:
+def _on_cuda(
+    cell: Cell, order: random.Random, columns: Row, timer: CudaTimer
+) -> tuple[list[Candidate], list[torch.Tensor]]:
     """Every arm as a graph, cold and warm, and the whole step eagerly; and what the graphs write.
 
     The graphs are captured in random order: where a graph's memory lies moves its time by parts of a percent.
     """
-    timer, warmup = CudaTimer(cell.device), cell.settings.warmup
+    warmup = cell.settings.warmup
     candidates: list[Candidate] = []
     outputs: list[torch.Tensor] = []
     arms = [(arm, emits) for arm in ARMS for emits in cell.steps]

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from nsa.bench.method.timing import CudaTimer
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import Replicate
 from nsa.records.words import Row
@@ -27,7 +28,14 @@ class Candidate:
 Group = Sequence[Candidate]  # candidates that take turns on the same inputs
 
 
-def interleave(groups: Sequence[Group], iters: int, blocks: int, order: random.Random, sampler: Sampler) -> list[Row]:
+def interleave(
+    groups: Sequence[Group],
+    iters: int,
+    blocks: int,
+    order: random.Random,
+    sampler: Sampler,
+    timer: CudaTimer | None = None,
+) -> list[Row]:
     """Time every candidate of every group so often: a row for each repetition, as they were made; none is dropped.
 
     In each block the groups follow each other in random order, and in each group its candidates do, so that drift falls
@@ -39,7 +47,10 @@ def interleave(groups: Sequence[Group], iters: int, blocks: int, order: random.R
         blocks: that these are spread over, at most.
         order: the source of every random choice.
         sampler: of the GPU.
+        timer: on CUDA; it brings the device into the state in which everything is timed.
     """
+    if timer is not None:
+        timer.settle()
     rows: list[Row] = []
     blocks = min(blocks, iters)
     for block in range(blocks):

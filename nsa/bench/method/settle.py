@@ -1,9 +1,9 @@
-"""The state of a GPU's front end, brought to the same one in every process that times.
+"""The state of a GPU's front end, brought to the same one before anything is timed.
 
-A process whose CUDA context is the only one that the GPU has seen since it began launches small kernels slowly; once a
-second context has done anything, in this process or another, it launches them faster, and stays so when that context
-is gone. On one H100 a train of 40 small launches took 62.0 µs before and 48.6 after, at the same clocks. Processes that
-are timed beside others would be in the one state or the other by chance, so each makes a second context itself.
+A CUDA context launches small kernels slowly until the GPU has switched to another context and back since the first one
+made its last stream. On one H100 a train of 40 small launches took 62.0 µs before such a switch and 47.7 after it, at
+the same clocks, for as long as the process lived. Replicates that run beside each other would be in either state by
+chance, so each makes the GPU switch at the start of its turn.
 """
 
 from __future__ import annotations
@@ -12,31 +12,43 @@ import ctypes
 
 import torch
 
+from nsa.errors import NoMemory
+
 BYTES = 1 << 20  # that the second context sets: any work will do
+OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 
 
-def settle(device: torch.device) -> None:
-    """Make a second context on the device, let it work, and end it; the current one stays current.
+class SecondContext:
+    """A second context of this process on the same device.
 
     Raises:
+        NoMemory: the device has no room for it.
         RuntimeError: the driver refused, with its number for the reason.
     """
-    torch.cuda.synchronize(device)  # the first context exists from here
-    driver = ctypes.CDLL("libcuda.so.1")
-    ordinal, number = torch.cuda.current_device() if device.index is None else device.index, ctypes.c_int()
-    before, second, memory = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_uint64()
 
-    def call(name: str, *arguments: object) -> None:
-        if error := getattr(driver, name)(*arguments):
+    def __init__(self, device: torch.device) -> None:
+        torch.cuda.synchronize(device)  # the first context exists from here
+        self._driver = ctypes.CDLL("libcuda.so.1")
+        ordinal, number = torch.cuda.current_device() if device.index is None else device.index, ctypes.c_int()
+        self._first, self._second, self._memory = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_uint64()
+        self._call("cuCtxGetCurrent", ctypes.byref(self._first))
+        self._call("cuDeviceGet", ctypes.byref(number), ordinal)
+        self._call("cuCtxCreate_v2", ctypes.byref(self._second), 0, number)
+        self._call("cuMemAlloc_v2", ctypes.byref(self._memory), ctypes.c_size_t(BYTES))
+        self._call("cuCtxSetCurrent", self._first)
+
+    def switch(self) -> None:
+        """Make the device switch to this context and back; the current one stays current."""
+        self._call("cuCtxSetCurrent", self._second)
+        try:
+            self._call("cuMemsetD8_v2", self._memory, ctypes.c_ubyte(0), ctypes.c_size_t(BYTES))
+            self._call("cuCtxSynchronize")
+        finally:
+            self._call("cuCtxSetCurrent", self._first)
+
+    def _call(self, name: str, *arguments: object) -> None:
+        error: int = getattr(self._driver, name)(*arguments)
+        if error == OUT_OF_MEMORY:
+            raise NoMemory(f"{name}: CUDA out of memory")
+        if error:
             raise RuntimeError(f"{name} failed with CUDA driver error {error}")
-
-    call("cuCtxGetCurrent", ctypes.byref(before))
-    call("cuDeviceGet", ctypes.byref(number), ordinal)
-    call("cuCtxCreate_v2", ctypes.byref(second), 0, number)
-    try:
-        call("cuMemAlloc_v2", ctypes.byref(memory), ctypes.c_size_t(BYTES))
-        call("cuMemsetD8_v2", memory, ctypes.c_ubyte(0), ctypes.c_size_t(BYTES))
-        call("cuCtxSynchronize")
-    finally:
-        call("cuCtxDestroy_v2", second)  # and its memory with it
-        call("cuCtxSetCurrent", before)

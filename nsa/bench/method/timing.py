@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nsa.bench.method.settle import settle
+from nsa.bench.method.settle import SecondContext
 
 FLUSH_BYTES = 256 << 20  # several times the L2 of any GPU: written before each cold repetition
 FLUSH = "write 256 MiB"  # how records name it; times of two methods are not comparable
@@ -29,9 +29,14 @@ class CudaTimer:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        settle(device)
+        self._second = SecondContext(device)
         self._flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=device)
         self._trivial = torch.zeros(1, device=device)  # here: it must outlive the graph that writes it
+
+    def settle(self) -> None:
+        """Bring the device into the state in which everything is timed; at the start of each turn."""
+        torch.cuda.synchronize(self.device)
+        self._second.switch()
 
     def capture(self, prepare: Callable[[], None], run: Callable[[], torch.Tensor], warmup: int) -> Captured:
         """Warm up on a side stream, then capture `run`; `prepare` restores the state and is not captured.
@@ -59,14 +64,13 @@ class CudaTimer:
         """Nanoseconds of each replay; cold flushes the L2 before each, warm replays once untimed just before."""
         events = []
         for _ in range(repetitions):
+            restore()
             if cold:
-                restore()
                 self._flush.zero_()
             else:
-                restore()
                 replay()
                 restore()
-                torch.cuda._sleep(COVER_CYCLES)
+            torch.cuda._sleep(COVER_CYCLES)
             start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
             replay()

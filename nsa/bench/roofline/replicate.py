@@ -48,7 +48,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
         iters = job.settings.iters
         with turn:
             before = copy_bandwidth(device)
-            rows += interleave(groups, iters, iters, order, sampler)
+            rows += interleave(groups, iters, iters, order, sampler, timer)
             lasts = [last_calls(timed) for _, timed in entered]
             after = copy_bandwidth(device)
             others = sampler.other_processes(turn.ours)

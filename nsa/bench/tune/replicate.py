@@ -143,7 +143,7 @@ def compare(
         with kernel_at_work("triton"):
             timed = enter({**able, f"{AGAIN}{first}": able[first]}, {}, call, order, timer)
         with turn:
-            times, timed = _times(timed, first, order, sampler)
+            times, timed = _times(timed, first, order, sampler, timer)
             _, outputs = last_calls(timed)
         exact = selected_oracle(call)
         known = {name: output for name, output in outputs.items() if name in names}
@@ -162,11 +162,13 @@ def compare(
     return tried, aa_ratio
 
 
-def _times(timed: Timed, first: str, order: random.Random, sampler: Sampler) -> tuple[dict[str, list[int]], Timed]:
+def _times(
+    timed: Timed, first: str, order: random.Random, sampler: Sampler, timer: CudaTimer | None
+) -> tuple[dict[str, list[int]], Timed]:
     """The times of each in blocks, and those that were still timed in the last; the first and its control stay."""
     times: dict[str, list[int]] = {name: [] for name in timed.group}
     for _ in range(BLOCKS):
-        for row in interleave([list(timed.group.values())], REPETITIONS, 1, order, sampler):
+        for row in interleave([list(timed.group.values())], REPETITIONS, 1, order, sampler, timer):
             name, value = row["backend"], row["value_ns"]
             assert isinstance(name, str) and isinstance(value, int)
             times[name].append(value)
