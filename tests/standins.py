@@ -95,6 +95,10 @@ class Timer:
         self.device = CPU
         self.calls = 0
         self.captures = 0
+        self.settled = 0
+
+    def settle(self) -> None:
+        self.settled += 1
 
     def capture(self, prepare: Callable[[], None], run: Callable[[], torch.Tensor], warmup: int) -> Captured:
         self.captures += 1

@@ -49,7 +49,7 @@ def test_it_works_after_the_first_exists(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_driver_that_refuses_is_named(error: int, kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     """No room for it is told as such; any other refusal has its function and its number."""
     driver(monkeypatch, "cuCtxCreate_v2", error)
-    with pytest.raises(kind, match="^cuCtxCreate_v2"):
+    with pytest.raises(kind, match=r"^cuCtxCreate_v2"):
         SecondContext(torch.device("cuda"))
 
 
@@ -57,14 +57,14 @@ def test_the_first_is_current_again_whatever_happens(monkeypatch: pytest.MonkeyP
     """A switch that fails leaves torch where it was."""
     asked = driver(monkeypatch, "cuMemsetD8_v2")
     second = SecondContext(torch.device("cuda"))
-    with pytest.raises(RuntimeError, match="^cuMemsetD8_v2 failed with CUDA driver error 999$"):
+    with pytest.raises(RuntimeError, match=r"^cuMemsetD8_v2 failed with CUDA driver error 999$"):
         second.switch()
     assert asked[-1] == "cuCtxSetCurrent"
 
 
 @pytest.mark.gpu
 def test_small_launches_take_the_same_time_after_every_switch() -> None:
-    """In a state of its own making a train of launches is never slower than before, and a second switch changes little."""
+    """After a switch a train of launches is never slower than before, and a second switch changes little."""
     device = torch.device("cuda")
     timer = CudaTimer(device)
     numbers = torch.randn(64, 256, device=device)
