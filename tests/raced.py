@@ -65,6 +65,7 @@ def write(
         device=H200,
         flush="write 256 MiB, read 256 MiB",
         bandwidth_bytes_per_s=(3.9e12, 4.1e12) * processes,
+        read_bandwidth_bytes_per_s=(3.7e12, 3.8e12) * processes,
         replicates=tuple(replicate(process) for process in range(processes)),
         other_processes=(),
         notes=(),

@@ -161,6 +161,7 @@ def timed_facts(device: str, processes: int) -> dict[str, object]:
         "device": device_of(device),
         "flush": "write 256 MiB, read 256 MiB" if on_cuda else "none",
         "bandwidth_bytes_per_s": (4e12,) * processes if on_cuda else (),
+        "read_bandwidth_bytes_per_s": (3.8e12,) * processes if on_cuda else (),
         "replicates": tuple(replicate(process, device) for process in range(processes)),
         "other_processes": (),
         "notes": (),

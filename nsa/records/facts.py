@@ -120,6 +120,7 @@ class TimedFacts(Model):
     Attributes:
         flush: how the L2 is emptied before a cold repetition: part of what was timed.
         bandwidth_bytes_per_s: of a large copy, bytes read and written, in each process; empty on a CPU.
+        read_bandwidth_bytes_per_s: of reading alone, likewise.
         notes: what the backend says of how its calls were made.
     """
 
@@ -127,6 +128,7 @@ class TimedFacts(Model):
     device: Annotated[Device, Merge.SAME]
     flush: Annotated[str, Merge.SAME]
     bandwidth_bytes_per_s: Annotated[tuple[float, ...], Merge.EACH]
+    read_bandwidth_bytes_per_s: Annotated[tuple[float, ...], Merge.EACH]
     replicates: Annotated[tuple[Replicate, ...], Merge.EACH]
     other_processes: Annotated[tuple[int, ...], Merge.UNITED]
     notes: Annotated[tuple[JsonValue, ...], Merge.UNITED]

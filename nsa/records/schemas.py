@@ -67,6 +67,7 @@ CHECK_REPETITIONS = pa.schema(
         ("oracle_error", pa.float64()),  # worst-row relative L2 against the float64 oracle
         ("sdpa_oracle_error", pa.float64()),  # the same of packed SDPA
         ("fault", pa.string()),  # the first correctness check that failed; null when none did
+        ("judged", pa.int32()),  # timed outputs that this row's errors are the worst of; null of untimed ones
     ]
 )
 

@@ -22,6 +22,7 @@ TIMED = {
     "device": GPU,
     "flush": "write 256 MiB",
     "bandwidth_bytes_per_s": (3.9e12, 4e12),
+    "read_bandwidth_bytes_per_s": (3.7e12, 3.8e12),
     "replicates": (
         Replicate(
             process=0,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from standins import CPU, DIGESTS, ON_CPU, PROVENANCE
+from wrong.cheats import CHEATS
 from wrong.corpus import CORPUS, right
 
 from nsa.bench.check.job import Job
@@ -36,6 +37,7 @@ SETTINGS = CheckSettings(
     cpu_context=700,
     iters=15,
 )
+WRONG = CORPUS | CHEATS
 RIVALS = {f"sdpa:{name}": VARIANTS[name] for name in ("gather", "index_select")}
 
 
@@ -56,10 +58,10 @@ def verdict(kernel: SelectAttention, folder: Path, seed: int = 0, name: str = "c
     return shape
 
 
-@pytest.mark.parametrize("name", CORPUS)
+@pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_kernel_is_rejected_for_the_right_reason(name: str, tmp_path: Path, show_row) -> None:
     """A kernel that is wrong in this way is rejected, with the words for it."""
-    wrong = CORPUS[name]()
+    wrong = WRONG[name]()
     found = verdict(wrong.kernel, tmp_path)
     mae = found.figures.correctness.mae if found.figures.correctness else float("nan")
     shown = f"{mae:.1e}, {'passes' if mae <= 1e-3 else 'rejects'}"

@@ -15,9 +15,19 @@ from nsa.bench.method.behaviour import follows_its_inputs, is_packed_sdpa, reads
 from nsa.bench.method.failures import device_at_work, guarded
 from nsa.bench.method.inputs import Call, full_case, ragged_case
 from nsa.bench.method.interleave import interleave, replicate_facts
-from nsa.bench.method.kernels import Kernels, able, enter, judge, last_calls
+from nsa.bench.method.kernels import (
+    Kernels,
+    able,
+    changed_input,
+    enter,
+    judge,
+    judge_timed,
+    last_calls,
+    on_unseen,
+)
+from nsa.bench.method.replays import Replays
 from nsa.bench.method.shapes import CheckShape, grid
-from nsa.bench.method.timing import FLUSH, NO_FLUSH, CudaTimer, copy_bandwidth
+from nsa.bench.method.timing import FLUSH, NO_FLUSH, CudaTimer, bandwidths
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.kernels import registry
@@ -30,6 +40,8 @@ BLOCKS = 5  # randomised blocks that the repetitions are spread over
 CPU_CALLS = 5  # of each kernel on a CPU, which records no time
 SEEDS = 1000  # draws that one seed of the check keeps for itself
 TIMED_SEED = 1000  # the inputs that are timed, one draw a process, are none of those checked before
+UNSEEN_SEED = 500_000  # nor are those on which what is timed is replayed before
+REPLAY_SEED = 1_000_000  # replays of one call that draw something of their own each
 
 
 def replicate(job: Job, turn: Turn) -> Replicated[CheckFacts]:
@@ -66,10 +78,10 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
     left_out: list[LeftOut] = []
     others: set[int] = set()
     with device_at_work(name), Sampler(job.host.device.uuid) as sampler:
-        bandwidth: tuple[float, ...] = ()
+        rates: list[tuple[float, float]] = []
         if on_cuda:
             with turn:
-                bandwidth = (copy_bandwidth(device),)
+                rates.append(bandwidths(device))
         first: tuple[CheckShape, Kernels] | None = None  # the first shape, and the kernels that take it
         for shape in grid(job.settings, device.type):
             columns: Row = {**asdict(shape), "process": job.process}
@@ -90,7 +102,8 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
     facts = CheckFacts(
         device=job.host.device,
         flush=FLUSH if on_cuda else NO_FLUSH,
-        bandwidth_bytes_per_s=bandwidth,
+        bandwidth_bytes_per_s=tuple(copied for copied, _ in rates),
+        read_bandwidth_bytes_per_s=tuple(read for _, read in rates),
         replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
         other_processes=tuple(sorted(others)),
         notes=tuple(backend.notes()),
@@ -144,19 +157,28 @@ def _timed(
     turn: Turn,
     sampler: Sampler,
 ) -> list[Row]:
-    """Time every kernel in randomised blocks, the checked one twice under two names; and what the last calls returned.
+    """Time every kernel in randomised blocks, the checked one twice under two names, and judge all that they returned.
 
     On CUDA each kernel is a captured graph, timed cold. On a CPU the same calls are made but no time is recorded: it
-    would decide nothing. The last timed call of every kernel has a query of its own that was never seen before.
+    would decide nothing. Before, what is timed is replayed on inputs that it has never seen, ragged and full.
     """
-    seed = TIMED_SEED * (job.seed + 1) + job.process
-    call = full_case(shape, seed, torch.device(job.host.device.kind))
-    order = random.Random(f"{seed}/{shape}")
-    timed = enter({**kernels, f"{AGAIN}{name}": kernels[name]}, columns, call, order, timer)
-    iters = job.settings.iters if timer else min(job.settings.iters, CPU_CALLS)
+    device, seed = torch.device(job.host.device.kind), TIMED_SEED * (job.seed + 1) + job.process
+    call, order = full_case(shape, seed, device), random.Random(f"{seed}/{shape}")
+    replays = Replays(call, REPLAY_SEED * seed, changes=True)
+    timed = enter({**kernels, f"{AGAIN}{name}": kernels[name]}, columns, replays, order, timer, every=True)
+    rows: list[Row] = []
+    for unseen in (ragged_case(shape, UNSEEN_SEED + seed, device), full_case(shape, UNSEEN_SEED + seed, device)):
+        outputs = on_unseen(timed, unseen, {name})
+        rows += judge(outputs, PACKED, columns, None, selected_oracle(unseen))
+    given = full_case(shape, seed, device)
+    for tensor, original in zip(call[:5], given[:5], strict=True):
+        tensor.copy_(original)
     with turn:
-        rows = interleave([list(timed.group.values())], iters, BLOCKS, order, sampler, timer)
+        iters = job.settings.iters if timer else min(job.settings.iters, CPU_CALLS)
+        times = interleave([list(timed.group.values())], iters, BLOCKS, order, sampler, timer)
         last, outputs = last_calls(timed)
-    outputs = {each: output for each, output in outputs.items() if not each.startswith(AGAIN)}
-    judged = judge(outputs, PACKED, columns, job.settings.seeds + job.process, selected_oracle(call))
-    return [*rows, *last, *judged] if timer else judged
+    judged = judge_timed(timed, outputs, PACKED, columns, seed)
+    if changed := changed_input(call._replace(q=given.q), given):
+        judged = [{**row, "fault": row.get("fault") or changed} if row["backend"] == name else row for row in judged]
+    rows += judged
+    return [*rows, *times, *last] if timer else rows

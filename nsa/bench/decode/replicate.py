@@ -16,7 +16,7 @@ from nsa.bench.decode.job import Job
 from nsa.bench.decode.routing_check import routing_fault
 from nsa.bench.method.failures import device_at_work, guarded
 from nsa.bench.method.interleave import Candidate, interleave, replicate_facts
-from nsa.bench.method.timing import FLUSH, NO_FLUSH, CudaTimer, copy_bandwidth, wall
+from nsa.bench.method.timing import FLUSH, NO_FLUSH, CudaTimer, bandwidths, wall
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.errors import BackendUnavailable, InputError
@@ -52,7 +52,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
             for output in outputs:
                 output.fill_(torch.nan)  # what is checked below was written by the timed replays
             with turn, Sampler(job.host.device.uuid) as sampler:
-                bandwidth = (copy_bandwidth(device),) if device.type == "cuda" else ()
+                rates = [bandwidths(device)] if timer else []
                 rows = interleave([candidates], job.settings.iters, BLOCKS, order, sampler, timer)
                 others = sampler.other_processes(turn.ours)
             finite &= all(bool(output.isfinite().all()) for output in outputs)
@@ -63,7 +63,8 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
     facts = DecodeFacts(
         device=job.host.device,
         flush=FLUSH if device.type == "cuda" else NO_FLUSH,
-        bandwidth_bytes_per_s=bandwidth,
+        bandwidth_bytes_per_s=tuple(copied for copied, _ in rates),
+        read_bandwidth_bytes_per_s=tuple(read for _, read in rates),
         replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
         other_processes=tuple(others),
         notes=tuple(backend.notes()),

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 
-from nsa.bench.method.accuracy import fault, mean_absolute_error, worst_row_error
+from nsa.bench.method.accuracy import fault, mean_absolute_error, selected_oracle, worst_row_error
 from nsa.bench.method.failures import guarded, kernel_at_work
 from nsa.bench.method.inputs import Call
 from nsa.bench.method.interleave import Candidate
+from nsa.bench.method.replays import Judge, Replays
 from nsa.bench.method.timing import CudaTimer, wall
 from nsa.errors import InputError
 from nsa.kernels.contract import SelectAttention
-from nsa.records.words import Row
+from nsa.records.words import Row, Scalar
 
 WARMUP = 3  # calls before a capture
 
@@ -24,25 +25,32 @@ Kernels = Mapping[str, SelectAttention]
 Outputs = dict[str, tuple[torch.Tensor, str | None]]  # what kernels returned, and what is wrong with it at first sight
 
 
+@dataclass
+class Returned:
+    """What the timed calls of one kernel returned, and which replay each was; kept where `every` is set."""
+
+    every: bool
+    outputs: list[torch.Tensor] = field(default_factory=list)
+    replays: list[int] = field(default_factory=list)
+
+    def keep(self, output: torch.Tensor, replay: int) -> None:
+        """Keep a copy, made in the stream."""
+        if self.every:
+            self.outputs.append(output.clone())
+            self.replays.append(replay)
+
+
 @dataclass(frozen=True)
 class KernelCandidate(Candidate):
-    """A kernel on one call; `output` is what its last timed call returned."""
+    """A kernel on one call.
 
-    output: Callable[[], torch.Tensor]
+    Attributes:
+        replay: one untimed call on the inputs as they are: what is under test is what is timed.
+        returned: what its timed calls gave.
+    """
 
-
-@dataclass
-class QueryRotation:
-    """Changes q in place before every timed call, so that no call can return an earlier one's work."""
-
-    call: Call
-    drawn: list[torch.Tensor]
-    calls: int = field(default=0)
-
-    def refresh(self) -> None:
-        """The next of a few queries, in turn."""
-        self.calls += 1
-        self.call.q.copy_(self.drawn[self.calls % len(self.drawn)])
+    replay: Callable[[], torch.Tensor]
+    returned: Returned
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Timed:
     """Kernels that take turns on one call."""
 
     group: Mapping[str, KernelCandidate]
-    queries: QueryRotation
+    replays: Replays
 
 
 def able(kernels: Kernels, call: Call) -> tuple[dict[str, SelectAttention], dict[str, str]]:
@@ -67,7 +75,9 @@ def able(kernels: Kernels, call: Call) -> tuple[dict[str, SelectAttention], dict
     return takes, refused
 
 
-def enter(kernels: Kernels, columns: Row, call: Call, order: random.Random, timer: CudaTimer | None) -> Timed:
+def enter(
+    kernels: Kernels, columns: Row, replays: Replays, order: random.Random, timer: CudaTimer | None, every: bool = False
+) -> Timed:
     """Make kernels ready to be timed on one call: captured graphs with a timer, the calls themselves without one.
 
     They are captured in random order: where a graph's memory lies moves its time.
@@ -75,71 +85,164 @@ def enter(kernels: Kernels, columns: Row, call: Call, order: random.Random, time
     Args:
         kernels: by the name that their rows have; one may be there twice, as its own A/A control.
         columns: what names the call in every row.
-        call: the inputs; its q is drawn anew for each timed call.
+        replays: the inputs, which change before each timed call.
         order: the source of the random order.
         timer: on CUDA; None where nothing is timed.
+        every: whether what each timed call returns is kept, to be judged.
     """
-    queries = QueryRotation(call, [torch.randn_like(call.q) for _ in range(3)])
-    make = partial(_on_cuda, queries=queries, timer=timer) if timer else partial(_on_cpu, queries=queries)
+    make = partial(_on_cuda, timer) if timer else _on_cpu
     names = order.sample(list(kernels), len(kernels))
-    return Timed({name: make(name, kernels[name], {**columns, "backend": name}) for name in names}, queries)
+    group = {name: make(name, kernels[name], {**columns, "backend": name}, replays, Returned(every)) for name in names}
+    return Timed(group, replays)
+
+
+def on_unseen(timed: Timed, unseen: Call, repeat: Collection[str]) -> Outputs:
+    """Replay what is about to be timed on inputs that it has never seen, copied into the tensors that it was made for.
+
+    Each output is poisoned before; the inputs are compared with `unseen`, which only the harness holds.
+
+    Args:
+        timed: the candidates.
+        unseen: other inputs of the same sizes.
+        repeat: the candidates of which two replays must give the same bits.
+    """
+    call, outputs = timed.replays.call, dict[str, tuple[torch.Tensor, str | None]]()
+    for name, candidate in timed.group.items():
+        for tensor, other in zip(call[:5], unseen[:5], strict=True):
+            tensor.copy_(other)
+        output = candidate.replay().clone()
+        found = fault(output, unseen) or changed_input(call, unseen)
+        if found is None and name in repeat and not _same_bits(candidate.replay(), output):
+            found = "two replays on the same inputs differ"
+        outputs[name] = output, found
+    return outputs
+
+
+def changed_input(call: Call, before: Call) -> str | None:
+    """Which input is no longer what the harness gave, as a fault; None when all are."""
+    for name, now, then in zip(Call._fields, call[:5], before[:5], strict=False):
+        if not _same_bits(now, then):
+            return f"the input {name} was changed"
+    return None
 
 
 def last_calls(timed: Timed) -> tuple[list[Row], Outputs]:
-    """Time each once more, with a query that none has seen: the rows, and what these calls returned."""
-    queries = timed.queries
-    queries.drawn = [torch.randn_like(queries.call.q)]
+    """Time each once more, all with one query that none has seen: the rows, and what these calls returned."""
+    replays = timed.replays
     rows: list[Row] = []
     outputs: Outputs = {}
+    common = replays.count  # the same draw for all: their outputs are compared with each other
     for place, (name, candidate) in enumerate(timed.group.items()):
+        replays.count = common
         (value,) = candidate.time(1)
         rows.append({**candidate.columns, "order": place, "value_ns": value})
-        output = candidate.output()
-        outputs[name] = output, fault(output, queries.call)
+        output = candidate.returned.outputs[-1] if candidate.returned.every else candidate.replay().clone()
+        outputs[name] = output, fault(output, replays.call)
     return rows, outputs
 
 
-def judge(outputs: Outputs, packed: str, columns: Row, seed: int, exact: torch.Tensor) -> list[Row]:
+def judge(outputs: Outputs, packed: str, columns: Row, seed: int | None, exact: torch.Tensor) -> list[Row]:
     """Compare each output with packed SDPA's in the same dtype and with the float64 oracle: one row each.
 
     Args:
         outputs: what kernels returned.
         packed: the name of packed SDPA among them.
         columns: what names the inputs in every row.
-        seed: of the inputs.
+        seed: of the ragged inputs; None of others.
         exact: what the oracle says of the inputs.
     """
     reference = outputs[packed][0]
     packed_error = worst_row_error(reference, exact)
     rows: list[Row] = []
     for name, (output, found) in outputs.items():
-        row = {**columns, "backend": name, "seed": seed, "fault": found, "sdpa_oracle_error": packed_error}
+        row: dict[str, Scalar] = {**columns, "backend": name, "seed": seed, "fault": found}
+        row["sdpa_oracle_error"] = packed_error
         if output.shape == exact.shape:
             row |= {"mae": mean_absolute_error(output, reference), "oracle_error": worst_row_error(output, exact)}
         rows.append(row)
     return rows
 
 
+def judge_timed(timed: Timed, outputs: Outputs, packed: str, columns: Row, seed: int) -> list[Row]:
+    """One row a kernel for all that its timed calls returned: the last in every row, the others in some.
+
+    Args:
+        timed: the candidates, whose every output was kept.
+        outputs: of the last calls, which had one query.
+        packed: the name of packed SDPA among them.
+        columns: what names the inputs in every row.
+        seed: of the rows that are judged.
+    """
+    exact = selected_oracle(timed.replays.call)  # K and V are as the last calls had them
+    rows = judge(outputs, packed, columns, None, exact)
+    timed.replays.restore()
+    judging = Judge(timed.replays, seed)
+    worst = {name: _worst(judging, candidate.returned) for name, candidate in timed.group.items()}
+    return [
+        {
+            **row,
+            "judged": len(timed.group[str(row["backend"])].returned.replays),
+            "oracle_error": _larger(row.get("oracle_error"), worst[str(row["backend"])]),
+            "sdpa_oracle_error": _larger(row.get("sdpa_oracle_error"), worst[packed]),
+        }
+        for row in rows
+    ]
+
+
+def _worst(judging: Judge, returned: Returned) -> float:
+    """The largest error of what the timed calls returned; NaN is larger than any."""
+    errors = [judging.errors(replay, output) for replay, output in zip(returned.replays, returned.outputs, strict=True)]
+    return max(errors, key=lambda error: (error != error, error), default=0.0)  # noqa: PLR0124 (NaN is not itself)
+
+
+def _larger(one: object, other: float) -> float | None:
+    if not isinstance(one, float):
+        return None  # the output has another shape: there is no error
+    return max(one, other, key=lambda error: (error != error, error))  # noqa: PLR0124
+
+
+def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Bit by bit: NaN equals NaN."""
+    return torch.equal(one.view(torch.uint8), other.view(torch.uint8))
+
+
 def _on_cuda(
-    name: str, kernel: SelectAttention, columns: Row, queries: QueryRotation, timer: CudaTimer
+    timer: CudaTimer, name: str, kernel: SelectAttention, columns: Row, replays: Replays, returned: Returned
 ) -> KernelCandidate:
     with kernel_at_work(name):
-        captured = timer.capture(lambda: None, partial(kernel, *queries.call), WARMUP)
-    captured.output.fill_(torch.nan)
-    time = partial(timer.time, queries.refresh, captured.graph.replay, True)
-    return KernelCandidate(columns, time, captured.output.clone)
+        captured = timer.capture(lambda: None, partial(kernel, *replays.call), WARMUP)
+    output = captured.output
 
+    def replay() -> torch.Tensor:
+        output.fill_(torch.nan)
+        captured.graph.replay()
+        return output
 
-def _on_cpu(name: str, kernel: SelectAttention, columns: Row, queries: QueryRotation) -> KernelCandidate:
-    last: list[torch.Tensor] = []
-    call = guarded(name, kernel)
-
-    def run() -> None:
-        last[:] = [
-            call(*queries.call).clone()
-        ]  # at once: what is not there yet when the call returns is not its output
+    def before() -> None:
+        replays.refresh()
+        output.fill_(torch.nan)
 
     def time(repetitions: int) -> list[int]:
-        return wall(run, queries.call.q.device, repetitions, queries.refresh)
+        return timer.time(
+            before, captured.graph.replay, True, repetitions, lambda: returned.keep(output, replays.count - 1)
+        )
 
-    return KernelCandidate(columns, time, partial(last.__getitem__, 0))
+    return KernelCandidate(columns, time, replay, returned)
+
+
+def _on_cpu(name: str, kernel: SelectAttention, columns: Row, replays: Replays, returned: Returned) -> KernelCandidate:
+    call = guarded(name, kernel)
+
+    def replay() -> torch.Tensor:
+        return call(*replays.call).clone()  # at once: what is not there yet when the call returns is not its output
+
+    def run() -> None:
+        returned.keep(replay(), replays.count - 1)
+
+    def time(repetitions: int) -> list[int]:
+        return wall(run, replays.call.q.device, repetitions, replays.refresh)
+
+    for _ in range(WARMUP):  # as before a capture
+        replay()
+
+    return KernelCandidate(columns, time, replay, returned)

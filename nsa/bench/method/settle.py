@@ -16,6 +16,7 @@ from nsa.errors import NoMemory
 
 BYTES = 1 << 20  # that the second context sets: any work will do
 OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+PERSISTING_L2_CACHE_SIZE = 6  # CU_LIMIT_PERSISTING_L2_CACHE_SIZE
 
 
 class SecondContext:
@@ -38,7 +39,12 @@ class SecondContext:
         self._call("cuCtxSetCurrent", self._first)
 
     def switch(self) -> None:
-        """Make the device switch to this context and back; the current one stays current."""
+        """Make the device switch to this context and back; the current one stays current.
+
+        Lines of the L2 that somebody has made persist are given up, and none may persist: no flush would empty them.
+        """
+        self._call("cuCtxSetLimit", PERSISTING_L2_CACHE_SIZE, ctypes.c_size_t(0))
+        self._call("cuCtxResetPersistingL2Cache")
         self._call("cuCtxSetCurrent", self._second)
         try:
             self._call("cuMemsetD8_v2", self._memory, ctypes.c_ubyte(0), ctypes.c_size_t(BYTES))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from nsa.bench.method.settle import SecondContext
 
-FLUSH_BYTES = 256 << 20  # several times the L2 of any GPU: written before each cold repetition
-FLUSH = "write 256 MiB"  # how records name it; times of two methods are not comparable
+FLUSH_BYTES = 256 << 20  # several times the L2 of any GPU: written, then as many read, before each cold repetition
+FLUSH = "write 256 MiB, read 256 MiB"  # how records name it; times of two methods are not comparable
 NO_FLUSH = "none"  # on a CPU
+BANDWIDTH_BYTES = 1 << 30  # of the buffers by which the memory's rate is measured
 COVER_CYCLES = 200_000  # about 0.1 ms of GPU time during which the host enqueues what is timed
 
 
@@ -31,12 +33,23 @@ class CudaTimer:
         self.device = device
         self._second = SecondContext(device)
         self._flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device=device)
+        self._clean = torch.zeros(FLUSH_BYTES // 8, dtype=torch.int64, device=device)
+        self._sum = torch.zeros((), dtype=torch.int64, device=device)
         self._trivial = torch.zeros(1, device=device)  # here: it must outlive the graph that writes it
 
     def settle(self) -> None:
         """Bring the device into the state in which everything is timed; at the start of each turn."""
         torch.cuda.synchronize(self.device)
         self._second.switch()
+
+    def empty_cache(self) -> None:
+        """Empty the L2 and leave clean lines in it.
+
+        A buffer that is only written leaves dirty lines, and the kernel that is timed next pays for writing them back:
+        1 to 3 µs at 4 to 256 rows on one H100, 5 to 12 % at 1,024, and not the same for every kernel.
+        """
+        self._flush.zero_()
+        torch.sum(self._clean, dim=0, out=self._sum)
 
     def capture(self, prepare: Callable[[], None], run: Callable[[], torch.Tensor], warmup: int) -> Captured:
         """Warm up on a side stream, then capture `run`; `prepare` restores the state and is not captured.
@@ -60,13 +73,23 @@ class CudaTimer:
         """A graph of one kernel that does nothing: what the method itself reads, its floor."""
         return self.capture(lambda: None, lambda: self._trivial.add_(0), warmup)
 
-    def time(self, restore: Callable[[], None], replay: Callable[[], None], cold: bool, repetitions: int) -> list[int]:
-        """Nanoseconds of each replay; cold flushes the L2 before each, warm replays once untimed just before."""
+    def time(
+        self,
+        restore: Callable[[], None],
+        replay: Callable[[], None],
+        cold: bool,
+        repetitions: int,
+        after: Callable[[], None] = lambda: None,
+    ) -> list[int]:
+        """Nanoseconds of each replay; cold empties the L2 before each, warm replays once untimed just before.
+
+        `restore` comes before the flush, `after` behind the second event: neither is part of the time.
+        """
         events = []
         for _ in range(repetitions):
             restore()
             if cold:
-                self._flush.zero_()
+                self.empty_cache()
             else:
                 replay()
                 restore()
@@ -76,6 +99,7 @@ class CudaTimer:
             replay()
             stop.record()
             events.append((start, stop))
+            after()
         torch.cuda.synchronize(self.device)
         return [round(start.elapsed_time(stop) * 1e6) for start, stop in events]
 
@@ -95,18 +119,22 @@ def wall(run: Callable[[], object], device: torch.device, repetitions: int, rest
     return values
 
 
-def copy_bandwidth(device: torch.device, repetitions: int = 20) -> float:
-    """Bytes per second of a large device-to-device copy, bytes read plus bytes written: the memory floor's rate."""
-    source = torch.empty(1 << 30, dtype=torch.int8, device=device)
-    target = torch.empty_like(source)
-    target.copy_(source)
+def bandwidths(device: torch.device, repetitions: int = 20) -> tuple[float, float]:
+    """Bytes per second of a large copy, bytes read plus bytes written, and of reading alone: what bounds a kernel."""
+    source = torch.ones(BANDWIDTH_BYTES // 8, dtype=torch.int64, device=device)
+    target, total = torch.empty_like(source), torch.zeros((), dtype=torch.int64, device=device)
+    copied = _rate(device, 2 * BANDWIDTH_BYTES, repetitions, partial(target.copy_, source))
+    read = _rate(device, BANDWIDTH_BYTES, repetitions, partial(torch.sum, source, dim=0, out=total))
+    return copied, read
+
+
+def _rate(device: torch.device, moved_bytes: int, repetitions: int, move: Callable[[], object]) -> float:
+    """Bytes per second of a movement, repeated without a pause."""
+    move()
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(repetitions):
-        target.copy_(source)
+        move()
     stop.record()
     torch.cuda.synchronize(device)
-    rate = 2 * source.numel() * repetitions / (start.elapsed_time(stop) * 1e-3)
-    del source, target
-    torch.cuda.empty_cache()  # other processes of the run may need the two gigabytes
-    return rate
+    return moved_bytes * repetitions / (start.elapsed_time(stop) * 1e-3)

@@ -17,8 +17,9 @@ from nsa.bench.method.inputs import Call, full_case
 from nsa.bench.method.interleave import Candidate, Group, interleave, replicate_facts
 from nsa.bench.method.kernels import WARMUP, Kernels, Timed, able, enter, judge, last_calls
 from nsa.bench.method.reads import selected_by_tensors
+from nsa.bench.method.replays import Replays
 from nsa.bench.method.shapes import CheckShape
-from nsa.bench.method.timing import FLUSH, CudaTimer, copy_bandwidth
+from nsa.bench.method.timing import FLUSH, CudaTimer, bandwidths
 from nsa.bench.roofline.job import Job
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
@@ -47,19 +48,20 @@ def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
         groups: list[Group] = [[nothing], *(list(timed.group.values()) for _, timed in entered)]
         iters = job.settings.iters
         with turn:
-            before = copy_bandwidth(device)
+            before = bandwidths(device)
             rows += interleave(groups, iters, iters, order, sampler, timer)
             lasts = [last_calls(timed) for _, timed in entered]
-            after = copy_bandwidth(device)
+            after = bandwidths(device)
             others = sampler.other_processes(turn.ours)
         for (columns, timed), (last, outputs) in zip(entered, lasts, strict=True):
             outputs = {name: output for name, output in outputs.items() if not name.startswith(AGAIN)}
-            rows += [*last, *judge(outputs, BASELINE, columns, job.process, selected_oracle(timed.queries.call))]
+            rows += [*last, *judge(outputs, BASELINE, columns, None, selected_oracle(timed.replays.call))]
     rows = [{**row, "process": job.process} for row in rows]
     facts = RooflineFacts(
         device=job.host.device,
         flush=FLUSH,
-        bandwidth_bytes_per_s=(before, after),
+        bandwidth_bytes_per_s=(before[0], after[0]),
+        read_bandwidth_bytes_per_s=(before[1], after[1]),
         replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
         other_processes=tuple(others),
         notes=tuple({"backend": name, "note": note} for name, one in loaded.items() for note in one.notes()),
@@ -91,7 +93,7 @@ def _enter_all(
         takes, refused = able(kernels, call)
         takes = {BASELINE: kernels[BASELINE], f"{AGAIN}{BASELINE}": kernels[BASELINE], **takes}
         rows += [{**columns, "backend": name, "fault": f"refused: {reason}"} for name, reason in refused.items()]
-        entered.append((columns, enter(takes, columns, call, order, timer)))
+        entered.append((columns, enter(takes, columns, Replays(call, job.process, changes=False), order, timer)))
     return rows, entered
 
 

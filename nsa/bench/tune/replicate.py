@@ -18,6 +18,7 @@ from nsa.bench.method.failures import device_at_work, kernel_at_work
 from nsa.bench.method.inputs import Call, full_case, ragged_case
 from nsa.bench.method.interleave import interleave
 from nsa.bench.method.kernels import Kernels, Timed, enter, last_calls
+from nsa.bench.method.replays import Replays
 from nsa.bench.method.shapes import CheckShape, grid
 from nsa.bench.method.timing import CudaTimer
 from nsa.bench.runner import Replicated
@@ -141,7 +142,9 @@ def compare(
         first = next(iter(able))
         order = random.Random(SEED)
         with kernel_at_work("triton"):
-            timed = enter({**able, f"{AGAIN}{first}": able[first]}, {}, call, order, timer)
+            timed = enter(
+                {**able, f"{AGAIN}{first}": able[first]}, {}, Replays(call, SEED, changes=False), order, timer
+            )
         with turn:
             times, timed = _times(timed, first, order, sampler, timer)
             _, outputs = last_calls(timed)

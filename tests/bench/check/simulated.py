@@ -51,7 +51,7 @@ def simulate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU in the place of ON_CUDA's GPU."""
     monkeypatch.setattr(module, "CudaTimer", Timer)
     monkeypatch.setattr(module, "Sampler", Sampler)
-    monkeypatch.setattr(module, "copy_bandwidth", lambda device: 4e12)
+    monkeypatch.setattr(module, "bandwidths", lambda device: (4e12, 3.8e12))
     for case in (full_case, ragged_case):
         on_cpu: Callable[..., object] = lambda shape, seed, device, case=case: case(shape, seed, CPU)
         monkeypatch.setattr(module, case.__name__, on_cpu)

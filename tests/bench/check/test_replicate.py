@@ -105,7 +105,7 @@ def test_nothing_is_captured_or_judged_in_a_turn(monkeypatch: pytest.MonkeyPatch
     for name in ("enter", "judge", "selected_oracle", "oracle", "able", "full_case", "ragged_case"):
         monkeypatch.setattr(module, name, outside(getattr(module, name)))
     seen: list[bool] = []
-    monkeypatch.setattr(module, "copy_bandwidth", lambda device: seen.append(turn.inside) or 4e12)
+    monkeypatch.setattr(module, "bandwidths", lambda device: seen.append(turn.inside) or (4e12, 3.8e12))
     found = checked(turn=turn)
     assert turn.turns == 1 + SHAPES and seen == [True]
     assert found.facts.other_processes == ()  # 7 is one of ours

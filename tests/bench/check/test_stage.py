@@ -32,6 +32,7 @@ def found(process: int, **changes: Any) -> Replicated[CheckFacts]:
         device=ON_CUDA.device,
         flush="write 256 MiB",
         bandwidth_bytes_per_s=(4e12 + process,),
+        read_bandwidth_bytes_per_s=(3.8e12,),
         replicates=(
             Replicate(
                 process=process,

@@ -47,7 +47,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "routing_fault", lambda device: routing_fault(CPU))
     monkeypatch.setattr(module, "CudaTimer", Timer)
     monkeypatch.setattr(module, "Sampler", Sampler)
-    monkeypatch.setattr(module, "copy_bandwidth", lambda device: 4e12)
+    monkeypatch.setattr(module, "bandwidths", lambda device: (4e12, 3.8e12))
     monkeypatch.setattr(registry, "load", lambda name, *_: Backend(name, gather, notes=lambda: ["a note"]))
 
 

@@ -14,7 +14,14 @@ from nsa.bench.method.timing import CudaTimer
 from nsa.errors import NoMemory
 
 MADE = ["cuCtxGetCurrent", "cuDeviceGet", "cuCtxCreate_v2", "cuMemAlloc_v2", "cuCtxSetCurrent"]
-SWITCH = ["cuCtxSetCurrent", "cuMemsetD8_v2", "cuCtxSynchronize", "cuCtxSetCurrent"]
+SWITCH = [
+    "cuCtxSetLimit",
+    "cuCtxResetPersistingL2Cache",
+    "cuCtxSetCurrent",
+    "cuMemsetD8_v2",
+    "cuCtxSynchronize",
+    "cuCtxSetCurrent",
+]
 
 
 def driver(monkeypatch: pytest.MonkeyPatch, failing: str | None = None, error: int = 999) -> list[str]:

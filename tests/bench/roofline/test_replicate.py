@@ -55,7 +55,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU in a GPU's place, with three backends."""
     monkeypatch.setattr(module, "CudaTimer", Timer)
     monkeypatch.setattr(module, "Sampler", Sampler)
-    monkeypatch.setattr(module, "copy_bandwidth", lambda device: 4e12)
+    monkeypatch.setattr(module, "bandwidths", lambda device: (4e12, 3.8e12))
     monkeypatch.setattr(
         registry, "load", lambda name, machine, flags: Backend(name, KERNELS[name], notes=lambda: [f"of {name}"])
     )
@@ -167,7 +167,7 @@ def test_another_process_has_other_inputs_and_another_order(monkeypatch: pytest.
 def test_facts_say_how_and_where_it_was_timed() -> None:
     """The bandwidth before and after, the clocks, strangers, and notes with their backend are facts."""
     facts = ran().facts
-    assert facts.bandwidth_bytes_per_s == (4e12, 4e12) and facts.flush == "write 256 MiB"
+    assert facts.bandwidth_bytes_per_s == (4e12, 4e12) and facts.flush == "write 256 MiB, read 256 MiB"
     assert facts.other_processes == (7,)
     readings = SMALL.iters * (1 + SHAPES)  # rounds, groups
     assert facts.replicates[0].sm_clock_min_mhz == 1990 - 10 * readings

@@ -58,6 +58,7 @@ def staged(
             device=job.host.device,
             flush="write 256 MiB",
             bandwidth_bytes_per_s=(4e12, 4.1e12),
+            read_bandwidth_bytes_per_s=(3.7e12, 3.8e12),
             replicates=(
                 Replicate(
                     process=job.process,

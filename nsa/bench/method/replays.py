@@ -1,0 +1,126 @@
+"""The inputs of timed replays, each with something that no replay before it had, and what is right for them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from nsa.bench.method.inputs import Call
+
+CHANGED_ROWS = 16  # rows of which a token changes, the first and the last among them
+JUDGED_ROWS = 16  # further rows of each output that are judged, drawn after the replays
+
+
+class Drawn(NamedTuple):
+    """What is new in one replay: the queries, and the key and value of one selected token in each changed row."""
+
+    q: torch.Tensor  # [B, G, h, D]
+    slot: torch.Tensor  # [R]: the token's place among the row's n·l' selected ones
+    token: torch.Tensor  # [R]: its position in the cache
+    k: torch.Tensor  # [R, D]
+    v: torch.Tensor  # [R, Dv]
+
+
+class Replays:
+    """The inputs of one call's timed replays, changed in place before each.
+
+    Every replay has queries that none had before. With `changes` a token of K and V changes in some rows, too: its key
+    is the row's first query, so that its value moves the output by far more than rounding. A memo of queries, and K and
+    V that were packed earlier, then give a wrong output.
+
+    Args:
+        call: the inputs, with every block present in every row.
+        seed: of all that is drawn.
+        changes: whether K and V change; not where other calls share them.
+    """
+
+    def __init__(self, call: Call, seed: int, changes: bool) -> None:
+        self.call, self.seed, self.count = call, seed, 0
+        B, G, device = call.q.shape[0], call.q.shape[1], call.q.device
+        self._generator = torch.Generator(device)
+        rows = torch.linspace(0, B * G - 1, min(CHANGED_ROWS, B * G), device=device).long() if changes else None
+        self.changed = torch.empty(0, dtype=torch.long, device=device) if rows is None else rows.unique()
+        self._b, self._g = self.changed // G, self.changed % G
+        self._kept: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None  # token, key and value before
+
+    def draw(self, replay: int) -> Drawn:
+        """What is new in a replay: the same whenever it is asked."""
+        call, made = self.call, self._generator.manual_seed(self.seed + replay)
+        R, device, dtype = len(self.changed), call.q.device, call.q.dtype
+        q = torch.empty_like(call.q).normal_(generator=made)
+        n, size = call.block_indices.shape[2], call.block_size
+        place = torch.randint(n, (R,), generator=made, device=device)
+        offset = torch.randint(size, (R,), generator=made, device=device)
+        start = call.block_indices[self._b, self._g, place].long() * size
+        offset = torch.where(start + offset < call.seq_lens[self._b], offset, 0)  # a block's first token always exists
+        v = torch.empty(R, call.v.shape[3], dtype=dtype, device=device).normal_(generator=made)
+        return Drawn(q, place * size + offset, start + offset, q[self._b, self._g, 0], v)
+
+    def refresh(self) -> None:
+        """Change the inputs for the next replay."""
+        drawn = self.draw(self.count)
+        self.count += 1
+        self.call.q.copy_(drawn.q)
+        self.restore()
+        if len(self.changed):
+            where = (self._b, self._g, drawn.token)
+            self._kept = drawn.token, self.call.k[where], self.call.v[where]
+            self.call.k[where], self.call.v[where] = drawn.k, drawn.v
+
+    def restore(self) -> None:
+        """Give the changed token back what it was."""
+        if self._kept is not None:
+            token, k, v = self._kept
+            self.call.k[self._b, self._g, token], self.call.v[self._b, self._g, token] = k, v
+            self._kept = None
+
+
+class Judge:
+    """Right outputs of some rows in float64, for every replay of one call; its K and V are as before any replay.
+
+    Args:
+        replays: of the call, restored.
+        seed: of the rows that are drawn beside those that change.
+    """
+
+    def __init__(self, replays: Replays, seed: int) -> None:
+        call, self._replays = replays.call, replays
+        (B, G), device = call.q.shape[:2], call.q.device
+        drawn = torch.randint(B * G, (JUDGED_ROWS,), generator=torch.Generator().manual_seed(seed)).to(device)
+        others = drawn[~torch.isin(drawn, replays.changed)]
+        self.rows = torch.cat([replays.changed, others])  # [R], the changed ones first
+        self._b, self._g = self.rows // G, self.rows % G
+        offset = torch.arange(call.block_size, device=device)
+        blocks = call.block_indices[self._b, self._g].long()  # [R, n]
+        token = (blocks[..., None] * call.block_size + offset).flatten(1)  # [R, n*l']
+        self._seen = (token >= 0) & (token < call.seq_lens[self._b, None])
+        token = token.clamp(0, call.k.shape[2] - 1)
+        rows = (self._b[:, None], self._g[:, None], token)
+        self._k, self._v = (
+            torch.where(self._seen[..., None], cache[rows].double(), 0) for cache in (call.k, call.v)
+        )  # [R, n*l', D], [R, n*l', Dv]
+
+    def errors(self, replay: int, output: torch.Tensor) -> float:
+        """The largest relative L2 error of a head in the judged rows of one replay's output [B, G, h, Dv]."""
+        exact = self.exact(replay)
+        call = self._replays.call
+        if output.shape != (*call.q.shape[:3], call.v.shape[3]):
+            return float("nan")
+        found = output[self._b, self._g].double()
+        norm = exact.norm(dim=-1)
+        error = (found - exact).norm(dim=-1) / norm
+        return float(torch.where(norm > 0, error, found.norm(dim=-1)).max())  # NaN stays NaN
+
+    def exact(self, replay: int) -> torch.Tensor:
+        """The right outputs of the judged rows in one replay: [R, h, Dv] float64."""
+        drawn, changed = self._replays.draw(replay), torch.arange(len(self._replays.changed), device=self.rows.device)
+        q = drawn.q[self._b, self._g].double()  # [R, h, D]
+        scale = q.shape[-1] ** -0.5
+        scores = q @ self._k.transpose(-1, -2) * scale  # [R, h, n*l']
+        scores[changed, :, drawn.slot] = (q[changed] @ drawn.k.double()[..., None])[..., 0] * scale
+        p = scores.masked_fill(~self._seen[:, None], -torch.inf).softmax(-1)
+        out = torch.where(self._seen.any(-1)[:, None, None], p, 0) @ self._v  # [R, h, Dv]
+        moved = drawn.v.double() - self._v[changed, drawn.slot]  # [R', Dv]
+        out[changed] += p[changed, :, drawn.slot][..., None] * moved[:, None]
+        return out
