@@ -7,6 +7,7 @@ from collections.abc import Mapping
 Scalar = str | int | float | bool | None
 Row = Mapping[str, Scalar]  # one row of a table: a missing column is null
 
+ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 PARTS = ("cmp", "sel", "win")  # the branches, whose shares the guide's table shows
 ARMS = ("none", "cmp", "cmp_route", "sel", "win", "all", "all_without_sel", "all_again")  # what every cell times
 EMPTY = "empty"  # a captured graph with one trivial kernel: the floor of the method, CUDA only

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from nsa.bench.check.job import Job
 from nsa.bench.records import open_stage, write
-from nsa.bench.runner import ITEM_BYTES, Result, Say, Task
+from nsa.bench.runner import Result, Say, Task
 from nsa.bench.runner import run as run_task
 from nsa.config import CheckSettings
 from nsa.layout import Layout
 from nsa.machine.host import Host
 from nsa.records.facts import CheckFacts
-from nsa.records.words import BASELINE
+from nsa.records.words import BASELINE, ITEM_BYTES
 
 CACHES, COPIES = 3, 6  # caches of the largest shape that are held at once, and packed copies of the selected tokens
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from nsa.bench.decode.job import Job
 from nsa.bench.records import open_stage, write
-from nsa.bench.runner import ITEM_BYTES, Result, Say, Task
+from nsa.bench.runner import Result, Say, Task
 from nsa.bench.runner import run as run_task
 from nsa.config import DecodeSettings
 from nsa.layout import Layout
 from nsa.machine.host import Host
 from nsa.records.facts import DecodeFacts
+from nsa.records.words import ITEM_BYTES
 
 
 def run(backend: str, S: int, stamp: Path, environment: Path, artifacts: Sequence[Path], out: Path) -> None:

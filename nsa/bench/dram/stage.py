@@ -15,7 +15,7 @@ from nsa.bench.dram.job import Job
 from nsa.bench.dram.profile import profile
 from nsa.bench.method.shapes import CheckShape, grid
 from nsa.bench.records import header, open_stage
-from nsa.bench.runner import ITEM_BYTES, Result, Say
+from nsa.bench.runner import Result, Say
 from nsa.config import CheckSettings
 from nsa.errors import BackendUnavailable, ProfilerFailed
 from nsa.kernels import registry
@@ -25,6 +25,7 @@ from nsa.machine.host import Host
 from nsa.records import files
 from nsa.records.facts import CountedShape, DramFacts, KernelBytes
 from nsa.records.outcome import Failed, Ok, Skipped, Unavailable
+from nsa.records.words import ITEM_BYTES
 
 INDEX_BYTES = 4  # block_indices and seq_lens are int32
 

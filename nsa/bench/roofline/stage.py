@@ -10,14 +10,14 @@ from pathlib import Path
 
 from nsa.bench.records import open_stage, write
 from nsa.bench.roofline.job import Job
-from nsa.bench.runner import ITEM_BYTES, Result, Say, Task
+from nsa.bench.runner import Result, Say, Task
 from nsa.bench.runner import run as run_task
 from nsa.config import RooflineSettings
 from nsa.layout import Layout
 from nsa.machine.host import Host
 from nsa.records.facts import RooflineFacts, State
 from nsa.records.outcome import Ok, Unavailable
-from nsa.records.words import BASELINE
+from nsa.records.words import BASELINE, ITEM_BYTES
 
 COPIES = 2  # packed copies of the selected tokens that the graph of packed SDPA, and its A/A control, hold
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from nsa.bench.records import Opened, open_stage
-from nsa.bench.runner import ITEM_BYTES, Result, Say, Task
+from nsa.bench.runner import Result, Say, Task
 from nsa.bench.runner import run as run_task
 from nsa.bench.tune.job import Job, Sizes, TuneFacts
 from nsa.layout import Layout
 from nsa.machine.host import Host
 from nsa.records import files
 from nsa.records.outcome import Ok
+from nsa.records.words import ITEM_BYTES
 
 BACKEND = "triton"
 TIMEOUT_S = 900  # of one process, most of which is compiling when Triton's own cache is empty

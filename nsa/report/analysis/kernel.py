@@ -12,12 +12,13 @@ import pandas as pd
 
 from nsa.config import AcceptThresholds, CheckSettings, GateSettings
 from nsa.records.facts import CheckFacts
-from nsa.records.words import VARIANT
+from nsa.records.words import ITEM_BYTES, VARIANT
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.stats import Estimate, speedup
 from nsa.settings import Positive, Settings
 
 NS_PER_US = 1e3
+FLOOR_SHARE = 0.95  # of the floor: the rates that it is made of are measured, too
 REFUSED = "refused: "  # begins the fault of a kernel that does not take a shape
 
 
@@ -112,6 +113,13 @@ class ShapeFigures:
     winner_us: float | None
     speedup: Estimate | None  # of the candidate over the winner
     excluded: tuple[str, ...] = ()  # variants that were timed but are not correct
+    floor_us: float | None = None  # its selected K and V at the fastest that this memory moved; None without a rate
+
+    @property
+    def too_fast(self) -> bool:
+        """Whether the kernel was faster than its bytes allow: it cannot have read them."""
+        known = self.time_us is not None and self.floor_us is not None
+        return known and (self.time_us or 0.0) < FLOOR_SHARE * (self.floor_us or 0.0)
 
 
 def shapes(settings: CheckSettings, device: str | None) -> list[GridShape]:
@@ -142,7 +150,7 @@ def figures(record: Record[CheckFacts], settings: CheckSettings, gates: GateSett
     """What an ok kernel check measured on every shape of the grid, those it lacks included."""
     allowed = Tolerance.of(gates.accept)
     return [
-        shape_figures(record.backend, shape, found, allowed, gates.confidence)
+        shape_figures(record.backend, shape, found, allowed, gates.confidence, floor_us(record.facts, shape, settings))
         for shape, found in measured(record, settings, gates).items()
     ]
 
@@ -166,7 +174,12 @@ def measure(rows: pd.DataFrame, error_ratio: float) -> Measured:
 
 
 def shape_figures(
-    backend: str, shape: GridShape, found: dict[str, Measured], allowed: Tolerance, confidence: float
+    backend: str,
+    shape: GridShape,
+    found: dict[str, Measured],
+    allowed: Tolerance,
+    confidence: float,
+    floor: float | None = None,
 ) -> ShapeFigures:
     """The figures of one shape; packed variants compete only when they pass the same correctness thresholds."""
     times, excluded = {}, []
@@ -188,7 +201,23 @@ def shape_figures(
         winner_us=times[winner] if winner else None,
         speedup=speedup(found[winner].rows, candidate.rows, confidence) if winner and candidate and known else None,
         excluded=tuple(excluded),
+        floor_us=floor,
     )
+
+
+def floor_us(facts: CheckFacts, shape: GridShape, settings: CheckSettings) -> float | None:
+    """The time in which this run's memory can move a shape's selected K and V, each once; None where no rate is known.
+
+    The rate is the larger of the copy's and of reading alone: an honest kernel that only reads may beat the copy.
+    """
+    rates = (*facts.bandwidth_bytes_per_s, *facts.read_bandwidth_bytes_per_s)
+    if not rates:
+        return None
+    blocks = -(-settings.context // settings.sel_block)
+    beyond = blocks * settings.sel_block - settings.context  # of the last block, which is always among the selected
+    tokens = min(shape.sel_count, blocks) * settings.sel_block - beyond
+    moved = shape.rows * tokens * (shape.head_dim + shape.value_dim) * ITEM_BYTES[facts.dtype]
+    return moved / max(rates) * 1e6
 
 
 def typical_us(rows: pd.DataFrame) -> float:

@@ -220,6 +220,11 @@ def shape_verdict(measured: ShapeFigures, check: CheckSettings, settings: GateSe
         return ShapeVerdict(measured, NOT_MEASURED, f"{seen} of {check.seeds} seeds were checked", None)
     if measured.time_us is None:
         return ShapeVerdict(measured, NOT_MEASURED, "correct, not timed", True)
+    if measured.too_fast:
+        reason = (
+            f"{measured.time_us:.3g} µs, and this memory needs {measured.floor_us:.3g} for its selected K and V alone"
+        )
+        return ShapeVerdict(measured, REJECT, f"faster than it can read: {reason}", False)
     if speed is None:
         excluded = f" (not correct: {', '.join(measured.excluded)})" if measured.excluded else ""
         return ShapeVerdict(measured, NOT_MEASURED, f"no correct packed SDPA variant was timed{excluded}", True)
