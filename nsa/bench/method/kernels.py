@@ -177,7 +177,10 @@ def judge_timed(timed: Timed, outputs: Outputs, packed: str, columns: Row, seed:
     rows = judge(outputs, packed, columns, None, exact)
     timed.replays.restore()
     judging = Judge(timed.replays, seed)
-    worst = {name: _worst(judging, candidate.returned) for name, candidate in timed.group.items()}
+    worst = {
+        name: judging.worst(candidate.returned.replays, candidate.returned.outputs)
+        for name, candidate in timed.group.items()
+    }
     return [
         {
             **row,
@@ -187,12 +190,6 @@ def judge_timed(timed: Timed, outputs: Outputs, packed: str, columns: Row, seed:
         }
         for row in rows
     ]
-
-
-def _worst(judging: Judge, returned: Returned) -> float:
-    """The largest error of what the timed calls returned; NaN is larger than any."""
-    errors = [judging.errors(replay, output) for replay, output in zip(returned.replays, returned.outputs, strict=True)]
-    return max(errors, key=lambda error: (error != error, error), default=0.0)  # noqa: PLR0124 (NaN is not itself)
 
 
 def _larger(one: object, other: float) -> float | None:

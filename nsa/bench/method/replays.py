@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from nsa.bench.method.inputs import Call
 
 CHANGED_ROWS = 16  # rows of which a token changes, the first and the last among them
+CHUNK = 32  # replays that are judged at once
 JUDGED_ROWS = 16  # further rows of each output that are judged, drawn after the replays
 
 
@@ -101,26 +103,38 @@ class Judge:
             torch.where(self._seen[..., None], cache[rows].double(), 0) for cache in (call.k, call.v)
         )  # [R, n*l', D], [R, n*l', Dv]
 
-    def errors(self, replay: int, output: torch.Tensor) -> float:
-        """The largest relative L2 error of a head in the judged rows of one replay's output [B, G, h, Dv]."""
-        exact = self.exact(replay)
-        call = self._replays.call
-        if output.shape != (*call.q.shape[:3], call.v.shape[3]):
-            return float("nan")
-        found = output[self._b, self._g].double()
-        norm = exact.norm(dim=-1)
-        error = (found - exact).norm(dim=-1) / norm
-        return float(torch.where(norm > 0, error, found.norm(dim=-1)).max())  # NaN stays NaN
+    def worst(self, replays: Sequence[int], outputs: Sequence[torch.Tensor]) -> float:
+        """The largest relative L2 error of a head in the judged rows of some replays' outputs, [B, G, h, Dv] each.
 
-    def exact(self, replay: int) -> torch.Tensor:
-        """The right outputs of the judged rows in one replay: [R, h, Dv] float64."""
-        drawn, changed = self._replays.draw(replay), torch.arange(len(self._replays.changed), device=self.rows.device)
-        q = drawn.q[self._b, self._g].double()  # [R, h, D]
-        scale = q.shape[-1] ** -0.5
-        scores = q @ self._k.transpose(-1, -2) * scale  # [R, h, n*l']
-        scores[changed, :, drawn.slot] = (q[changed] @ drawn.k.double()[..., None])[..., 0] * scale
-        p = scores.masked_fill(~self._seen[:, None], -torch.inf).softmax(-1)
-        out = torch.where(self._seen.any(-1)[:, None, None], p, 0) @ self._v  # [R, h, Dv]
-        moved = drawn.v.double() - self._v[changed, drawn.slot]  # [R', Dv]
-        out[changed] += p[changed, :, drawn.slot][..., None] * moved[:, None]
+        NaN where an output has another shape, or holds NaN.
+        """
+        call = self._replays.call
+        if any(output.shape != (*call.q.shape[:3], call.v.shape[3]) for output in outputs):
+            return float("nan")
+        errors = [torch.zeros((), dtype=torch.float64, device=call.q.device)]
+        for first in range(0, len(replays), CHUNK):
+            now = slice(first, first + CHUNK)
+            exact = self.exact(replays[now])
+            found = torch.stack([output[self._b, self._g] for output in outputs[now]]).double()
+            norm = exact.norm(dim=-1)
+            error = (found - exact).norm(dim=-1) / norm
+            errors.append(torch.where(norm > 0, error, found.norm(dim=-1)).max())
+        return float(torch.stack(errors).max())
+
+    def exact(self, replays: Sequence[int]) -> torch.Tensor:
+        """The right outputs of the judged rows in some replays: [C, R, h, Dv] float64."""
+        drawn, changed = [self._replays.draw(replay) for replay in replays], self._replays.changed
+        place = torch.arange(len(changed), device=changed.device)  # of the changed rows, which come first
+        q = torch.stack([each.q[self._b, self._g] for each in drawn]).double()  # [C, R, h, D]
+        k, v = (torch.stack([getattr(each, name) for each in drawn]).double() for name in "kv")  # [C, R', ...]
+        slot = torch.stack([each.slot for each in drawn])  # [C, R']
+        scale, heads = q.shape[-1] ** -0.5, q.shape[2]
+        where = slot[..., None, None].expand(-1, -1, heads, 1)
+        scores = q @ self._k.transpose(-1, -2) * scale  # [C, R, h, n*l']
+        own = (q[:, place] * k[:, :, None]).sum(-1, keepdim=True) * scale  # [C, R', h, 1]
+        scores[:, place] = scores[:, place].scatter(-1, where, own)
+        p = scores.masked_fill_(~self._seen[:, None], -torch.inf).softmax(-1)
+        out = p.where(self._seen.any(-1)[:, None, None], 0) @ self._v  # [C, R, h, Dv]
+        moved = v - self._v[place, slot]  # [C, R', Dv]
+        out[:, place] += p[:, place].gather(-1, where) * moved[:, :, None]
         return out
