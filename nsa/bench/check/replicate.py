@@ -51,7 +51,7 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
 
     Args:
         backend: whose kernel is checked.
-        rivals: packed SDPA, by the names of their rows.
+        rivals: packed SDPA's variants, by the names of their rows.
         job: on what, and in which process.
         turn: the process's right to the GPU.
         packs: whether the backend may launch what packed SDPA launches.
@@ -126,7 +126,8 @@ def _probe(shape: CheckShape, job: Job) -> Call:
 def _correctness(kernels: Kernels, shape: CheckShape, seed: int, job: Job, columns: Row) -> list[Row]:
     """One row a kernel: its faults and errors on fresh ragged inputs, its output memory poisoned before.
 
-    The oracle that gathers nothing judges the first seed, and by it the batched one that judges the others.
+    The dense oracle judges the first seed and the batched one the others: were the latter wrong, kernels that are right
+    on the first seed would fail on them.
     """
     call = ragged_case(shape, SEEDS * job.seed + seed, torch.device(job.host.device.kind))
     outputs = {name: run_poisoned(kernel, call) for name, kernel in kernels.items()}

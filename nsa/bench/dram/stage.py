@@ -35,7 +35,7 @@ def run(backend: str, stamp: Path, environment: Path, artifacts: Sequence[Path],
     settings = opened.section("check", CheckSettings, complete=False)
     mode = str(opened.settings["ncu"])
     result = measure(backend, settings, mode, opened.host, os.environ, lambda line: print(line, flush=True))
-    if isinstance(result.outcome, Failed):  # nothing that is stamped changes with the fix
+    if isinstance(result.outcome, Failed):  # the fix changes no stamp, so the record would stay
         again = result.outcome.model_copy(update={"fix": f"{result.outcome.fix}; then delete {out} and run again"})
         result = Result(result.device, again)
     files.write_model(out, header(opened, "dram", result, backend))

@@ -77,7 +77,7 @@ def enter(kernels: Kernels, columns: Row, call: Call, order: random.Random, time
         columns: what names the call in every row.
         call: the inputs; its q is drawn anew for each timed call.
         order: the source of the random order.
-        timer: on CUDA; None where nothing is timed.
+        timer: on CUDA; None on a CPU, whose wall times decide nothing.
     """
     queries = QueryRotation(call, [torch.randn_like(call.q) for _ in range(3)])
     make = partial(_on_cuda, queries=queries, timer=timer) if timer else partial(_on_cpu, queries=queries)

@@ -63,7 +63,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
         replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
         other_processes=tuple(others),
         notes=tuple({"backend": name, "note": note} for name, one in loaded.items() for note in one.notes()),
-        backends={},  # the stage knows which did not take part
+        backends={},  # the stage fills them in, those that did not take part among them
     )
     return Replicated(rows, facts)
 
