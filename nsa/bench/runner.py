@@ -43,11 +43,11 @@ class Task(Generic[J]):
     Attributes:
         name: how messages call it, "decode cuda S=1024".
         backends: those that must be able to run here; nothing runs in their place.
-        work: "module:function", called as function(job, turn) -> Replicated in a process of its own; see bench.workers.
+        work: "module:function", called as function(job, turn) -> Replicated in a process, see nsa.bench.workers.
         job: makes the argument from the card that was taken and the process's number.
         processes: how many replicates.
         timeout_s: how long one may take.
-        memory_bytes: what one needs on the device.
+        memory_bytes: what one process needs on the device.
         less_memory: what the user can do when that is too much.
         log: where what the processes say is kept.
     """
@@ -128,7 +128,7 @@ def replicates(task: Task[J], card: Host, say: Say) -> list[Replicated[F]]:
 
 
 def processes_that_fit(memory_bytes: int, free_bytes: int | None) -> int:
-    """How many processes of a task prepare at once; one where the free memory is not known."""
+    """How many processes of a task are there at once; one where the free memory is not known."""
     if free_bytes is None:
         return 1
     return max(1, int(MEMORY_SHARE * free_bytes) // (memory_bytes + CONTEXT_BYTES))

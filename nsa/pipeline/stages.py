@@ -72,7 +72,7 @@ def artifact(backend: str) -> str:
 
 
 def effective_flags(config: Config) -> dict[str, bool]:
-    """The flags without which the same config.yaml would be another run: one that asks for a candidate is none."""
+    """The flags that make another run of the same config.yaml; asking for what is a candidate anyway makes none."""
     specs = [backends.spec(name) for name in config.backends]
     affecting = {flag.variable for spec in specs for flag in spec.flags if flag.affects}
     listed = (config.baseline, *config.candidates)

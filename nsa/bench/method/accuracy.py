@@ -13,8 +13,8 @@ CHUNK_BYTES = 1 << 29  # of gathered keys and values in float64 that the batched
 def oracle(call: Call) -> torch.Tensor:
     """Selected attention in float64, [B, G, h, Dv]: dense scores over every token, masked; nothing is gathered.
 
-    Slow, on the call's own device, so that it judges a thousand rows of a GPU kernel in a moment. It shares no step
-    with the packed or fused kernels, and the tests hold it against nsa.attention.reference, which is loops.
+    It runs on the call's own device and shares no step with the packed or fused kernels; the tests hold it against
+    nsa.attention.reference, which is loops. It is slow beside `selected_oracle`, and judges a shape's first inputs.
     """
     out = torch.zeros(*call.q.shape[:3], call.v.shape[3], dtype=torch.float64, device=call.q.device)
     token = torch.arange(call.k.shape[2], device=call.q.device)
@@ -32,7 +32,7 @@ def oracle(call: Call) -> torch.Tensor:
 def selected_oracle(call: Call) -> torch.Tensor:
     """The same over the selected tokens alone, gathered and computed in float64 for some sequences at a time.
 
-    It judges every timed output in milliseconds; `oracle`, which gathers nothing, holds it in the kernel check.
+    It takes milliseconds, and judges every timed output and all inputs of a shape but the first.
     """
     (B, G, n), (_, _, h, D), Dv = call.block_indices.shape, call.q.shape, call.v.shape[3]
     out = torch.zeros(B, G, h, Dv, dtype=torch.float64, device=call.q.device)

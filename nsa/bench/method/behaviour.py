@@ -1,6 +1,6 @@
 """What a selection kernel does when it is asked again: the behaviour that one right output does not show.
 
-Each probe returns the fault that it saw, as one phrase, or None.
+Each function returns the fault that it saw, as one phrase, or None.
 """
 
 from __future__ import annotations

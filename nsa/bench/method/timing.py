@@ -38,7 +38,7 @@ class CudaTimer:
         self._trivial = torch.zeros(1, device=device)  # here: it must outlive the graph that writes it
 
     def settle(self) -> None:
-        """Bring the device into the state in which everything is timed; at the start of each turn."""
+        """Bring the device into the state in which everything is timed; before anything is timed in a turn."""
         torch.cuda.synchronize(self.device)
         self._second.switch()
 
@@ -84,6 +84,7 @@ class CudaTimer:
         """Nanoseconds of each replay; cold empties the L2 before each, warm replays once untimed just before.
 
         `restore` comes before the flush, `after` behind the second event: neither is part of the time.
+        A kernel that spins covers each: while it runs, the host enqueues the events and the replay.
         """
         events = []
         for _ in range(repetitions):

@@ -64,8 +64,8 @@ def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
         read_bandwidth_bytes_per_s=(before[1], after[1]),
         replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
         other_processes=tuple(others),
-        notes=tuple({"backend": name, "note": note} for name, one in loaded.items() for note in one.notes()),
-        backends={},  # the stage knows which did not take part
+        notes=tuple({"backend": name, "note": note} for name, one in loaded.items() for note in registry.notes(one)),
+        backends={},  # the stage fills them in, those that did not take part among them
     )
     return Replicated(rows, facts)
 
