@@ -20,6 +20,7 @@ from nsa.errors import ConfigError
 GROUP = "nsa.backends"
 API = 1
 Examine = Callable[[Path], Iterable[tuple[Path, str, str]]]  # see Stage.examine
+Named = Callable[..., object]  # type: ignore[explicit-any]  # what a line names takes what its kind of function takes
 NAME = re.compile("[a-z][a-z0-9_]*")  # it is part of paths, and of the names of stages
 FIX = "fix or uninstall its package"
 BUILT_IN = {
@@ -131,7 +132,7 @@ def package(name: str) -> str:
     return _lines()[name].partition(":")[0].rpartition(".")[0]
 
 
-def resolve(line: str) -> Callable[..., object]:
+def resolve(line: str) -> Named:
     """What "module:function" names, imported now.
 
     Raises:
@@ -139,7 +140,7 @@ def resolve(line: str) -> Callable[..., object]:
     """
     module, _, attribute = line.partition(":")
     try:
-        found: Callable[..., object] = getattr(importlib.import_module(module), attribute)
+        found: Named = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise ConfigError(f"{line} cannot be imported ({error}); {FIX}") from error
     return found

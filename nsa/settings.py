@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -21,6 +21,7 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+from pydantic.config import JsonDict
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -41,10 +42,13 @@ def unknown_key(key: object, known: Collection[str]) -> PydanticCustomError:
     return PydanticCustomError("keys", "unknown", {"says": f"unknown key {key!r} in {{}}; known keys: {_list(known)}"})
 
 
-def _for_editors(schema: dict[str, Any]) -> None:
+def _for_editors(schema: JsonDict) -> None:
     """In the JSON schema of a section every key is required, and needs no title beside its name."""
-    schema["required"] = list(schema["properties"])
-    for part in (schema, *schema["properties"].values()):
+    keys = schema["properties"]
+    assert isinstance(keys, dict)
+    schema["required"] = list(keys)
+    for part in (schema, *keys.values()):
+        assert isinstance(part, dict)
         part.pop("title", None)
         part.pop("default", None)
 
@@ -69,7 +73,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _keys(cls, values: object, info: ValidationInfo) -> object:
+    def _keys(cls, values: object, info: ValidationInfo[str | None]) -> object:
         keys = tuple(cls.model_fields)
         if isinstance(values, cls):
             return values

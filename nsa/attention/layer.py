@@ -130,7 +130,9 @@ class NsaAttention(nn.Module):
         """x [..., dim] -> sigmoid gates [..., G, h, 3], the branches in the order cmp, sel, win."""
         return torch.sigmoid(self.gate(x)).unflatten(-1, (self.shape.groups, -1, 3))
 
-    def angles(self, cache: KVCache, position: int | slice | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def angles(
+        self, cache: KVCache, position: int | slice[int, int, None] | torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of the RoPE tables, which are made once for the cache's capacity."""
         if self._tables is None or len(self._tables[0]) < cache.capacity or self._tables[0].device != cache.device:
             self._tables = rope.tables(cache.capacity, self.shape.head_dim, cache.device)

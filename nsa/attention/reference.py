@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,31 @@ Array = NDArray[np.float64]
 
 ROPE_BASE = 10000.0
 CMP, SEL, WIN = 0, 1, 2  # the order of the branches in qkv.weight and in the gate
+
+
+class Shape(Protocol):
+    """The sizes of a layer, as nsa.shapes.NsaShape has them."""
+
+    @property
+    def heads(self) -> int: ...
+    @property
+    def groups(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def value_dim(self) -> int: ...
+    @property
+    def cmp_block(self) -> int: ...
+    @property
+    def cmp_stride(self) -> int: ...
+    @property
+    def sel_block(self) -> int: ...
+    @property
+    def sel_count(self) -> int: ...
+    @property
+    def window(self) -> int: ...
+    @property
+    def phi(self) -> str: ...
 
 
 class Step(NamedTuple):
@@ -59,11 +84,11 @@ def block_tokens(blocks: Sequence[int], block_size: int, S: int) -> list[int]:
 
 
 def select_attention(
-    q: NDArray[Any],
-    k: NDArray[Any],
-    v: NDArray[Any],
-    block_indices: NDArray[np.integer],
-    seq_lens: NDArray[np.integer],
+    q: NDArray[np.float16 | np.float32 | np.float64],
+    k: NDArray[np.float16 | np.float32 | np.float64],
+    v: NDArray[np.float16 | np.float32 | np.float64],
+    block_indices: NDArray[np.int32 | np.int64],
+    seq_lens: NDArray[np.int32 | np.int64],
     block_size: int,
 ) -> Array:
     """Attention over the tokens of the selected blocks: the contract that a selection kernel implements (equation 12).
@@ -153,10 +178,9 @@ def gate(x: Array, weights: Mapping[str, Array], heads: int) -> Array:
     return np.asarray(sigmoid(weights["gate.2.weight"] @ hidden + weights["gate.2.bias"])).reshape(heads, 3)
 
 
-def decode_steps(weights: Mapping[str, Array], x: Array, shape: Any) -> Iterator[Step]:
+def decode_steps(weights: Mapping[str, Array], x: Array, shape: Shape) -> Iterator[Step]:
     """Decode one sequence x [T, dim] token by token from empty caches, and show each step.
 
-    `shape` has dim, heads, groups, head_dim, value_dim, cmp_block, cmp_stride, sel_block, sel_count, window and phi.
     `weights` (float64, rows are outputs):
         qkv.weight [H*D + 3*G*D + 3*G*Dv, dim]: q, the heads of group 0 first; k of cmp, sel, win; v of cmp, sel, win
         gate.0.weight [gate_hidden, dim], gate.0.bias, gate.2.weight [3*H, gate_hidden], gate.2.bias
@@ -205,6 +229,6 @@ def decode_steps(weights: Mapping[str, Array], x: Array, shape: Any) -> Iterator
         yield Step(weights["out.weight"] @ np.concatenate(outputs), selected, probabilities, tokens_read)
 
 
-def decode(weights: Mapping[str, Array], x: Array, shape: Any) -> Array:
+def decode(weights: Mapping[str, Array], x: Array, shape: Shape) -> Array:
     """The whole layer for one sequence from empty caches, x [T, dim] -> outputs [T, dim]; see `decode_steps`."""
     return np.array([step.output for step in decode_steps(weights, x, shape)])

@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Model)
 J = TypeVar("J")
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-CONTEXT_BYTES = 2 << 30  # of a process on a GPU, beside what it measures: two contexts, libraries, the flush's buffer
+CONTEXT_BYTES = 3 << 29  # of a process on a GPU, beside what it measures: two contexts, libraries, the flush's buffer
 MEMORY_SHARE = 0.5  # of the free memory that the processes of a wave may take together
 Say = Callable[[str], None]
 

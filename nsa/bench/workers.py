@@ -63,6 +63,9 @@ class Raised:
     text: str
 
 
+Word = Ready | Measured | Done[R] | Raised  # what a worker says
+
+
 class Turn:
     """A worker's turn: `with turn:` waits until it is alone, and afterwards until each worker has had its turn.
 
@@ -72,7 +75,7 @@ class Turn:
         ours: within a turn, the processes of the run, by the numbers that NVML gives them.
     """
 
-    def __init__(self, connection: Connection | None = None) -> None:
+    def __init__(self, connection: Connection[Ready | Measured, Granted] | None = None) -> None:
         self._connection = connection
         self.ours: frozenset[int] = frozenset()
         self.waited_s = 0.0
@@ -93,7 +96,7 @@ class Turn:
     def _wait(self) -> Granted:
         assert self._connection is not None
         start = time.monotonic()
-        granted: Granted = self._connection.recv()
+        granted = self._connection.recv()
         self.waited_s += time.monotonic() - start
         return granted
 
@@ -103,7 +106,7 @@ class Worker(Generic[R]):
     """One process, as its parent sees it; `left_s` is what remains of its time, which runs while it works."""
 
     process: multiprocessing.process.BaseProcess
-    connection: Connection
+    connection: Connection[Granted, Word[R]]
     left_s: float
     timeout_s: float
     since: float = field(default_factory=time.monotonic)
@@ -126,7 +129,7 @@ class Worker(Generic[R]):
             self.process.kill()
             raise KernelHung(f"it did not end within {self.timeout_s:g} s and was killed")
         try:
-            word: Ready | Measured | Done[R] | Raised = self.connection.recv()
+            word = self.connection.recv()
         except EOFError:
             self.process.join()
             raise _death(self.process.exitcode) from None
@@ -226,7 +229,13 @@ def _note(worker: Worker[R], word: Ready | Measured | Done[R]) -> None:
         worker.waiting = True
 
 
-def _work(connection: Connection, parents: Connection, work: str, job: J, parent: int) -> None:
+def _work(
+    connection: Connection[Word[object], Granted],
+    parents: Connection[Granted, Word[object]],
+    work: str,
+    job: J,
+    parent: int,
+) -> None:
     """What the process does: the call, and its end as a word to the parent."""
     parents.close()  # in a fork it would keep the parent's end open
     die_with_parent(parent)
@@ -238,7 +247,7 @@ def _work(connection: Connection, parents: Connection, work: str, job: J, parent
         raise SystemExit(0) from None
 
 
-def _send(connection: Connection, error: Exception) -> None:
+def _send(connection: Connection[Word[object], Granted], error: Exception) -> None:
     text = "".join(traceback.format_exception(error))
     with suppress(OSError):  # the parent is gone
         try:

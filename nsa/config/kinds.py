@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidatorFunctionWrapHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, ValidatorFunctionWrapHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -34,7 +34,7 @@ class Known:
 class AllOr:
     """The word "all", or what another type takes."""
 
-    other: Any  # a type
+    other: TypeAdapter[tuple[int, ...]]
     words: str
 
     def check(self, value: object, inner: ValidatorFunctionWrapHandler) -> object:
@@ -45,9 +45,7 @@ class AllOr:
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         as_it_is = core_schema.plain_serializer_function_ser_schema(lambda value: value)
-        return core_schema.no_info_wrap_validator_function(
-            self.check, handler.generate_schema(self.other), serialization=as_it_is
-        )
+        return core_schema.no_info_wrap_validator_function(self.check, self.other.core_schema, serialization=as_it_is)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {"anyOf": [{"const": "all"}, handler(schema)], "description": self.words}

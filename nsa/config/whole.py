@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, JsonValue, model_validator
+from pydantic import AfterValidator, JsonValue, TypeAdapter, model_validator
 
 from nsa import settings
 from nsa.config.flags import BUILD, Flags
@@ -30,7 +30,9 @@ class File(Settings):
     """config.yaml: its keys, and what must hold between them."""
 
     contexts: Contexts  # S
-    target_contexts: Annotated[Literal["all"] | tuple[int, ...], AllOr(Contexts, "all, or a list of contexts")]
+    target_contexts: Annotated[
+        Literal["all"] | tuple[int, ...], AllOr(TypeAdapter(Contexts), "all, or a list of contexts")
+    ]
     max_context: Count
     baseline: BackendName
     candidates: Annotated[tuple[BackendName, ...], Distinct("a list of distinct backends", empty=True)]

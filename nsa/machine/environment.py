@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nsa.machine import nvcc
-from nsa.machine.fingerprint import cpu_model, package_version, read_gpus
+from nsa.machine.fingerprint import Gpus, cpu_model, package_version, read_gpus
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import Environment, Provenance
 
@@ -37,7 +37,7 @@ def probe(environ: Mapping[str, str] = os.environ) -> Environment:
         capability=(device.major, device.minor) if device else None,
         torch=str(torch.__version__),
         cuda_version=torch.version.cuda,
-        note=None if cuda else _why_no_cuda(gpus.driver, gpus.reason),
+        note=None if cuda else _why_no_cuda(gpus),
         driver=gpus.driver,
         nvml_error=gpus.reason or (sampler.reason if device else None),
         gpu_uuid=uuid,
@@ -89,11 +89,11 @@ def _tools(environ: Mapping[str, str]) -> dict[str, str | None]:
     }
 
 
-def _why_no_cuda(driver: str | None, reason: str | None) -> str:
+def _why_no_cuda(gpus: Gpus) -> str:
     """Every reason why torch has no CUDA device, in one line."""
     import torch
 
-    reasons = [f"no NVIDIA driver answers ({reason})"] if driver is None else []
+    reasons = [f"no NVIDIA driver answers ({gpus.reason})"] if gpus.driver is None else list(gpus.lost)
     if torch.version.cuda is None:
         reasons.append(f"torch {torch.__version__} has no CUDA support")
     if not reasons:

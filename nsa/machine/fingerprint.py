@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pynvml
 
-from nsa.machine import ncu, nvcc
+from nsa.machine import ncu, nvcc, nvml
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 TOOLS = ("nvcc", "ncu", "triton")  # facts that concern who uses them; all others concern everything measured
@@ -34,14 +34,24 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Gpus:
-    """The NVIDIA driver and every GPU it shows, whether torch can use them or not."""
+    """The NVIDIA driver and every GPU it shows, whether torch can use them or not.
+
+    Attributes:
+        devices: those that answer, in NVML's order.
+        reason: why the driver could not be asked; None when it answered.
+        lost: those that do not answer, with why; see nsa.machine.nvml.ask_each.
+    """
 
     driver: str | None
-    devices: tuple[Gpu, ...]  # in NVML's order, that of the PCI bus
-    reason: str | None  # why the driver could not be asked; None when it answered
+    devices: tuple[Gpu, ...]
+    reason: str | None
+    lost: tuple[str, ...] = ()
 
     def visible(self, environ: Mapping[str, str]) -> tuple[Gpu, ...]:
-        """Those that CUDA_VISIBLE_DEVICES shows, by number or uuid; it hides what follows an entry that it misses."""
+        """Those that CUDA_VISIBLE_DEVICES shows; it hides what follows an entry that it misses.
+
+        An entry is a uuid, or a number among those that answer, as CUDA counts them.
+        """
         if VISIBLE not in environ:
             return self.devices
         found: list[Gpu] = []
@@ -63,7 +73,7 @@ def fingerprint(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_model(),
         "driver": gpus.driver or f"none ({gpus.reason})",
-        "gpus": "; ".join(map(str, gpus.devices)),
+        "gpus": "; ".join(map(str, (*gpus.devices, *gpus.lost))),
         "visible_gpus": ", ".join(sorted({gpu.name for gpu in gpus.visible(environ)})) or "none",  # which card: alike
         "nvcc": compiler.version if compiler else "none",
         "ncu": str(profiler.resolve()) if profiler else "none",  # its real folder has the version in its name
@@ -75,17 +85,12 @@ def fingerprint(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 def read_gpus() -> Gpus:
     """Ask NVML for the driver and its GPUs; without a driver that answers, the reason takes their place."""
     try:
-        pynvml.nvmlInit()
+        with nvml.started():
+            driver = pynvml.nvmlSystemGetDriverVersion()
+            devices, lost = nvml.ask_each(lambda gpu: Gpu(pynvml.nvmlDeviceGetName(gpu), pynvml.nvmlDeviceGetUUID(gpu)))
     except pynvml.NVMLError as error:
         return Gpus(None, (), str(error))
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        devices = tuple(Gpu(pynvml.nvmlDeviceGetName(gpu), pynvml.nvmlDeviceGetUUID(gpu)) for gpu in handles)
-        return Gpus(pynvml.nvmlSystemGetDriverVersion(), devices, None)
-    except pynvml.NVMLError as error:  # such as a GPU that has fallen off the bus
-        return Gpus(None, (), str(error))
-    finally:
-        pynvml.nvmlShutdown()
+    return Gpus(driver, devices, None, lost)
 
 
 def package_version(name: str) -> str | None:

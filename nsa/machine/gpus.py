@@ -34,7 +34,7 @@ def one_gpu(host: Host, notify: Callable[[str], None]) -> Iterator[Host]:
 
     Args:
         host: where the environment record says that the run is.
-        notify: called once with one line when there is somebody to wait for.
+        notify: called with a line for each GPU that does not answer, and once when there is somebody to wait for.
 
     Yields:
         The host with the uuid of the card. The choice binds processes that start inside, not this one.
@@ -42,7 +42,10 @@ def one_gpu(host: Host, notify: Callable[[str], None]) -> Iterator[Host]:
     Raises:
         ConfigError: no card of the model is visible.
     """
-    cards = alike(host, read_gpus(), os.environ) if host.device.kind == "cuda" else ()
+    gpus = read_gpus() if host.device.kind == "cuda" else None
+    for line in gpus.lost if gpus else ():
+        notify(f"{line}; it is left out")
+    cards = alike(host, gpus, os.environ) if gpus else ()
     if not cards:
         with gpu_lock(host.device.uuid, notify):
             yield host
@@ -57,7 +60,8 @@ def alike(host: Host, gpus: Gpus, environ: Mapping[str, str]) -> tuple[str, ...]
     Raises:
         ConfigError: NVML lists cards, and none of the model is visible; or which are visible cannot be told.
     """
-    if gpus.reason is not None or "MIG" in host.device.name.split():
+    silent = gpus.reason is not None or (gpus.lost and not gpus.devices)
+    if silent or "MIG" in host.device.name.split():
         return ()
     models, listed = {gpu.name for gpu in gpus.devices}, environ.get(VISIBLE, "")
     by_number = any(entry.strip().isdecimal() for entry in listed.split(","))
@@ -69,7 +73,7 @@ def alike(host: Host, gpus: Gpus, environ: Mapping[str, str]) -> tuple[str, ...]
     visible = gpus.visible(environ)
     cards = tuple(gpu.uuid for gpu in visible if gpu.name == host.device.name)
     if not cards:
-        seen = ", ".join(map(str, visible)) or "none"
+        seen = ", ".join(map(str, (*visible, *gpus.lost))) or "none"
         raise ConfigError(
             f"{VISIBLE}: got {environ.get(VISIBLE)!r}, which shows {seen}; expected a {host.device.name}, the model in "
             f"{Layout().environment} (a cluster with several models needs the gpu_model resource)"

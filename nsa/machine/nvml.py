@@ -1,13 +1,51 @@
-"""What the GPU was doing while it was timed: clock, temperature, power, throttling, and who else was on it (NVML)."""
+"""NVML: its one start, the GPUs that answer, and what one of them was doing while it was timed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import pynvml
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Handle = object  # NVML's own, which nobody looks into
+
+
+@contextmanager
+def started() -> Iterator[None]:
+    """NVML, for as long as the `with` block lasts.
+
+    Raises:
+        pynvml.NVMLError: there is no driver that answers.
+    """
+    pynvml.nvmlInit()
+    try:
+        yield
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def ask_each(question: Callable[[Handle], T]) -> tuple[tuple[T, ...], tuple[str, ...]]:
+    """What every GPU answers, in NVML's order, that of the PCI bus; and those that do not, each with why.
+
+    A GPU that is lost, or that this user may not open, hides no other: CUDA leaves it out as well.
+
+    Raises:
+        pynvml.NVMLError: there is no driver that answers.
+    """
+    answers: list[T] = []
+    lost: list[str] = []
+    with started():
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            try:
+                answers.append(question(pynvml.nvmlDeviceGetHandleByIndex(index)))
+            except pynvml.NVMLError as error:
+                lost.append(f"GPU {index} does not answer ({error})")
+    return tuple(answers), tuple(lost)
 
 
 class Sampler:
@@ -23,13 +61,14 @@ class Sampler:
     def __init__(self, uuid: str | None) -> None:
         self.uuid = uuid
         self.reason: str | None = "no CUDA device" if uuid is None else None
-        self._handle: Any = None
+        self._handle: Handle | None = None
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         if self.uuid is None:
             return self
         try:
-            pynvml.nvmlInit()
+            self._open.enter_context(started())
         except pynvml.NVMLError as error:
             self.reason = str(error)
             return self
@@ -37,15 +76,13 @@ class Sampler:
             self._handle = pynvml.nvmlDeviceGetHandleByUUID(self.uuid)
         except pynvml.NVMLError as error:
             self.reason = f"NVML does not know the device {self.uuid}: {error}"
-            pynvml.nvmlShutdown()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._handle is not None:
-            self._handle = None
-            pynvml.nvmlShutdown()
+        self._handle = None
+        self._open.close()
 
     def sample(self) -> dict[str, int | float | None]:
         """The columns that each repetition records; throttle_bits are NVML's clock event reasons."""
@@ -79,12 +116,14 @@ class Sampler:
         memory = self._read(pynvml.nvmlDeviceGetMemoryInfo)
         return None if memory is None else int(memory.free)
 
-    def _read(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _read(
+        self, function: Callable[Concatenate[Handle, P], T], *arguments: P.args, **keywords: P.kwargs
+    ) -> T | None:
         """One reading; null, with the reason kept, where this device or driver does not give it."""
         if self._handle is None:
             return None
         try:
-            return function(self._handle, *arguments)
+            return function(self._handle, *arguments, **keywords)
         except pynvml.NVMLError as error:
             self.reason = f"{function.__name__}: {error}"
             return None

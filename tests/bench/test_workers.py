@@ -151,7 +151,7 @@ def test_what_a_process_raises_keeps_its_reason(fork: bool) -> None:
 
 
 def test_a_fault_of_the_harness_arrives_with_its_traceback() -> None:
-    """A bug of ours is neither a status nor a riddle."""
+    """An error of ours is raised with the traceback of the process in which it arose."""
     with pytest.raises(KeyError, match="a fault of the harness") as caught:
         together(has_a_bug, None)
     assert any("in has_a_bug" in note for note in caught.value.__notes__)

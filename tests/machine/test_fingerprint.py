@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import metadata
-from types import SimpleNamespace
 from typing import Any
 
 import pynvml
@@ -15,9 +14,9 @@ from nsa.machine import fingerprint as module
 from nsa.machine.fingerprint import Gpu, fingerprint, package_version, read_gpus, torch_version
 
 
-def fake_nvml(**changes: Any) -> SimpleNamespace:
-    """NVML with one GPU."""
-    functions = {
+def use_nvml(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """NVML with one GPU, but for some functions."""
+    functions: dict[str, Any] = {
         "nvmlInit": lambda: None,
         "nvmlShutdown": lambda: None,
         "nvmlDeviceGetCount": lambda: 1,
@@ -26,7 +25,8 @@ def fake_nvml(**changes: Any) -> SimpleNamespace:
         "nvmlDeviceGetUUID": lambda handle: "GPU-4090",
         "nvmlSystemGetDriverVersion": lambda: "580.1",
     }
-    return SimpleNamespace(NVMLError=pynvml.NVMLError, **{**functions, **changes})
+    for name, function in {**functions, **changes}.items():
+        monkeypatch.setattr(pynvml, name, function)
 
 
 def fail(code: int) -> Any:
@@ -62,7 +62,7 @@ def test_another_gpu_driver_or_visible_device_is_another_fingerprint(monkeypatch
         {"nvmlDeviceGetName": lambda handle: "NVIDIA H200"},
         {"nvmlSystemGetDriverVersion": lambda: "590.1"},
     ):
-        monkeypatch.setattr(module, "pynvml", fake_nvml(**changes))
+        use_nvml(monkeypatch, **changes)
         seen.append(fingerprint({}))
     seen.append(fingerprint({"CUDA_VISIBLE_DEVICES": "1"}))
     assert all(one != other for index, one in enumerate(seen) for other in seen[:index])
@@ -70,7 +70,7 @@ def test_another_gpu_driver_or_visible_device_is_another_fingerprint(monkeypatch
 
 def test_gpus_are_listed_by_name_and_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
     """A card is named by its model and its uuid."""
-    monkeypatch.setattr(module, "pynvml", fake_nvml())
+    use_nvml(monkeypatch)
     assert read_gpus() == module.Gpus("580.1", (Gpu("NVIDIA GeForce RTX 4090", "GPU-4090"),), None)
     assert fingerprint({})["gpus"] == "NVIDIA GeForce RTX 4090 GPU-4090"
 
@@ -108,18 +108,35 @@ def test_two_visible_cards_of_one_model_are_one_machine(monkeypatch: pytest.Monk
 
 def test_no_driver_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without a GPU has a fingerprint, which says why it has no driver."""
-    monkeypatch.setattr(module, "pynvml", fake_nvml(nvmlInit=fail(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)))
+    use_nvml(monkeypatch, nvmlInit=fail(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND))
     assert read_gpus() == module.Gpus(None, (), "NVML Shared Library Not Found")
     assert fingerprint({})["driver"] == "none (NVML Shared Library Not Found)"
 
 
-def test_a_lost_gpu_is_a_reason_and_nvml_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU off the bus, whose NVML calls fail after a good start, is a reason like a missing driver."""
-    closed = []
-    lost = fake_nvml(nvmlDeviceGetName=fail(pynvml.NVML_ERROR_GPU_IS_LOST), nvmlShutdown=lambda: closed.append(True))
-    monkeypatch.setattr(module, "pynvml", lost)
-    assert read_gpus() == module.Gpus(None, (), "GPU is lost")
-    assert closed == [True]
+@pytest.mark.parametrize("call", ["nvmlDeviceGetHandleByIndex", "nvmlDeviceGetName"])
+def test_a_lost_gpu_is_named_and_the_others_are_listed(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """One of three GPUs that answers nothing, or no question, is part of the fingerprint and hides no other."""
+
+    def answer(index: int) -> Any:
+        return fail(pynvml.NVML_ERROR_GPU_IS_LOST)() if index == 1 else index if "Handle" in call else f"H{index}"
+
+    uuid = "GPU-{}".format
+    use_nvml(monkeypatch, nvmlDeviceGetCount=lambda: 3, nvmlDeviceGetUUID=uuid, **{call: answer})
+    found = read_gpus()
+    assert found.driver == "580.1" and found.reason is None
+    assert [gpu.uuid for gpu in found.devices] == ["GPU-0", "GPU-2"]
+    assert found.lost == ("GPU 1 does not answer (GPU is lost)",)
+    assert fingerprint({})["gpus"].endswith(" GPU-2; GPU 1 does not answer (GPU is lost)")
+    assert [gpu.uuid for gpu in found.visible({"CUDA_VISIBLE_DEVICES": "1"})] == ["GPU-2"]
+
+
+def test_a_driver_that_fails_after_its_start_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that cannot say which GPUs there are is a reason like a missing one, and NVML is closed."""
+    closed: list[bool] = []
+    failing = fail(pynvml.NVML_ERROR_UNKNOWN)
+    use_nvml(monkeypatch, nvmlDeviceGetCount=failing, nvmlShutdown=lambda: closed.append(True))
+    assert read_gpus() == module.Gpus(None, (), "Unknown Error")
+    assert closed == [True, True]
 
 
 def test_torchs_version_is_the_one_torch_states() -> None:

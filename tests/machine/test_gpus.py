@@ -116,18 +116,31 @@ def test_numbers_on_a_machine_of_two_models_are_refused() -> None:
     assert alike(HOST, gpus, by_bus) == ("GPU-b",)
 
 
+def test_a_lost_card_is_named_and_the_others_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that does not answer is said to be left out, and one of the others is held."""
+    lost = ("GPU 0 does not answer (GPU is lost)",)
+    monkeypatch.setattr(module, "read_gpus", lambda: Gpus("580", H200[1:], None, lost))
+    lines: list[str] = []
+    with one_gpu(HOST, lines.append) as card:
+        assert card.device.uuid == "GPU-b"
+    assert lines == ["GPU 0 does not answer (GPU is lost); it is left out"]
+    with pytest.raises(ConfigError, match=r"which shows NVIDIA A100 GPU-c, GPU 0 does not answer \(GPU is lost\); exp"):
+        alike(HOST, Gpus("580", (A100,), None, lost), {})
+
+
 @pytest.mark.parametrize(
     ("host", "gpus"),
     [
         (ON_CPU, Gpus("580", H200, None)),
         (MIG, Gpus("580", H200, None)),
         (HOST, Gpus(None, (), "NVML Shared Library Not Found")),
+        (HOST, Gpus("580", (), None, ("GPU 0 does not answer (Insufficient Permissions)",))),
     ],
 )
 def test_a_device_that_nvml_does_not_list_is_locked_as_it_is(
     host: Host, gpus: Gpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A CPU, a MIG instance and a machine without NVML run one job at a time."""
+    """A CPU, a MIG instance and a GPU of which NVML says nothing run one job at a time."""
     monkeypatch.setattr(module, "read_gpus", lambda: gpus)
     with one_gpu(host, print) as same:
         assert same == host

@@ -1,4 +1,4 @@
-"""The sampler, on a fake NVML: the right device, the right units, and null with a reason where NVML cannot tell."""
+"""NVML, a fake one: the GPUs that answer; of one the right units, and null with a reason where NVML cannot tell."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ import pynvml
 import pytest
 
 from nsa.machine import nvml
-from nsa.machine.nvml import Sampler
+from nsa.machine.nvml import Sampler, ask_each
 
 UUID = "GPU-4090"
 NULLS = {"sm_clock_mhz": None, "temperature_c": None, "power_w": None, "throttle_bits": None}
 
 
 class FakeNvml:
-    """NVML with the one device `UUID`; `failing` names functions that raise the given NVML error code."""
+    """NVML with the one device `UUID`; `failing` names functions that raise the given NVML error code.
+
+    By their numbers there are `lost` of other devices, each of which raises its error code.
+    """
 
     NVMLError = pynvml.NVMLError
     NVML_CLOCK_SM = pynvml.NVML_CLOCK_SM
     NVML_CLOCK_MEM = pynvml.NVML_CLOCK_MEM
     NVML_TEMPERATURE_GPU = pynvml.NVML_TEMPERATURE_GPU
 
-    def __init__(self, **failing: int) -> None:
-        self.failing = failing
+    def __init__(self, lost: tuple[int, ...] = (), **failing: int) -> None:
+        self.lost, self.failing = lost, failing
         self.open = 0
 
     def _may_fail(self, name: str) -> None:
@@ -38,6 +41,14 @@ class FakeNvml:
 
     def nvmlShutdown(self) -> None:
         self.open -= 1
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 1 + len(self.lost)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+        if index < len(self.lost):
+            raise pynvml.NVMLError(self.lost[index])
+        return "handle"
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
         if uuid != UUID:
@@ -76,6 +87,29 @@ def use(monkeypatch: pytest.MonkeyPatch, **failing: int) -> FakeNvml:
     fake = FakeNvml(**failing)
     monkeypatch.setattr(nvml, "pynvml", fake)
     return fake
+
+
+def test_a_gpu_that_does_not_answer_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a GPU says instead of answering, it is named with it and the others are asked; NVML is closed."""
+    errors = (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_NO_PERMISSION, pynvml.NVML_ERROR_UNKNOWN)
+    fake = FakeNvml(lost=errors)
+    monkeypatch.setattr(nvml, "pynvml", fake)
+    assert ask_each(lambda gpu: f"{gpu} answers") == (
+        ("handle answers",),
+        (
+            "GPU 0 does not answer (GPU is lost)",
+            "GPU 1 does not answer (Insufficient Permissions)",
+            "GPU 2 does not answer (Unknown Error)",
+        ),
+    )
+    assert fake.open == 0
+
+
+def test_asking_each_gpu_needs_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a driver that answers, asking is NVML's error."""
+    use(monkeypatch, nvmlInit=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    with pytest.raises(pynvml.NVMLError, match="Not Found"):
+        ask_each(str)
 
 
 def test_a_sample_has_the_records_columns_and_units(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch._C._autograd import DeviceType
 from torch.autograd.profiler import profile  # torch.profiler's would import inductor, which takes seconds
 from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class _Operator(Protocol):
+    """What is used of torch._ops.OpOverload, whose type parameters no operator's caller knows."""
+
+    @property
+    def is_view(self) -> bool: ...
+
+    def name(self) -> str: ...
+
+    def __call__(self, *args: object, **kwargs: object) -> object: ...
 
 
 class _Operators(TorchDispatchMode):
@@ -22,7 +33,13 @@ class _Operators(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # nothing is compiled here, and dynamo takes a second to import
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: _Operator,
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         if not func.is_view:
             self.names.append(func.name().removeprefix("aten::"))
         return func(*args, **(kwargs or {}))

@@ -12,7 +12,8 @@ import pynvml
 from nsa.errors import ConfigError
 from nsa.kernels.cuda import toolchain
 from nsa.kernels.cuda.manifest import Manifest, Step, sha256
-from nsa.machine import nvcc
+from nsa.machine import nvcc, nvml
+from nsa.machine.fingerprint import read_gpus
 from nsa.records import files
 from nsa.records import stamp as stamps
 from nsa.records.facts import Digests
@@ -66,16 +67,11 @@ def build(
 
 
 def native_archs() -> list[str]:
-    """The architectures of this machine's GPUs, as nvcc names them; none without a driver that answers."""
+    """The architectures of this machine's GPUs that answer, as nvcc names them; none without a driver that answers."""
     try:
-        pynvml.nvmlInit()
+        found, _ = nvml.ask_each(pynvml.nvmlDeviceGetCudaComputeCapability)
     except pynvml.NVMLError:  # no driver: nothing to build for
         return []
-    try:
-        gpus = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        found = [pynvml.nvmlDeviceGetCudaComputeCapability(gpu) for gpu in gpus]
-    finally:
-        pynvml.nvmlShutdown()
     return sorted({arch_of(major, minor) for major, minor in found})
 
 
@@ -94,7 +90,7 @@ def _made(mode: str, compiler: nvcc.Nvcc | None, wanted: Sequence[str], folder: 
             fix="install the CUDA toolkit and set CUDA_HOME, or set build.cuda to skip",
         )
     if not wanted and mode == "auto":
-        return _skipped("no CUDA device to build for")
+        return _skipped("; ".join(("no CUDA device to build for", *read_gpus().lost)))
     return _compile(compiler, tuple(arch for arch in wanted or PORTABLE if nvcc.knows(compiler, arch)), folder)
 
 

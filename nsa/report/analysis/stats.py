@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit  # scipy's t quantile; scipy.stats would add a second to every start
 
 NS_PER_MS = 1e6
@@ -101,7 +101,7 @@ def changed(
     return Change("same" if within else "too few replicates", ratio)
 
 
-def welch(reference: np.ndarray, candidate: np.ndarray, confidence: float) -> Estimate:
+def welch(reference: NDArray[np.float64], candidate: NDArray[np.float64], confidence: float) -> Estimate:
     """The ratio of two independent runs from the logs of their times, with Welch's t-interval."""
     difference, processes = float(candidate.mean() - reference.mean()), min(len(reference), len(candidate))
     if processes < 2:

@@ -79,8 +79,8 @@ def summarize(path: Path, gates: GateSettings) -> Group:
     frame = read(path)
     header = ["S", "total", "cmp%", "sel%", "win%", "reads"]
     lines, meanings = [], []
-    for _, row in frame.iterrows():
-        found = context(row)
+    for place in range(len(frame)):
+        found = context(frame, place)
         if isinstance(found, str):
             meanings.append(found)
             continue
@@ -92,8 +92,9 @@ def summarize(path: Path, gates: GateSettings) -> Group:
     return Group(shown, *(Text(text) for text in ["", *meanings]))
 
 
-def context(row: pd.Series) -> Context | str:
-    """A row of `read`, or why it has no figures in a sentence."""
+def context(frame: pd.DataFrame, place: int) -> Context | str:
+    """A row of what `read` returns, or why it has no figures in a sentence."""
+    row = frame.iloc[place]
     backend, S = row.get("backend"), int(row["S"])
     if pd.isna(row["ms_total"]):
         reason = row.get("reason")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from nsa.records.facts import Replicate, TimedFacts
@@ -53,18 +54,18 @@ def warning_checks(cell: Cell, figures: CellFigures) -> list[Check]:
     return [check for check in checks if check is not None]
 
 
-def series(values: pd.DataFrame) -> list[np.ndarray]:
+def series(values: pd.DataFrame) -> list[NDArray[np.float64]]:
     """The times of arm all that should be alike: those of one process and one kind of step, ascending."""
     groups = values[values["arm"] == "all"].groupby(["process", "emits"])["value_ns"]
     return [np.sort(part.to_numpy(float)) for _, part in groups]
 
 
-def iqr(times: np.ndarray) -> float:
+def iqr(times: NDArray[np.float64]) -> float:
     """The interquartile range."""
     return float(np.subtract(*np.percentile(times, [75, 25])))
 
 
-def spread(name: str, alike: Sequence[np.ndarray]) -> Check:
+def spread(name: str, alike: Sequence[NDArray[np.float64]]) -> Check:
     """IQR over median of arm all in its worst process, beyond what chance makes the worst of so many."""
     worst = max(iqr(times) / float(np.median(times)) for times in alike)
     chance = float(ndtri(1 - FALSE_ALARMS / len(alike))) * IQR_ERROR / math.sqrt(min(map(len, alike)))
@@ -73,14 +74,14 @@ def spread(name: str, alike: Sequence[np.ndarray]) -> Check:
     return Check("spread", WARNING, name, worst, limit, message, worst > limit)
 
 
-def bimodality(name: str, alike: Sequence[np.ndarray]) -> Check:
+def bimodality(name: str, alike: Sequence[NDArray[np.float64]]) -> Check:
     """Two clusters of arm all in one process: a gap wider than either side's IQR and than the spread's threshold."""
     worst = max(modes_gap(times) for times in alike)
     message = f"two clusters, {worst:.1%} of the median apart" if worst else "one cluster in every process"
     return Check("bimodality", WARNING, name, worst, SPREAD, message, worst > SPREAD)
 
 
-def modes_gap(ordered: np.ndarray) -> float:
+def modes_gap(ordered: NDArray[np.float64]) -> float:
     """The gap between two clusters over the median; 0 where there is one cluster."""
     edge = max(MIN_CLUSTER_SIZE, math.ceil(MIN_CLUSTER * len(ordered)))  # at least this many on either side
     steps = np.diff(ordered)[edge - 1 : len(ordered) - edge]

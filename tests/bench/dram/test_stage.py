@@ -262,7 +262,7 @@ def test_the_record_is_on_disk_with_its_stamp(
 
 @pytest.mark.gpu
 def test_a_profile_on_a_gpu_counts_or_says_why_not() -> None:
-    """Where ncu may read the counters, packed SDPA moves at least what it must; elsewhere a reason is given."""
+    """Where ncu may read the counters, packed SDPA moves at least the expected bytes; elsewhere a reason is given."""
     host = Host.of("cuda", Flags(), probe(), {})
     outcome = stage.measure("sdpa", ONE_SHAPE, "auto", host, os.environ, print).outcome
     if isinstance(outcome, Ok):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from nsa.errors import ConfigError
@@ -66,6 +67,29 @@ def test_a_wrong_mode_is_named(tmp_path: Path) -> None:
 def test_architectures_have_nvccs_names(capability: tuple[int, int], arch: str) -> None:
     """A compute capability has nvcc's name, Hopper's with its suffix."""
     assert stage.arch_of(*capability) == arch
+
+
+def test_a_lost_gpu_keeps_no_other_from_being_built_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The extension is built for the GPUs that answer; where none does, the reason names those that do not."""
+
+    def capability(gpu: int) -> tuple[int, int]:
+        if gpu == 0:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        return 9, 0
+
+    for name in ("nvmlInit", "nvmlShutdown"):
+        monkeypatch.setattr(pynvml, name, lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlSystemGetDriverVersion", lambda: "580.1")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", int)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCudaComputeCapability", capability)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", capability)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 2)
+    assert stage.native_archs() == ["90a"]
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 1)
+    assert stage.native_archs() == []
+    monkeypatch.setattr(nvcc, "find", lambda environ: COMPILER)
+    manifest = stage.build("auto", tmp_path / "cuda.json", {})
+    assert manifest.reason == "no CUDA device to build for; GPU 0 does not answer (GPU is lost)"
 
 
 @pytest.mark.parametrize("mode", ["skip", "require"])
