@@ -17,8 +17,9 @@ from nsa.bench.method.shapes import CheckShape, grid
 from nsa.bench.records import header, open_stage
 from nsa.bench.runner import ITEM_BYTES, Result, Say
 from nsa.config import CheckSettings
-from nsa.errors import BackendUnavailable, ProfilerFailed
+from nsa.errors import BackendUnavailable, KernelFailed, ProfilerFailed
 from nsa.kernels import registry
+from nsa.layout import Layout
 from nsa.machine import ncu
 from nsa.machine.gpus import one_gpu
 from nsa.machine.host import Host
@@ -75,6 +76,8 @@ def measure(
         outcome = Unavailable(reason=error.reason, fix=error.fix)
     except ProfilerFailed as error:
         outcome = Failed(reason=error.reason, fix=error.fix)
+    except KernelFailed as error:
+        outcome = Failed(reason=str(error), fix=f"see {Layout().log(f'dram_{backend}')}, and {error.fix}")
     say(f"dram {backend}: {outcome.status}: {outcome.reason}")
     return Result(device, outcome)
 

@@ -10,12 +10,13 @@ from functools import partial
 import torch
 
 from nsa.bench.method.accuracy import fault, mean_absolute_error, worst_row_error
-from nsa.bench.method.failures import guarded, kernel_at_work
+from nsa.bench.method.failures import guarded
 from nsa.bench.method.inputs import Call
 from nsa.bench.method.interleave import Candidate
 from nsa.bench.method.timing import CudaTimer, wall
 from nsa.errors import InputError
 from nsa.kernels.contract import SelectAttention
+from nsa.kernels.failures import kernel_at_work
 from nsa.records.words import Row
 
 WARMUP = 3  # calls before a capture
@@ -54,7 +55,7 @@ class Timed:
 
 
 def able(kernels: Kernels, call: Call) -> tuple[dict[str, SelectAttention], dict[str, str]]:
-    """The kernels that take a call, and why the others refuse it."""
+    """The kernels that take a call, guarded, and why the others refuse it."""
     takes: dict[str, SelectAttention] = {}
     refused: dict[str, str] = {}
     for name, kernel in kernels.items():
@@ -63,7 +64,7 @@ def able(kernels: Kernels, call: Call) -> tuple[dict[str, SelectAttention], dict
         except InputError as error:
             refused[name] = str(error)
         else:
-            takes[name] = kernel
+            takes[name] = guarded(name, kernel, takes=True)
     return takes, refused
 
 

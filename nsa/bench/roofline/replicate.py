@@ -62,7 +62,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
         bandwidth_bytes_per_s=(before, after),
         replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
         other_processes=tuple(others),
-        notes=tuple({"backend": name, "note": note} for name, one in loaded.items() for note in one.notes()),
+        notes=tuple({"backend": name, "note": note} for name, one in loaded.items() for note in registry.notes(one)),
         backends={},  # the stage fills them in, those that did not take part among them
     )
     return Replicated(rows, facts)

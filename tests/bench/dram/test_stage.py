@@ -22,6 +22,7 @@ from nsa.bench.method.inputs import full_case
 from nsa.bench.method.reads import selected_by_tensors
 from nsa.bench.method.shapes import CheckShape
 from nsa.config import CheckSettings, Flags
+from nsa.kernels.sdpa import backend as sdpa
 from nsa.machine import ncu
 from nsa.machine.environment import probe
 from nsa.machine.host import Host, Machine
@@ -240,6 +241,14 @@ def test_an_unavailable_backend_is_not_profiled(tmp_path: Path) -> None:
     assert isinstance(outcome, Unavailable) and "8.9" in outcome.reason and outcome.fix
     assert said == [f"dram fa2: unavailable: {outcome.reason}"]
     assert not (tmp_path / "job").exists()
+
+
+def test_a_backend_that_cannot_be_asked_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug of a backend's own is its status, as in every stage that measures."""
+    monkeypatch.setattr(sdpa, "require", lambda machine, flags: 1 // 0)
+    outcome, _ = measure(fake_ncu(tmp_path, COUNTED))
+    assert isinstance(outcome, Failed) and outcome.reason.startswith("sdpa: ZeroDivisionError: ")
+    assert outcome.fix == "see results/logs/dram_sdpa.log, and mend the backend, or leave it out of candidates"
 
 
 @pytest.mark.parametrize(("says", "status", "kind"), [(DENIED, 1, Failed), (COUNTED, 0, Ok)], ids=["denied", "counted"])
