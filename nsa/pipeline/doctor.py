@@ -176,8 +176,8 @@ def _record(path: Path, record: Record[F]) -> Iterator[Finding]:
     if not path.exists():
         yield Finding(path, "missing", AGAIN)
     elif record.status in ("stale", "invalid"):
-        reason = _reason(path, str(record.reason))
-        yield Finding(path, f"{record.status}: {reason}", AGAIN if record.status == "stale" else _delete(path))
+        fix = AGAIN if record.status == "stale" else _delete(path)
+        yield Finding(path, f"{record.status}: {_without_fix(_reason(path, str(record.reason)))}", fix)
 
 
 def _stale(path: Path, carried: JsonValue | Digests, now: Digests, fix: str = AGAIN) -> Iterator[Finding]:
@@ -209,12 +209,16 @@ def _differs(layout: Layout, stage: str, today: Stamps) -> bool:
 def _unreadable(path: Path, error: RecordError, fix: str | None = None) -> Finding:
     if not path.exists():
         return Finding(path, "missing", fix or AGAIN)
-    reason = _reason(path, str(error))
-    return Finding(path, f"invalid: {reason.rpartition('; ')[0] or reason}", fix or _delete(path))
+    return Finding(path, f"invalid: {_without_fix(_reason(path, str(error)))}", fix or _delete(path))
 
 
 def _reason(path: Path, text: str) -> str:
     return text.removeprefix(f"{path}: ")
+
+
+def _without_fix(reason: str) -> str:
+    """A reader's reason ends in a fix of its own, where it has one."""
+    return reason.rpartition("; ")[0] or reason
 
 
 def _delete(path: Path) -> str:
