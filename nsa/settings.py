@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    JsonValue,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -110,6 +111,15 @@ def parse(model: type[S], raw: object, source: str, *, complete: bool = True) ->
     except ValidationError as error:
         line = _line(error, source)
         raise ConfigError(line if line.startswith(f"{source} ") else f"{source}: {line}") from None
+
+
+def leaves(section: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
+    """The values of nested settings, each with its dotted key."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _line(error: ValidationError, source: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from nsa.backends import BackendSpec
 from nsa.config import BUILD, Config
 from nsa.errors import ConfigError
 from nsa.layout import ACCEPTED
+from nsa.records.files import sha256
 from nsa.records.words import BASELINE
 
 REPORT = "report"
@@ -79,11 +79,6 @@ def effective_flags(config: Config) -> dict[str, bool]:
     asking = {flag.variable for spec in specs if spec.name not in listed for flag in spec.flags if flag.requests}
     on = {variable for variable in affecting | asking if config.flags.on(variable)}
     return {variable: value for variable, value in config.flags.values.items() if variable in on | {BUILD}}
-
-
-def sha256(file: Path) -> str:
-    """The digest of a file's bytes."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _artifact(config: Config, spec: BackendSpec, own: backends.Stage) -> Stage:

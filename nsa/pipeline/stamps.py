@@ -19,8 +19,9 @@ from nsa.layout import ACCEPTED, Layout
 from nsa.machine.fingerprint import TOOLS, package_version
 from nsa.pipeline import finished
 from nsa.pipeline.sources import Code
-from nsa.pipeline.stages import REPORT, Stage, sha256, stages
+from nsa.pipeline.stages import REPORT, Stage, stages
 from nsa.records.facts import Digests
+from nsa.records.files import sha256
 from nsa.records.stamp import Sources, Stamp, read
 
 __all__ = ["Stamp", "digests", "read", "today", "write"]

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from project import CLAIM, Project, machine
 
-from nsa.kernels.cuda.manifest import sha256
 from nsa.records import files, parquet
 from nsa.records.facts import SCHEMA_VERSION
+from nsa.records.files import sha256
 
 
 def told(project: Project, environ: dict[str, str] | None = None) -> dict[str, str]:
