@@ -16,7 +16,7 @@ from nsa.errors import RecordError
 from nsa.layout import ACCEPTED, Layout
 from nsa.machine import locks
 from nsa.pipeline import finished, stages, stamps
-from nsa.pipeline.findings import AGAIN, Finding, differences, older_version
+from nsa.pipeline.findings import AGAIN, Finding, differences, left_out, older_version
 from nsa.records import files, parquet
 from nsa.records.facts import Digests, Environment
 from nsa.records.made import SummaryHeader
@@ -48,6 +48,7 @@ def examine(layout: Layout, given: Config, path: Path, fingerprint: Mapping[str,
         *_prepared(layout, config, today),
         *_measured(layout, config, today),
         *_derived(layout, config, today),
+        *left_out(),
         *differences(path, given, config),
     ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from nsa import backends
 from nsa.config import Config
 from nsa.layout import Layout
 from nsa.pipeline.stages import effective_flags
@@ -69,6 +70,13 @@ def differences(path: Path, given: Config, run: Config) -> Iterator[Finding]:
         more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
         what = f"not what the run in this folder was made with: {', '.join(said[:NAMED])}{more}"
         yield Finding(path, what, "a note: run `snakemake` for what it says now", fault=False)
+
+
+def left_out() -> Iterator[Finding]:
+    """A note for each installed backend that is broken: who did not ask for it has lost nothing."""
+    for name, broken in backends.broken().items():
+        what, _, fix = broken.why.rpartition("; ")
+        yield Finding(Path(name), what, f"a note: nothing of it is run, {fix}", fault=False)
 
 
 def _flat(section: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
