@@ -39,7 +39,8 @@ def examine(layout: Layout, given: Config, path: Path, fingerprint: Mapping[str,
     if not any(layout.root.glob("[!.]*")):
         return [Finding(layout.root, "nothing has been run yet", AGAIN)]
     config = _of_run(layout) or given
-    today = stamps.today(config, fingerprint)
+    unreadable: list[str] = []
+    today = stamps.today(config, fingerprint, left_out=unreadable)
     return [
         *_at_work(layout),
         *_left_behind(layout),
@@ -48,7 +49,7 @@ def examine(layout: Layout, given: Config, path: Path, fingerprint: Mapping[str,
         *_prepared(layout, config, today),
         *_measured(layout, config, today),
         *_derived(layout, config, today),
-        *left_out(),
+        *left_out(unreadable),
         *differences(path, given, config),
     ]
 

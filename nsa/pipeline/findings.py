@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,11 +72,15 @@ def differences(path: Path, given: Config, run: Config) -> Iterator[Finding]:
         yield Finding(path, what, "a note: run `snakemake` for what it says now", fault=False)
 
 
-def left_out() -> Iterator[Finding]:
-    """A note for each installed backend that is broken: who did not ask for it has lost nothing."""
-    for name, broken in backends.broken().items():
-        what, _, fix = broken.why.rpartition("; ")
-        yield Finding(Path(name), what, f"a note: nothing of it is run, {fix}", fault=False)
+def left_out(unreadable: Iterable[str]) -> Iterator[Finding]:
+    """A note for each installed backend that is broken: who did not ask for it has lost nothing.
+
+    Args:
+        unreadable: those whose sources cannot be told, see stamps.write.
+    """
+    for line in dict.fromkeys((*backends.warnings(), *unreadable)):
+        what, _, fix = line.rpartition("; ")
+        yield Finding(Path(backends.GROUP), what, f"a note: nothing of it is run, {fix}", fault=False)
 
 
 def _flat(section: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:

@@ -58,9 +58,17 @@ def digests(folder: Path) -> dict[str, Digests]:
     return {stamp.stage: stamp.carried for stamp in found}
 
 
-def today(config: Config, fingerprint: Mapping[str, str], accepted: Path = ACCEPTED) -> dict[str, Digests]:
-    """The same of the stamps as they would be written now, whatever an earlier parse left in the folder."""
-    return {stamp.stage: stamp.carried for stamp in _make(config, fingerprint, accepted, [])}
+def today(
+    config: Config, fingerprint: Mapping[str, str], accepted: Path = ACCEPTED, left_out: list[str] | None = None
+) -> dict[str, Digests]:
+    """The same of the stamps as they would be written now, whatever an earlier parse left in the folder.
+
+    Args:
+        config, fingerprint, accepted: as of write.
+        left_out: receives the lines that write returns.
+    """
+    out: list[str] = [] if left_out is None else left_out
+    return {stamp.stage: stamp.carried for stamp in _make(config, fingerprint, accepted, out)}
 
 
 def _make(config: Config, fingerprint: Mapping[str, str], accepted: Path, left_out: list[str]) -> Iterator[Stamp]:
