@@ -45,3 +45,19 @@ def test_two_backends_of_one_name_are_one_clear_line(project: Project, site: Pat
     assert result.returncode != 0
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert "backend 'sdpa' is declared twice" in line and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("broken", ["spec.py", "kernel.py"])
+def test_a_broken_backend_stops_only_who_asks(broken: str, project: Project, site: Path) -> None:
+    """One that does not import, or whose kernel is half saved, is a warning, and an error for who names it."""
+    (site / "nsa_example" / broken).write_text("def (")
+    environ = {"PYTHONPATH": str(site)}
+    assert project.planned(**environ) == set()
+    said = project.snakemake("--dry-run", environ=environ)
+    (line,) = [line for line in said.stderr.splitlines() if line.startswith("warning: ")]
+    assert f"{broken}, line 1" in line and line.endswith("; fix or uninstall its package; nothing of it is run")
+    told = project.nsa("doctor", environ=environ)
+    assert told.returncode == 0 and told.stdout.startswith("nsa.backends: backend 'example': ")
+    asked = project.snakemake("--dry-run", "--config", "candidates=[example]", environ=environ)
+    (line,) = [line for line in asked.stderr.splitlines() if line.startswith("error: ")]
+    assert asked.returncode != 0 and f"{broken}, line 1" in line and "Traceback" not in asked.stderr

@@ -150,8 +150,7 @@ def read_build(artifacts: Sequence[Path]) -> tuple[Build, dict[str, JsonValue]]:
     Raises:
         RecordError: it cannot be read, or does not say what became of it.
     """
-    own = backends.spec("cuda").stage
-    path = next((path for path in artifacts if own and path.as_posix().endswith(own.artifact)), None)
+    path = next((path for path in artifacts if backends.maker(path) == "cuda"), None)
     if path is None:
         return NO_BUILD, NO_BUILD.model_dump()
     return files.read_model(path, Build), files.read_json(path)
