@@ -63,7 +63,7 @@ def test_the_walk_follows_a_nanosecond_through_the_modules() -> None:
     """README's walk names a function in each room between the event and the bracket."""
     _, _, walk = text(Path("README.md")).partition("### A nanosecond")
     steps = re.findall(r"^\d+\. (.*(?:\n   .*)*)", walk, re.MULTILINE)
-    assert len(steps) == 9
+    assert len(steps) == 10
     assert all(PLACED.search(step) for step in steps)
 
 

@@ -47,7 +47,7 @@ def measure(
 
 def accept(lab: Lab, files: Files, *, cpu: bool = False) -> None:
     """Keep a run as `nsa accept` does."""
-    keep(lab.run(*files), lab.stamps, lab.config, lab.accepted, cpu=cpu)
+    keep(lab.run(*files), lab.config, lab.accepted, cpu=cpu)
 
 
 def against(lab: Lab, files: Files, config: Config | None = None) -> Comparison:
@@ -215,6 +215,12 @@ def test_the_accepted_records_themselves_are_the_same(lab: Lab) -> None:
     found = lines(against(lab, measure(lab, said=on(24))))
     assert found["cuda", "S = 2048"].ratio is not None
     assert found["sdpa", "S = 2048"].ratio is None
+
+
+def test_a_cpu_run_is_told_how_it_is_accepted(lab: Lab) -> None:
+    """The command that the report names is one that does not refuse the run."""
+    files: Files = [lab.cell("sdpa", 128, device="cpu", processes=2)], []
+    assert "`python -m nsa accept --cpu` keeps one" in against(lab, files).reason
 
 
 def test_a_cpu_comparison_decides_nothing(lab: Lab) -> None:
