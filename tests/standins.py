@@ -109,7 +109,14 @@ class Timer:
     def capture_empty(self, warmup: int) -> Captured:
         return self.capture(lambda: None, partial(torch.zeros, 1), warmup)
 
-    def time(self, restore: Callable[[], None], replay: Callable[[], None], cold: bool, repetitions: int) -> list[int]:
+    def time(
+        self,
+        restore: Callable[[], None],
+        replay: Callable[[], None],
+        cold: bool,
+        repetitions: int,
+        after: Callable[[], None] = lambda: None,
+    ) -> list[int]:
         values = []
         for _ in range(repetitions):
             if not cold:
@@ -117,6 +124,7 @@ class Timer:
                 replay()
             restore()
             replay()
+            after()
             self.calls += 1
             values.append(self.calls)
         return values

@@ -72,9 +72,10 @@ def test_every_arm_is_timed_cold_and_warm_as_often_as_asked() -> None:
 def test_facts_say_how_and_where_it_was_timed() -> None:
     """Geometry, bandwidth, clocks, strangers and notes of the replicate are in its facts."""
     facts = ran().facts
-    assert facts.device == ON_CUDA.device and facts.flush == "write 256 MiB"
+    assert facts.device == ON_CUDA.device and facts.flush == "write 256 MiB, read 256 MiB"
     assert facts.geometry.dtype == SETTINGS.dtype.cuda and facts.geometry.S == 100
-    assert facts.bandwidth_bytes_per_s == (4e12,) and facts.other_processes == (7,) and facts.notes == ("a note",)
+    assert facts.bandwidth_bytes_per_s == (4e12,) and facts.read_bandwidth_bytes_per_s == (3.8e12,)
+    assert facts.other_processes == (7,) and facts.notes == ("a note",)
     assert facts.replicates[0].sm_clock_min_mhz == 1990 - 10 * module.BLOCKS
     assert facts.reads.actual == facts.reads.expected and facts.bytes_read > 0
     assert facts.outputs_finite and facts.routing_fault is None

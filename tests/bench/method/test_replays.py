@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from strategies import CPU
+from standins import CPU
 
 from nsa.bench.method.accuracy import oracle
 from nsa.bench.method.inputs import Call, full_case
 from nsa.bench.method.replays import CHUNK, Judge, Replays
-from nsa.bench.method.shapes import CheckShape
+from nsa.records.shapes import CheckShape
 
 SHAPE = CheckShape(24, 4, 32, 64, 3, 16, 100, 4, "float32")  # the last of the seven blocks holds 4 tokens
 

@@ -160,7 +160,7 @@ def test_facts_say_how_and_where_it_was_timed() -> None:
     """The bandwidth before and after, the clocks, strangers, and notes with their backend are facts."""
     facts = ran().facts
     assert facts.bandwidth_bytes_per_s == (4e12, 4e12) and facts.flush == "write 256 MiB, read 256 MiB"
-    assert facts.other_processes == (7,)
+    assert facts.read_bandwidth_bytes_per_s == (3.8e12, 3.8e12) and facts.other_processes == (7,)
     readings = SMALL.iters * (1 + SHAPES)  # rounds, groups
     assert facts.replicates[0].sm_clock_min_mhz == 1990 - 10 * readings
     assert facts.notes == tuple({"backend": name, "note": f"of {name}"} for name in KERNELS)

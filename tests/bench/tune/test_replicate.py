@@ -80,8 +80,10 @@ class Priced(Timer):
         captured.graph.config = run.args[0]
         return captured
 
-    def time(self, restore: Any, replay: Any, cold: bool, repetitions: int) -> list[int]:
-        super().time(restore, replay, cold, 1)
+    def time(
+        self, restore: Any, replay: Any, cold: bool, repetitions: int, after: Callable[[], None] = lambda: None
+    ) -> list[int]:
+        super().time(restore, replay, cold, 1, after)
         config = replay.__self__.config
         self.timed[config] += repetitions
         return [self.nanoseconds[config]] * repetitions
