@@ -17,6 +17,7 @@ from nsa.bench.method.inputs import Call, full_case, ragged_case
 from nsa.bench.method.interleave import interleave, replicate_facts
 from nsa.bench.method.kernels import (
     Kernels,
+    Outputs,
     able,
     changed_input,
     enter,
@@ -168,7 +169,7 @@ def _timed(
     timed = enter({**kernels, f"{AGAIN}{name}": kernels[name]}, columns, replays, order, timer, every=True)
     rows: list[Row] = []
     for unseen in (ragged_case(shape, UNSEEN_SEED + seed, device), full_case(shape, UNSEEN_SEED + seed, device)):
-        outputs = on_unseen(timed, unseen, {name})
+        outputs = _uncontrolled(on_unseen(timed, unseen, {name}))
         rows += judge(outputs, PACKED, columns, None, selected_oracle(unseen))
     given = full_case(shape, seed, device)
     for tensor, original in zip(call[:5], given[:5], strict=True):
@@ -177,8 +178,13 @@ def _timed(
         iters = job.settings.iters if timer else min(job.settings.iters, CPU_CALLS)
         times = interleave([list(timed.group.values())], iters, BLOCKS, order, sampler, timer)
         last, outputs = last_calls(timed)
-    judged = judge_timed(timed, outputs, PACKED, columns, seed)
+    judged = judge_timed(timed, _uncontrolled(outputs), PACKED, columns, seed)
     if changed := changed_input(call._replace(q=given.q), given):
         judged = [{**row, "fault": row.get("fault") or changed} if row["backend"] == name else row for row in judged]
     rows += judged
     return [*rows, *times, *last] if timer else rows
+
+
+def _uncontrolled(outputs: Outputs) -> Outputs:
+    """What is judged: all but the A/A control's."""
+    return {name: output for name, output in outputs.items() if not name.startswith(AGAIN)}

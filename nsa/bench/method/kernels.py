@@ -169,7 +169,7 @@ def judge_timed(timed: Timed, outputs: Outputs, packed: str, columns: Row, seed:
 
     Args:
         timed: the candidates, whose every output was kept.
-        outputs: of the last calls, which had one query.
+        outputs: of the last calls of those that are judged, which had one query.
         packed: the name of packed SDPA among them.
         columns: what names the inputs in every row.
         seed: of the rows that are judged.
@@ -178,14 +178,12 @@ def judge_timed(timed: Timed, outputs: Outputs, packed: str, columns: Row, seed:
     rows = judge(outputs, packed, columns, None, exact)
     timed.replays.restore()
     judging = Judge(timed.replays, seed)
-    worst = {
-        name: judging.worst(candidate.returned.replays, candidate.returned.outputs)
-        for name, candidate in timed.group.items()
-    }
+    returned = {name: timed.group[name].returned for name in outputs}
+    worst = {name: judging.worst(each.replays, each.outputs) for name, each in returned.items()}
     return [
         {
             **row,
-            "judged": len(timed.group[str(row["backend"])].returned.replays),
+            "judged": len(returned[str(row["backend"])].replays),
             "oracle_error": _larger(row.get("oracle_error"), worst[str(row["backend"])]),
             "sdpa_oracle_error": _larger(row.get("sdpa_oracle_error"), worst[packed]),
         }

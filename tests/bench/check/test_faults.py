@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -81,6 +83,87 @@ def test_a_device_that_fails_between_calls_is_the_backends(monkeypatch: pytest.M
     monkeypatch.setattr(module, "selected_oracle", lost)
     with pytest.raises(KernelFailed, match=r"^cuda: AcceleratorError: CUDA error"):
         checked()
+
+
+class OnlyWhenTimed:
+    """A right kernel that does something else between the unseen inputs and the judgement, which is when it is timed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, instead: Callable[..., torch.Tensor]) -> None:
+        self.instead, self.timing = instead, False
+        for name, timing in (("last_calls", False), ("interleave", True)):
+            monkeypatch.setattr(module, name, self.around(getattr(module, name), timing))
+
+    def around(self, function: Callable[..., Any], timing: bool) -> Callable[..., Any]:
+        """The function, at work while the kernel is timed, and whether it is timed afterwards."""
+
+        def call(*arguments: Any) -> Any:
+            self.timing = True
+            try:
+                return function(*arguments)
+            finally:
+                self.timing = timing
+
+        return call
+
+    def __call__(self, *arguments: Any) -> torch.Tensor:
+        return self.instead(*arguments) if self.timing else mine(*arguments)
+
+
+def keeps(*places: int) -> Callable[..., torch.Tensor]:
+    """Takes some arguments as they were when a call of these sizes was first timed."""
+    first: dict[torch.Size, tuple[Any, ...]] = {}
+
+    def kernel(*arguments: Any) -> torch.Tensor:
+        kept = first.setdefault(arguments[2].shape, tuple(arguments[place].clone() for place in places))
+        now = list(arguments)
+        for place, tensor in zip(places, kept, strict=True):
+            now[place] = tensor
+        return mine(*now)
+
+    return kernel
+
+
+def is_wrong_once() -> Callable[..., torch.Tensor]:
+    """Only its timed call in the second block is wrong, and that of its A/A control."""
+    calls: Counter[torch.Size] = Counter()
+
+    def kernel(*arguments: Any) -> torch.Tensor:
+        calls[arguments[2].shape] += 1
+        return mine(*arguments) * (1.1 if calls[arguments[2].shape] in {3, 4} else 1)
+
+    return kernel
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [keeps(0), keeps(1, 2), keeps(2), is_wrong_once()],
+    ids=["keeps the query", "keeps K and V", "keeps V", "is wrong once"],
+)
+def test_what_is_wrong_only_when_it_is_timed_has_its_error(
+    instead: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row of the timed calls has the error on every shape; the same kernel's other rows have none."""
+    rows = [row for row in judged(checked(OnlyWhenTimed(monkeypatch, instead)).rows) if row["backend"] == "cuda"]
+    assert all(row["oracle_error"] > 0.05 for row in rows if row.get("judged"))
+    assert all(row["oracle_error"] < 1e-5 for row in rows if not row.get("judged"))
+    assert Counter(row.get("judged") for row in rows)[SMALL.iters + 1] == SHAPES
+
+
+@pytest.mark.parametrize(("place", "name"), [(1, "k"), (2, "v")])
+def test_an_input_that_is_changed_when_it_is_timed_is_a_fault(
+    place: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where no output shows it: the checked kernel has the fault on every shape, and no variant has it."""
+
+    def writes_beyond_the_lengths(*arguments: Any) -> torch.Tensor:
+        output = mine(*arguments)
+        arguments[place][:, :, -1] = 0
+        return output
+
+    rows = judged(checked(OnlyWhenTimed(monkeypatch, writes_beyond_the_lengths)).rows)
+    faults = [(row["backend"], row["fault"], row["judged"]) for row in rows if row["fault"]]
+    assert faults == [("cuda", f"the input {name} was changed", SMALL.iters + 1)] * SHAPES
+    assert all(row["oracle_error"] < 1e-5 for row in rows)
 
 
 def test_the_first_fault_stands_in_the_first_row() -> None:

@@ -14,10 +14,14 @@ from standins import ON_CPU, ON_CUDA
 from nsa.bench.check import replicate as module
 from nsa.bench.check.job import Job
 from nsa.bench.check.replicate import replicate
+from nsa.bench.method import kernels
 from nsa.bench.workers import Turn
 from nsa.kernels.sdpa.packed import VARIANTS
 from nsa.machine.nvml import Sampler
 from nsa.records.schemas import CHECK_REPETITIONS
+
+
+JUDGING = ("judge", "judge_timed", "on_unseen", "changed_input", "selected_oracle", "oracle")
 
 
 def test_every_kernel_is_timed_equally_often_and_the_checked_one_twice() -> None:
@@ -36,24 +40,27 @@ def test_every_kernel_is_timed_equally_often_and_the_checked_one_twice() -> None
 
 
 def test_every_kernel_is_judged_on_every_shape_and_seed() -> None:
-    """One row for each fresh input and one for the timed calls, each with its errors."""
+    """One row for each fresh input, two for the unseen ones and one for all timed calls, each with its errors."""
     rows = judged(checked().rows)
-    seeds = [*range(SMALL.seeds), SMALL.seeds]  # the last is that of the timed calls
-    assert Counter((row["backend"], row["seed"]) for row in rows) == {
-        (name, seed): SHAPES for name in KERNELS for seed in seeds
+    seeds = Counter((row["backend"], row["seed"]) for row in rows if row["seed"] is not None)
+    assert seeds == {(name, seed): SHAPES for name in KERNELS for seed in range(SMALL.seeds)}
+    others = Counter((row["backend"], row.get("judged")) for row in rows if row["seed"] is None)
+    assert others == {
+        (name, count): of * SHAPES for name in KERNELS for count, of in ((None, 2), (SMALL.iters + 1, 1))
     }
     assert all(row["fault"] is None and row["oracle_error"] < 1e-5 and row["mae"] < 1e-5 for row in rows)
 
 
 @pytest.mark.parametrize("of", [2, 3, 5])
 def test_the_processes_share_the_seeds(of: int) -> None:
-    """Each fresh input is judged by one of them; each judges its own timed calls, whose seed is nobody else's."""
+    """Each fresh input is judged by one of them; each judges its own timed calls, whose inputs have no seed."""
     rows = [judged(checked(process=process, of=of).rows) for process in range(of)]
-    counts = Counter((row["backend"], row["seed"]) for part in rows for row in part)
-    assert counts == {(name, seed): SHAPES for name in KERNELS for seed in range(SMALL.seeds + of)}
+    counts = Counter((row["backend"], row["seed"]) for part in rows for row in part if row["seed"] is not None)
+    assert counts == {(name, seed): SHAPES for name in KERNELS for seed in range(SMALL.seeds)}
     for process, part in enumerate(rows):
         assert {row["process"] for row in part} == {process}
-        assert SMALL.seeds + process in {row["seed"] for row in part}
+        own = Counter(row["backend"] for row in part if row.get("judged"))
+        assert own == dict.fromkeys(KERNELS, SHAPES)
 
 
 def test_processes_have_inputs_and_an_order_of_their_own() -> None:
@@ -102,7 +109,7 @@ def test_nothing_is_captured_or_judged_in_a_turn(monkeypatch: pytest.MonkeyPatch
 
         return call
 
-    for name in ("enter", "judge", "selected_oracle", "oracle", "able", "full_case", "ragged_case"):
+    for name in (*JUDGING, "enter", "able", "full_case", "ragged_case"):
         monkeypatch.setattr(module, name, outside(getattr(module, name)))
     seen: list[bool] = []
     monkeypatch.setattr(module, "bandwidths", lambda device: seen.append(turn.inside) or (4e12, 3.8e12))
@@ -114,8 +121,9 @@ def test_nothing_is_captured_or_judged_in_a_turn(monkeypatch: pytest.MonkeyPatch
 def test_facts_say_how_and_where_it_was_timed() -> None:
     """Device, flush, bandwidth, clocks, strangers and notes of the replicate are in its facts."""
     facts = checked().facts
-    assert facts.device == ON_CUDA.device and facts.flush == "write 256 MiB" and facts.grid == "guide"
-    assert facts.bandwidth_bytes_per_s == (4e12,) and facts.other_processes == (7,)
+    assert facts.device == ON_CUDA.device and facts.flush == "write 256 MiB, read 256 MiB" and facts.grid == "guide"
+    assert facts.bandwidth_bytes_per_s == (4e12,) and facts.read_bandwidth_bytes_per_s == (3.8e12,)
+    assert facts.other_processes == (7,)
     (state,) = facts.replicates
     readings = SHAPES * min(SMALL.iters, module.BLOCKS)
     assert (state.sm_clock_max_mhz, state.sm_clock_min_mhz) == (1980, 1990 - 10 * readings)
@@ -127,11 +135,12 @@ def test_on_a_cpu_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same calls are made and judged; no time, no state and no bandwidth is recorded."""
     monkeypatch.setattr(module, "Sampler", Sampler)
     found = checked(host=ON_CPU)
-    assert len(found.rows) == len(KERNELS) * SHAPES * (SMALL.seeds + 1)
+    assert len(found.rows) == len(KERNELS) * SHAPES * (SMALL.seeds + 3)  # two unseen inputs, and the timed calls
     for row in found.rows:
         assert row["fault"] is None and row["oracle_error"] < 1e-4 and row.get("value_ns") is None
     facts = found.facts
-    assert facts.flush == "none" and facts.bandwidth_bytes_per_s == () and facts.other_processes == ()
+    assert facts.flush == "none" and facts.other_processes == ()
+    assert facts.bandwidth_bytes_per_s == facts.read_bandwidth_bytes_per_s == ()
     assert facts.replicates[0].sm_clock_max_mhz is None
 
 
@@ -148,8 +157,9 @@ def test_a_backend_competes_with_every_packed_variant() -> None:
 def test_the_batched_oracle_judges_all_but_the_first_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oracle that gathers nothing judges a seed of every shape, and the batched one all the rest."""
     calls: Counter[str] = Counter()
-    for name in ("oracle", "selected_oracle"):
-        judge = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda call, name=name, judge=judge: (calls.update([name]), judge(call))[1])
+    for where, name in ((module, "oracle"), (module, "selected_oracle"), (kernels, "selected_oracle")):
+        judge = getattr(where, name)
+        monkeypatch.setattr(where, name, lambda call, name=name, judge=judge: (calls.update([name]), judge(call))[1])
     checked()
-    assert calls == {"oracle": SHAPES, "selected_oracle": SHAPES * SMALL.seeds}
+    rest = SMALL.seeds - 1 + 2 + 1  # the unseen inputs, and those of the last calls
+    assert calls == {"oracle": SHAPES, "selected_oracle": SHAPES * rest}

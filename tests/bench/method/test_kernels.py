@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import pytest
 import torch
 from standins import CPU, Timer
 
-from nsa.bench.method.accuracy import oracle
-from nsa.bench.method.inputs import Call, full_case
-from nsa.bench.method.kernels import able, enter, judge, last_calls
+from nsa.bench.method.accuracy import oracle, worst_row_error
+from nsa.bench.method.inputs import Call, full_case, ragged_case
+from nsa.bench.method.kernels import able, changed_input, enter, judge, judge_timed, last_calls, on_unseen
+from nsa.bench.method.replays import Replays
 from nsa.bench.method.timing import Captured
 from nsa.errors import InputError, KernelFailed, NoMemory
 from nsa.kernels.sdpa.packed import gather, index_select
@@ -31,6 +34,11 @@ class Spy:
     def __call__(self, q: torch.Tensor, *rest: Any) -> torch.Tensor:
         self.queries.append(q.clone())
         return gather(q, *rest)
+
+
+def queries_of(call: Call) -> Replays:
+    """Replays of which each has another query and nothing else."""
+    return Replays(call, 0, changes=False)
 
 
 def fails(error: Exception) -> Callable[..., torch.Tensor]:
@@ -64,30 +72,42 @@ def test_whatever_else_a_kernel_raises_is_its_failure(
     with pytest.raises(expected, match=message):
         able(kernels, call)
     with pytest.raises(expected, match=message):
-        timed = enter(kernels, {}, call, random.Random(0), timer and timer())
+        timed = enter(kernels, {}, queries_of(call), random.Random(0), timer and timer())
         for candidate in timed.group.values():
             candidate.time(1)
 
 
 @TIMERS
 def test_every_timed_call_has_another_query(timer: type[Timer] | None) -> None:
-    """No timed call follows one of the same query, so that none can return what an earlier one computed."""
+    """No two timed calls have the same query, and what each returned is kept with the number of its inputs."""
     spy, call = Spy(), full_case(SHAPE, 0, CPU)
-    timed = enter({"cuda": spy}, {}, call, random.Random(0), timer and timer())
+    timed = enter({"cuda": spy}, {}, queries_of(call), random.Random(0), timer and timer(), every=True)
     spy.queries.clear()
-    times = timed.group["cuda"].time(5)
-    assert len(times) == len(spy.queries) == 5
-    for one, other in zip(spy.queries, spy.queries[1:], strict=False):
+    times, returned = timed.group["cuda"].time(5), timed.group["cuda"].returned
+    assert len(times) == len(spy.queries) == len(returned.outputs) == 5
+    for one, other in combinations(spy.queries, 2):
         assert not torch.equal(one, other)
-    assert torch.equal(timed.group["cuda"].output(), gather(*call))  # of the last query, which stays in the call
+    assert returned.replays == [0, 1, 2, 3, 4]
+    for query, output in zip(spy.queries, returned.outputs, strict=True):
+        assert torch.equal(output, gather(*call._replace(q=query)))
+    assert torch.equal(spy.queries[-1], call.q)  # the last stays in the call
 
 
 @TIMERS
-def test_the_last_calls_have_a_query_that_nobody_has_seen(timer: type[Timer] | None) -> None:
+def test_where_not_every_output_is_judged_none_is_kept(timer: type[Timer] | None) -> None:
+    """Outputs take memory: only the kernel check keeps them."""
+    timed = enter({"cuda": gather}, {}, queries_of(full_case(SHAPE, 0, CPU)), random.Random(0), timer and timer())
+    timed.group["cuda"].time(3)
+    assert timed.group["cuda"].returned.outputs == timed.group["cuda"].returned.replays == []
+
+
+@pytest.mark.parametrize("every", [False, True])
+@TIMERS
+def test_the_last_calls_have_a_query_that_nobody_has_seen(timer: type[Timer] | None, every: bool) -> None:
     """All kernels are given the same new query, and what these calls return is what is judged."""
     spies = {"cuda": Spy(), "again:cuda": Spy(), "sdpa:gather": Spy()}
     call = full_case(SHAPE, 0, CPU)
-    timed = enter(spies, {"rows": 4}, call, random.Random(0), timer and timer())
+    timed = enter(spies, {"rows": 4}, queries_of(call), random.Random(0), timer and timer(), every)
     for candidate in timed.group.values():
         candidate.time(4)
     before = [query for spy in spies.values() for query in spy.queries]
@@ -102,8 +122,9 @@ def test_the_last_calls_have_a_query_that_nobody_has_seen(timer: type[Timer] | N
         assert found is None and torch.equal(output, gather(*call))
 
 
+@pytest.mark.parametrize("every", [False, True])
 @TIMERS
-def test_an_output_is_a_copy_of_its_own(timer: type[Timer] | None) -> None:
+def test_an_output_is_a_copy_of_its_own(timer: type[Timer] | None, every: bool) -> None:
     """Two kernels that return one tensor have an output each: that of their own last call."""
     shared = torch.zeros(2, 2, 2, 32)
 
@@ -115,13 +136,14 @@ def test_an_output_is_a_copy_of_its_own(timer: type[Timer] | None) -> None:
         shared.copy_(gather(*arguments) + 1)
         return shared
 
-    call = full_case(SHAPE, 0, CPU)
-    timed = enter({"one": returns_shared, "other": spoils_shared}, {}, call, random.Random(0), timer and timer())
+    kernels, replays = {"one": returns_shared, "other": spoils_shared}, queries_of(full_case(SHAPE, 0, CPU))
+    timed = enter(kernels, {}, replays, random.Random(0), timer and timer(), every)
     _, outputs = last_calls(timed)
     assert torch.equal(outputs["one"][0] + 1, outputs["other"][0])
 
 
-def test_what_a_capture_has_written_is_poisoned() -> None:
+@pytest.mark.parametrize("every", [False, True])
+def test_what_a_capture_has_written_is_poisoned(every: bool) -> None:
     """A graph whose replays write nothing shows NaN, not what was there when it was captured."""
 
     class WritesNothing(Timer):
@@ -130,9 +152,13 @@ def test_what_a_capture_has_written_is_poisoned() -> None:
             captured.graph.replay = lambda: None
             return captured
 
-    timed = enter({"cuda": gather}, {}, full_case(SHAPE, 0, CPU), random.Random(0), WritesNothing())
+    call = full_case(SHAPE, 0, CPU)
+    timed = enter({"cuda": gather}, {}, queries_of(call), random.Random(0), WritesNothing(), every)
+    timed.group["cuda"].time(2)
     _, outputs = last_calls(timed)
     assert outputs["cuda"][1] == "the output is not finite, or was not written everywhere"
+    assert all(output.isnan().all() for output in timed.group["cuda"].returned.outputs)
+    assert on_unseen(timed, ragged_case(SHAPE, 1, CPU), ())["cuda"][1] == outputs["cuda"][1]
 
 
 def test_kernels_are_captured_in_random_order() -> None:
@@ -141,7 +167,7 @@ def test_kernels_are_captured_in_random_order() -> None:
     orders = set()
     for seed in range(3):
         timer = Timer()
-        timed = enter(kernels, {}, call, random.Random(seed), timer)
+        timed = enter(kernels, {}, queries_of(call), random.Random(seed), timer)
         assert timer.captures == 6 and set(timed.group) == set(kernels)
         orders.add(tuple(timed.group))
     assert len(orders) == 3
@@ -167,13 +193,107 @@ def test_each_output_is_judged_by_packed_sdpa_and_by_the_oracle() -> None:
     assert {row["sdpa_oracle_error"] for row in rows.values()} == {own}
 
 
-def test_a_call_is_changed_in_its_query_alone() -> None:
-    """Timing leaves keys, values, indices and lengths as they were drawn."""
-    call = full_case(SHAPE, 0, CPU)
-    before = Call(*(part.clone() if isinstance(part, torch.Tensor) else part for part in call))
-    timed = enter({"cuda": gather}, {}, call, random.Random(0), None)
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_call_is_changed_in_its_query_alone(changes: bool) -> None:
+    """Timing leaves keys, values, indices and lengths as they were drawn; a changed token is given back."""
+    call, before = full_case(SHAPE, 0, CPU), full_case(SHAPE, 0, CPU)
+    timed = enter({"cuda": gather}, {}, Replays(call, 0, changes), random.Random(0), None)
     timed.group["cuda"].time(3)
     last_calls(timed)
+    timed.replays.restore()
     assert not torch.equal(before.q, call.q)
-    for old, new in zip(before[1:5], call[1:5], strict=True):
-        assert torch.equal(old.view(torch.uint8), new.view(torch.uint8))
+    assert changed_input(call._replace(q=before.q), before) is None
+
+
+@TIMERS
+def test_what_is_timed_is_what_is_replayed_on_unseen_inputs(timer: type[Timer] | None) -> None:
+    """No kernel is captured anew, and each output is right for the unseen inputs, ragged and full."""
+    made = timer and timer()
+    replays = Replays(full_case(SHAPE, 0, CPU), 0, changes=True)
+    timed = enter({"cuda": gather, "sdpa:gather": index_select}, {}, replays, random.Random(0), made)
+    for unseen in (ragged_case(SHAPE, 1, CPU), full_case(SHAPE, 1, CPU)):
+        outputs = on_unseen(timed, unseen, {"cuda"})
+        assert set(outputs) == {"cuda", "sdpa:gather"}
+        for output, found in outputs.values():
+            assert found is None and worst_row_error(output, oracle(unseen)) < 1e-6
+    assert made is None or made.captures == 2
+
+
+@TIMERS
+def test_a_capture_that_holds_its_inputs_is_wrong_on_unseen_ones(timer: type[Timer] | None) -> None:
+    """A kernel that packed K and V when it was first called returns what was right for those."""
+    kept: list[torch.Tensor] = []
+
+    def packs_once(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *rest: Any) -> torch.Tensor:
+        kept[:] = kept or [k.clone(), v.clone()]
+        return gather(q, *kept, *rest)
+
+    replays = queries_of(full_case(SHAPE, 0, CPU))
+    timed = enter({"cuda": packs_once}, {}, replays, random.Random(0), timer and timer())
+    unseen = full_case(SHAPE, 1, CPU)
+    output, _ = on_unseen(timed, unseen, ())["cuda"]
+    assert worst_row_error(output, oracle(unseen)) > 0.1
+
+
+@TIMERS
+def test_faults_on_unseen_inputs_are_seen(timer: type[Timer] | None) -> None:
+    """An input that was changed is named, and so is a kernel whose two replays differ, where that is asked."""
+
+    def changes_an_index(*arguments: Any) -> torch.Tensor:
+        output = gather(*arguments)
+        arguments[3][0, 0, 0] = -1
+        return output
+
+    calls = 0
+
+    def drifts(*arguments: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return gather(*arguments) * (1 + 1e-4 * calls)
+
+    kernels = {"cuda": changes_an_index, "triton": drifts, "sdpa:gather": drifts}
+    timed = enter(kernels, {}, queries_of(full_case(SHAPE, 0, CPU)), random.Random(0), timer and timer())
+    outputs = on_unseen(timed, full_case(SHAPE, 1, CPU), {"cuda", "triton"})
+    assert {name: found for name, (_, found) in outputs.items()} == {
+        "cuda": "the input block_indices was changed",
+        "triton": "two replays on the same inputs differ",
+        "sdpa:gather": None,
+    }
+
+
+@TIMERS
+def test_every_timed_output_is_judged(timer: type[Timer] | None) -> None:
+    """A row says how many were judged and has the error of the worst; a kernel that is right in all has none."""
+    calls = 0
+
+    def is_wrong_once(*arguments: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return gather(*arguments) * (1.1 if calls == wrong else 1)
+
+    kernels = {"cuda": is_wrong_once, "sdpa:gather": gather}
+    wrong = 0
+    replays = Replays(full_case(SHAPE, 0, CPU), 0, changes=True)
+    timed = enter(kernels, {"rows": 4}, replays, random.Random(0), timer and timer(), every=True)
+    wrong = calls + 2
+    for candidate in timed.group.values():
+        candidate.time(4)
+    _, outputs = last_calls(timed)
+    rows = {row["backend"]: row for row in judge_timed(timed, outputs, "sdpa:gather", {"rows": 4}, 0)}
+    assert {(row["rows"], row["judged"], row["seed"], row["fault"]) for row in rows.values()} == {(4, 5, None, None)}
+    assert rows["cuda"]["oracle_error"] == pytest.approx(0.1, rel=1e-3) and rows["cuda"]["mae"] == 0
+    own = rows["sdpa:gather"]["oracle_error"]
+    assert isinstance(own, float) and own < 1e-6
+    assert {row["sdpa_oracle_error"] for row in rows.values()} == {own}
+
+
+@TIMERS
+def test_nan_in_one_timed_output_is_the_rows_error(timer: type[Timer] | None) -> None:
+    """It is no smaller than any number."""
+    replays = Replays(full_case(SHAPE, 0, CPU), 0, changes=True)
+    timed = enter({"sdpa:gather": gather}, {}, replays, random.Random(0), timer and timer(), every=True)
+    timed.group["sdpa:gather"].time(2)
+    timed.group["sdpa:gather"].returned.outputs[0][0] = torch.nan
+    _, outputs = last_calls(timed)
+    (row,) = judge_timed(timed, outputs, "sdpa:gather", {}, 0)
+    assert isinstance(row["oracle_error"], float) and math.isnan(row["oracle_error"])
