@@ -20,7 +20,6 @@ from nsa.kernels.sdpa.packed import VARIANTS
 from nsa.machine.nvml import Sampler
 from nsa.records.schemas import CHECK_REPETITIONS
 
-
 JUDGING = ("judge", "judge_timed", "on_unseen", "changed_input", "selected_oracle", "oracle")
 
 
@@ -45,9 +44,7 @@ def test_every_kernel_is_judged_on_every_shape_and_seed() -> None:
     seeds = Counter((row["backend"], row["seed"]) for row in rows if row["seed"] is not None)
     assert seeds == {(name, seed): SHAPES for name in KERNELS for seed in range(SMALL.seeds)}
     others = Counter((row["backend"], row.get("judged")) for row in rows if row["seed"] is None)
-    assert others == {
-        (name, count): of * SHAPES for name in KERNELS for count, of in ((None, 2), (SMALL.iters + 1, 1))
-    }
+    assert others == {(name, count): of * SHAPES for name in KERNELS for count, of in ((None, 2), (SMALL.iters + 1, 1))}
     assert all(row["fault"] is None and row["oracle_error"] < 1e-5 and row["mae"] < 1e-5 for row in rows)
 
 

@@ -189,6 +189,40 @@ def test_one_wrong_result_rejects_whatever_the_speed(lab: Lab, new: dict[str, ob
     assert verdict.wrong_shapes == ["N=256 h=4 D=64 Dv=64 n=8"]
 
 
+MOVED = 256 * 16 * 64 * (64 + 128) * 2  # bytes of K and V that the lab's largest shape selects
+FLOOR_OF_30_US = MOVED / 30e-6  # the rate at which they take as long as the lab's kernel
+
+
+def rates(copied: float, read: float) -> dict[str, tuple[float, ...]]:
+    """The facts of three processes that measured these bandwidths."""
+    return {"bandwidth_bytes_per_s": (copied,) * 3, "read_bandwidth_bytes_per_s": (read,) * 3}
+
+
+@pytest.mark.parametrize("larger", [(1.0, 0.9), (0.9, 1.0)], ids=["the copy", "reading alone"])
+@pytest.mark.parametrize(("share", "expected"), [(1.0, "ACCEPT"), (0.97, "ACCEPT"), (0.93, "REJECT"), (0.7, "REJECT")])
+def test_a_kernel_that_is_faster_than_its_bytes_is_rejected(
+    lab: Lab, share: float, expected: str, larger: tuple[float, float]
+) -> None:
+    """One as fast as memory moves its K and V at the larger rate is not, whichever the rate is; results count first."""
+    copied, read = (FLOOR_OF_30_US * share * one for one in larger)
+    found = judged(lab, facts=rates(copied, read))
+    assert found.verdict == expected
+    largest = next(shape for shape in found.shapes if str(shape.figures.shape) == "N=256 h=4 D=64 Dv=128 n=16")
+    assert largest.figures.floor_us == pytest.approx(30 / share, rel=1e-6)
+    assert (largest.figures.too_fast, largest.correct) == (expected == "REJECT", expected != "REJECT")
+    if expected == "REJECT":
+        assert f"{largest.figures.shape}: faster than it can read: 30 µs, and this memory needs" in found.reason
+        assert str(largest.figures.shape) in found.wrong_shapes
+        wrong = judged(lab, facts=rates(copied, read), alter=({"backend": "cuda", "seed": 1}, {"mae": 0.5}))
+        assert "MAE 0.5 > 0.001" in wrong.reason and "faster than it can read" not in wrong.reason
+
+
+def test_without_a_rate_no_kernel_is_too_fast(lab: Lab) -> None:
+    """There is no floor, as on a CPU."""
+    found = judged(lab, facts={"bandwidth_bytes_per_s": (), "read_bandwidth_bytes_per_s": ()}, speedup=1000)
+    assert found.verdict == "ACCEPT" and {shape.figures.floor_us for shape in found.shapes} == {None}
+
+
 def test_a_slow_shape_rejects_with_its_figures(lab: Lab) -> None:
     """The lower bound decides: a point above 1.2 whose interval reaches below is no 1.2."""
     verdict = judged(lab, speedup=1.201)
