@@ -86,7 +86,7 @@ def test_a_device_that_fails_between_calls_is_the_backends(monkeypatch: pytest.M
 
 
 class OnlyWhenTimed:
-    """A right kernel that does something else between the unseen inputs and the judgement, which is when it is timed."""
+    """A right kernel that does something else after the unseen inputs and before the judgement: while it is timed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, instead: Callable[..., torch.Tensor]) -> None:
         self.instead, self.timing = instead, False
