@@ -12,7 +12,6 @@ import importlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from nsa.errors import ConfigError
@@ -148,6 +147,8 @@ def resolve(line: str) -> Named:
 
 @functools.cache
 def _lines() -> dict[str, str]:
+    from importlib.metadata import entry_points  # here: most of what imports this module asks for no backend
+
     lines = dict(BUILT_IN)
     for point in entry_points(group=GROUP):
         if lines.get(point.name, point.value) != point.value:
