@@ -15,7 +15,7 @@ SAID = (InputError, BackendUnavailable, KernelFailed, NoMemory)  # what a backen
 class BackendBroken(KernelFailed):
     """A backend that cannot say whether it runs here, cannot be loaded, or does not keep its contract."""
 
-    fix = "mend the backend, or leave it out of candidates"
+    fix = "fix the backend, or leave it out of candidates"
 
 
 @contextmanager
