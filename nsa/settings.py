@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    JsonValue,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -64,7 +65,7 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(_line(error, "the settings")) from None
+            raise ConfigError(line(error, "the settings")) from None
 
     # Of a section within a section pydantic then collects the errors itself, with the whole path to the key.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
@@ -108,11 +109,20 @@ def parse(model: type[S], raw: object, source: str, *, complete: bool = True) ->
     try:
         return model.model_validate(raw, context=_COMPLETE if complete else None)
     except ValidationError as error:
-        line = _line(error, source)
-        raise ConfigError(line if line.startswith(f"{source} ") else f"{source}: {line}") from None
+        said = line(error, source)
+        raise ConfigError(said if said.startswith(f"{source} ") else f"{source}: {said}") from None
 
 
-def _line(error: ValidationError, source: str) -> str:
+def leaves(section: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
+    """The values of nested settings, each with its dotted key."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def line(error: ValidationError, source: str) -> str:
     """The first error as one line."""
     first = error.errors(include_url=False)[0]
     context, path = first.get("ctx", {}), [str(part) for part in first["loc"]]
@@ -125,7 +135,7 @@ def _line(error: ValidationError, source: str) -> str:
         case "literal_error":
             value, expected = first["input"], context["expected"].replace("'", "")  # auto, cuda or cpu
         case _:
-            value, expected = first["input"], first["msg"]
+            value, expected = first["input"], first["msg"].removeprefix("Input should be ")
     return f"{'.'.join(path) or source}: got {value!r:.{SHOWN}}, expected {expected}"
 
 

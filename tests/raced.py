@@ -10,8 +10,9 @@ from synthetic import GPU, STAMP, Rows, header, replicate
 from nsa.config import Target
 from nsa.records import parquet, schemas
 from nsa.records.facts import RooflineFacts, State
+from nsa.records.shapes import GridShape
 from nsa.records.words import Scalar
-from nsa.report.analysis.kernel import GridShape, Tolerance
+from nsa.report.analysis.kernel import Tolerance
 from nsa.report.analysis.roofline import RooflineReport
 
 H200 = GPU.model_copy(update={"name": "NVIDIA H200"})

@@ -148,7 +148,6 @@ def replicate(process: int, device: str = "cuda", **changes: object) -> Replicat
         duration_s=10.0,
         sm_clock_min_mhz=clock,
         sm_clock_max_mhz=clock,
-        temperature_max_c=50 if device == "cuda" else None,
         throttle_bits=0 if device == "cuda" else None,
     )
     return sound.model_copy(update=changes)
@@ -184,7 +183,6 @@ def decode_facts(S: int, device: str, processes: int, changes: Mapping[str, obje
             "geometry": Geometry(S=S, batch=1, dtype=dtype, seed=0, **shape.model_dump()),
             "reads": reads,
             "bytes_read": int(expected) * 256,
-            "bytes_weights": 1000,
             "emit_weight": WEIGHT,
             "outputs_finite": True,
             "routing_fault": None,
@@ -251,7 +249,7 @@ def clocks(device: str) -> dict[str, Scalar]:
 
 def check_facts(device: str, processes: int, changes: Mapping[str, object] | None = None) -> CheckFacts:
     """The facts of a kernel check that ran and that no check objects to."""
-    found = {**timed_facts(device, processes), "dtype": GRID.dtype.of(device), "seeds": GRID.seeds, "left_out": ()}
+    found = {**timed_facts(device, processes), "dtype": GRID.dtype.of(device), "left_out": ()}
     return CheckFacts.model_validate(found).model_copy(update=dict(changes or {}))
 
 

@@ -15,13 +15,13 @@ from installed import distribution, installed
 from nsa import backends
 from nsa.bench.method.accuracy import oracle, run_poisoned, worst_row_error
 from nsa.bench.method.inputs import ragged_case
-from nsa.bench.method.shapes import CheckShape
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable
 from nsa.kernels import registry
 from nsa.machine import environment
 from nsa.machine.host import Artifact, Machine
 from nsa.records import files
+from nsa.records.shapes import CheckShape
 from nsa.records.stamp import Sources, Stamp
 
 ROOT = Path(__file__).parents[1]

@@ -54,7 +54,7 @@ def accept(
         today,
         config,
     )
-    print(keep(run, today, config, accepted, cpu=cpu))
+    print(keep(run, config, accepted, cpu=cpu))
 
 
 @app.command()

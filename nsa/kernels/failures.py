@@ -6,10 +6,11 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nsa.errors import BackendUnavailable, InputError, KernelFailed, NoMemory, NsaError
+from nsa.errors import BackendUnavailable, InputError, KernelFailed, NoMemory, NsaError, RecordError
 
 NO_MEMORY = ("out of memory", "can't allocate memory")
 SAID = (InputError, BackendUnavailable, KernelFailed, NoMemory)  # what a backend raises to say something of itself
+BROKEN_FILE = RecordError  # an artifact that somebody damaged is nobody's failure: its line says which file to delete
 
 
 class BackendBroken(KernelFailed):
@@ -28,12 +29,13 @@ def kernel_at_work(name: str, kind: type[KernelFailed] = KernelFailed) -> Iterat
 
     Raises:
         InputError, BackendUnavailable: as they were raised: a refusal is no failure.
+        RecordError: a file of ours is damaged, which names it.
         NoMemory: the device's memory is full.
         KernelFailed: anything else, with its first line; the whole is in the job's log.
     """
     try:
         yield
-    except (*SAID, KeyboardInterrupt, GeneratorExit):
+    except (*SAID, BROKEN_FILE, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
         raise failure(name, error, kind) from error

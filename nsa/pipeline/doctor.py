@@ -16,7 +16,7 @@ from nsa.errors import RecordError
 from nsa.layout import ACCEPTED, Layout
 from nsa.machine import locks
 from nsa.pipeline import finished, stages, stamps
-from nsa.pipeline.findings import AGAIN, Finding, differences, older_version
+from nsa.pipeline.findings import AGAIN, Finding, differences, left_out, older_version
 from nsa.records import files, parquet
 from nsa.records.facts import Digests, Environment
 from nsa.records.made import SummaryHeader
@@ -39,7 +39,8 @@ def examine(layout: Layout, given: Config, path: Path, fingerprint: Mapping[str,
     if not any(layout.root.glob("[!.]*")):
         return [Finding(layout.root, "nothing has been run yet", AGAIN)]
     config = _of_run(layout) or given
-    today = stamps.today(config, fingerprint)
+    unreadable: list[str] = []
+    today = stamps.today(config, fingerprint, left_out=unreadable)
     return [
         *_at_work(layout),
         *_left_behind(layout),
@@ -48,6 +49,7 @@ def examine(layout: Layout, given: Config, path: Path, fingerprint: Mapping[str,
         *_prepared(layout, config, today),
         *_measured(layout, config, today),
         *_derived(layout, config, today),
+        *left_out(unreadable),
         *differences(path, given, config),
     ]
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import JsonValue
-
+from nsa import backends
 from nsa.config import Config
 from nsa.layout import Layout
 from nsa.pipeline.stages import effective_flags
+from nsa.settings import leaves
 
 AGAIN = "run `snakemake`"
 OLD_STAMPS = ("build.json", "tune.json", "deleted")  # of stages that are called artifact-cuda and artifact-triton now
@@ -57,7 +57,7 @@ def older_version(layout: Layout, accepted: Path) -> Iterator[Finding]:
 
 def differences(path: Path, given: Config, run: Config) -> Iterator[Finding]:
     """A note when config.yaml or the flags are not those of the run that is there, with the first keys."""
-    now, then = _flat(given.document()), _flat(run.document())
+    now, then = dict(leaves(given.document())), dict(leaves(run.document()))
     said = [f"{key} is {now.get(key)}, was {then.get(key)}" for key in now | then if now.get(key) != then.get(key)]
     flags, before = effective_flags(given), effective_flags(run)
     said += [
@@ -71,12 +71,15 @@ def differences(path: Path, given: Config, run: Config) -> Iterator[Finding]:
         yield Finding(path, what, "a note: run `snakemake` for what it says now", fault=False)
 
 
-def _flat(section: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
-    """The leaves of nested settings with their dotted keys."""
-    leaves: dict[str, JsonValue] = {}
-    for key, value in section.items():
-        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return leaves
+def left_out(unreadable: Iterable[str]) -> Iterator[Finding]:
+    """A note for each installed backend that is broken: who did not ask for it has lost nothing.
+
+    Args:
+        unreadable: those whose sources cannot be told, see stamps.write.
+    """
+    for line in dict.fromkeys((*backends.warnings(), *unreadable)):
+        what, _, fix = line.rpartition("; ")
+        yield Finding(Path(backends.GROUP), what, f"a note: nothing of it is run, {fix}", fault=False)
 
 
 def _flag(value: bool | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ from pydantic import BaseModel, JsonValue
 from nsa import backends
 from nsa.backends import BackendSpec
 from nsa.config import BUILD, Config
-from nsa.errors import ConfigError
 from nsa.layout import ACCEPTED
+from nsa.records.files import sha256
 from nsa.records.words import BASELINE
 
 REPORT = "report"
@@ -49,9 +48,6 @@ def stages(config: Config, accepted: Path = ACCEPTED) -> Iterator[Stage]:
 
     Args:
         accepted: the folder of accepted runs, which the report compares with; it need not exist.
-
-    Raises:
-        ConfigError: a backend's own stage reads what no configuration has.
     """
     yield Stage("environment", ("nsa.machine.environment",), {})
     for name in backends.names():
@@ -81,11 +77,6 @@ def effective_flags(config: Config) -> dict[str, bool]:
     return {variable: value for variable, value in config.flags.values.items() if variable in on | {BUILD}}
 
 
-def sha256(file: Path) -> str:
-    """The digest of a file's bytes."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def _artifact(config: Config, spec: BackendSpec, own: backends.Stage) -> Stage:
     """What a backend makes for itself before anything is measured."""
     offered: dict[str, Callable[[], JsonValue]] = {
@@ -94,15 +85,11 @@ def _artifact(config: Config, spec: BackendSpec, own: backends.Stage) -> Stage:
         "device": lambda: config.device,
         "flags": lambda: _flags(config, spec),
     }
-    if unknown := [key for key in own.reads if key not in offered]:
-        raise ConfigError(
-            f"backend {spec.name!r}: its stage reads {unknown[0]!r}, expected one of {', '.join(offered)}; "
-            "fix or uninstall its package"
-        )
-    settings = {key: offered[key]() for key in own.reads}
+    settings: Settings = {key: offered[key]() for key in own.reads}
     entry = own.entry.partition(":")[0].rpartition(".")[0]  # its package: what is called by name lies beside it
     uses = (*spec.uses, *own.uses)
-    return Stage(artifact(spec.name), (entry,), settings, (spec.name,), on_machine=own.on_machine, uses=uses)
+    starts = ("nsa.bench.artifact", entry)
+    return Stage(artifact(spec.name), starts, settings, (spec.name,), on_machine=own.on_machine, uses=uses)
 
 
 def _measured(config: Config, spec: BackendSpec) -> Iterator[Stage]:

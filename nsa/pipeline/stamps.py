@@ -18,15 +18,16 @@ from nsa.errors import RecordError
 from nsa.layout import ACCEPTED, Layout
 from nsa.machine.fingerprint import TOOLS, package_version
 from nsa.pipeline import finished
-from nsa.pipeline.sources import Code
-from nsa.pipeline.stages import REPORT, Stage, sha256, stages
+from nsa.pipeline.sources import Code, Unreadable
+from nsa.pipeline.stages import REPORT, Stage, stages
 from nsa.records.facts import Digests
+from nsa.records.files import sha256
 from nsa.records.stamp import Sources, Stamp, read
 
 __all__ = ["Stamp", "digests", "read", "today", "write"]
 
 
-def write(config: Config, fingerprint: Mapping[str, str], layout: Layout, accepted: Path = ACCEPTED) -> None:
+def write(config: Config, fingerprint: Mapping[str, str], layout: Layout, accepted: Path = ACCEPTED) -> tuple[str, ...]:
     """Write the stamp of every stage for which it is new or has changed.
 
     Args:
@@ -35,15 +36,21 @@ def write(config: Config, fingerprint: Mapping[str, str], layout: Layout, accept
         layout: the results folder.
         accepted: the folder of accepted runs.
 
+    Returns:
+        A line for each installed backend that nobody asked for and whose stages have no stamp, with the reason.
+
     Raises:
         RecordError: the folder cannot be written: read-only, a full disk.
+        ConfigError: the sources of a backend that was asked for, or our own, cannot be told.
     """
-    for stamp in _make(config, fingerprint, accepted):
+    left_out: list[str] = []
+    for stamp in _make(config, fingerprint, accepted, left_out):
         path = layout.stamp(stamp.stage)
         if stamp.stage == REPORT:
             stamp = stamp.model_copy(update={"gone": finished.gone(layout)})
         text = json.dumps(stamp.model_dump(mode="json"), indent=1, sort_keys=True)
         _write_if_changed(path, text + "\n")
+    return tuple(dict.fromkeys(left_out))
 
 
 def digests(folder: Path) -> dict[str, Digests]:
@@ -52,15 +59,29 @@ def digests(folder: Path) -> dict[str, Digests]:
     return {stamp.stage: stamp.carried for stamp in found}
 
 
-def today(config: Config, fingerprint: Mapping[str, str], accepted: Path = ACCEPTED) -> dict[str, Digests]:
-    """The same of the stamps as they would be written now, whatever an earlier parse left in the folder."""
-    return {stamp.stage: stamp.carried for stamp in _make(config, fingerprint, accepted)}
+def today(
+    config: Config, fingerprint: Mapping[str, str], accepted: Path = ACCEPTED, left_out: list[str] | None = None
+) -> dict[str, Digests]:
+    """The same of the stamps as they would be written now, whatever an earlier parse left in the folder.
+
+    Args:
+        config, fingerprint, accepted: as of write.
+        left_out: receives the lines that write returns.
+    """
+    out: list[str] = [] if left_out is None else left_out
+    return {stamp.stage: stamp.carried for stamp in _make(config, fingerprint, accepted, out)}
 
 
-def _make(config: Config, fingerprint: Mapping[str, str], accepted: Path) -> Iterator[Stamp]:
+def _make(config: Config, fingerprint: Mapping[str, str], accepted: Path, left_out: list[str]) -> Iterator[Stamp]:
     code, digest_of = Code(), functools.cache(sha256)
     for stage in stages(config, accepted):
-        files = code.sources(stage)
+        try:
+            files = code.sources(stage)
+        except Unreadable as error:
+            if error.backend in config.backends:
+                raise
+            left_out.append(str(error))
+            continue
         machine = _machine(stage, fingerprint)
         yield Stamp(
             stage=stage.name,

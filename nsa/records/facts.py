@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import JsonValue
 
 from nsa.records.merge import Merge, Model
+from nsa.records.shapes import CheckShape
 
 SCHEMA_VERSION: Literal[2] = 2
 
@@ -102,7 +103,6 @@ class Replicate(Model):
     duration_s: float  # from its start to its end, waiting for its turn left out
     sm_clock_min_mhz: int | None
     sm_clock_max_mhz: int | None
-    temperature_max_c: int | None
     throttle_bits: int | None  # NVML's clock event reasons, seen at any time
 
 
@@ -145,7 +145,6 @@ class DecodeFacts(TimedFacts):
     geometry: Annotated[Geometry, Merge.SAME]
     reads: Annotated[Reads, Merge.SAME]
     bytes_read: Annotated[int, Merge.SAME]
-    bytes_weights: Annotated[int, Merge.SAME]
     emit_weight: Annotated[float, Merge.SAME]
     outputs_finite: Annotated[bool, Merge.ALL]
     routing_fault: Annotated[str | None, Merge.FIRST]
@@ -157,13 +156,11 @@ class CheckFacts(TimedFacts):
 
     Attributes:
         grid: which shapes; `guide` is the acceptance grid of config.yaml.
-        seeds: fresh random inputs for each shape.
         left_out: packed SDPA variants that refuse a shape.
     """
 
     grid: Annotated[Literal["guide"], Merge.SAME] = "guide"
     dtype: Annotated[str, Merge.SAME]
-    seeds: Annotated[int, Merge.SAME]
     left_out: Annotated[tuple[LeftOut, ...], Merge.UNITED]
 
 
@@ -192,20 +189,11 @@ class KernelBytes(Model):
 class CountedShape(Model):
     """One call of a backend's kernel, counted by the hardware, beside what it must move."""
 
-    rows: int
-    heads_per_group: int
-    head_dim: int
-    value_dim: int
-    sel_count: int
-    sel_block: int
-    context: int
-    groups: int
-    dtype: str
+    shape: CheckShape
     bytes_expected: int
     bytes_read: int
     bytes_written: int
-    bytes_counted: int
-    ratio: float  # counted / expected
+    ratio: float  # (read + written) / expected
     kernels: tuple[KernelBytes, ...]
 
 
@@ -213,5 +201,4 @@ class DramFacts(Model):
     """A DRAM count that ran."""
 
     device: Device
-    ncu: str
     shapes: tuple[CountedShape, ...]

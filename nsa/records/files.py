@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 import tempfile
@@ -101,6 +102,11 @@ def parse(path: Path, content: bytes, model: type[M]) -> M:
         raise RecordError(
             f"{path}: {where}: {first['msg']}, got {first['input']!r:.80}; delete it and rerun"
         ) from error
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _bytes(path: Path) -> bytes:

@@ -48,7 +48,6 @@ class AcceptedHeader(Model):
         model: of the GPU, or of the CPU.
         software: the versions that its records name, by what they are of.
         timed: the settings that say what was timed, of decode and of check, by their dotted keys.
-        settings: the settings digest of every stage.
         records: what was kept, by name.
     """
 
@@ -61,5 +60,4 @@ class AcceptedHeader(Model):
     git_dirty: bool | None
     software: dict[str, str]
     timed: dict[str, dict[str, JsonValue]]
-    settings: dict[str, str]
     records: dict[str, Identity]

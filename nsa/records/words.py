@@ -8,9 +8,20 @@ Scalar = str | int | float | bool | None
 Row = Mapping[str, Scalar]  # one row of a table: a missing column is null
 
 PARTS = ("cmp", "sel", "win")  # the branches, whose shares the guide's table shows
-ARMS = ("none", "cmp", "cmp_route", "sel", "win", "all", "all_without_sel", "all_again")  # what every cell times
+STEP = ("cmp", "route", "sel", "win")  # the parts of a step that an arm may leave out
+ARMS = {  # what every cell times, and the parts that run in it
+    "none": (),
+    "cmp": ("cmp",),
+    "cmp_route": ("cmp", "route"),
+    "sel": ("sel",),
+    "win": ("win",),
+    "all": STEP,
+    "all_without_sel": ("cmp", "route", "win"),
+    "all_again": STEP,  # the A/A control: the same arm under another name
+}
 EMPTY = "empty"  # a captured graph with one trivial kernel: the floor of the method, CUDA only
 BASELINE = "sdpa"  # packed SDPA, with which every kernel is compared
 VARIANT = f"{BASELINE}:"  # before the name of one of its variants, which compete in a kernel check
 PACKED = f"{VARIANT}gather"  # the variant that errors are compared with: it takes every shape and stride
+REFUSED = "refused: "  # begins the fault of a kernel that does not take a shape
 AGAIN = "again:"  # before the name of the A/A control of a kernel: the same, captured and timed a second time

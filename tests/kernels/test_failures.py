@@ -42,7 +42,6 @@ class Speechless(Exception):
         (BaseException("of a test framework"), "cuda: BaseException: of a test framework"),
         (Speechless(), "cuda: Speechless: Speechless"),
         (ConfigError("a setting that it does not take"), "cuda: a setting that it does not take"),
-        (RecordError("its artifact is broken"), "cuda: its artifact is broken"),
     ],
 )
 def test_whatever_a_backend_raises_is_its_failure(raised: BaseException, message: str) -> None:
@@ -75,9 +74,10 @@ def test_an_allocator_that_gives_up_is_no_broken_kernel(raised: BaseException) -
         BackendUnavailable("cuda", "it is not built", "build it"),
         KernelFailed("it was told already"),
         NoMemory("it was told already"),
+        RecordError("results/tune/triton.json: is damaged; delete it and rerun"),
         KeyboardInterrupt(),
     ],
-    ids=["refusal", "unavailable", "failure", "memory", "interrupt"],
+    ids=["refusal", "unavailable", "failure", "memory", "damaged artifact", "interrupt"],
 )
 def test_what_is_said_already_passes_as_it_is(raised: BaseException) -> None:
     """A refusal is no failure, and a failure inside another is told once."""

@@ -16,6 +16,7 @@ from nsa.records.facts import (
     RooflineFacts,
     State,
 )
+from nsa.records.shapes import CheckShape
 
 GPU = Device(kind="cuda", name="NVIDIA H200", uuid="GPU-1")
 TIMED = {
@@ -28,7 +29,6 @@ TIMED = {
             duration_s=1.5,
             sm_clock_min_mhz=1980,
             sm_clock_max_mhz=1995,
-            temperature_max_c=61,
             throttle_bits=4,
         ),
         Replicate(
@@ -36,7 +36,6 @@ TIMED = {
             duration_s=0.1,
             sm_clock_min_mhz=None,
             sm_clock_max_mhz=None,
-            temperature_max_c=None,
             throttle_bits=None,
         ),
     ),
@@ -64,7 +63,6 @@ DECODE = DecodeFacts(
     ),
     reads=Reads(cmp=255, sel=1024.5, win=512, actual=1791.5, expected=1791),
     bytes_read=458_496,
-    bytes_weights=1_000_000,
     emit_weight=1 / 16,
     outputs_finite=False,
     routing_fault="S = 8, n = 3: chose blocks [0], expected [0, 1]",
@@ -73,7 +71,6 @@ DECODE = DecodeFacts(
 CHECK = CheckFacts(
     **TIMED,
     dtype="bfloat16",
-    seeds=5,
     left_out=(LeftOut(name="sdpa:varlen", shape="N=4", reason="q, k, v: got float32"),),
 )
 ROOFLINE = RooflineFacts(
@@ -82,22 +79,12 @@ ROOFLINE = RooflineFacts(
 )
 DRAM = DramFacts(
     device=GPU,
-    ncu="/usr/local/cuda/bin/ncu",
     shapes=(
         CountedShape(
-            rows=256,
-            heads_per_group=4,
-            head_dim=64,
-            value_dim=64,
-            sel_count=8,
-            sel_block=64,
-            context=4096,
-            groups=4,
-            dtype="bfloat16",
+            shape=CheckShape(256, 4, 64, 64, 8, 64, 4096, 4, "bfloat16"),
             bytes_expected=100,
             bytes_read=90,
             bytes_written=20,
-            bytes_counted=110,
             ratio=1.1,
             kernels=(KernelBytes(name="f", bytes_read=90, bytes_written=20),),
         ),

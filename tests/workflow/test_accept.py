@@ -11,14 +11,14 @@ from project import Project
 def test_a_run_is_accepted_and_the_next_report_compares_with_it(project: Project) -> None:
     """The whole way: what is accepted is found, noticed by the report's rule, and said."""
     project.configure(candidates=[], decode={"processes": 2})
-    assert project.snakemake().returncode == 0
+    assert project.run().returncode == 0
     refused = project.nsa("accept")
     assert (refused.returncode, "--cpu to keep it" in refused.stderr, refused.stderr.count("\n")) == (2, True, 1)
 
     assert project.nsa("accept", "--cpu").returncode == 0
     (kept,) = (project.root / "accepted").iterdir()
     assert project.planned() == {"report"}
-    result = project.snakemake()
+    result = project.run()
     assert result.returncode == 0, result.stdout + result.stderr
     comparison = json.loads((project.root / "results/gate.json").read_text())["comparison"]
     assert (comparison["status"], comparison["accepted"]) == ("compared", f"accepted/{kept.name}")
@@ -35,7 +35,7 @@ def test_a_run_is_accepted_and_the_next_report_compares_with_it(project: Project
 def test_what_is_accepted_is_the_run_that_is_there(project: Project) -> None:
     """Neither a dry run with other settings nor an edited config.yaml changes which run is accepted."""
     project.configure(candidates=[], decode={"processes": 2})
-    assert project.snakemake().returncode == 0
+    assert project.run().returncode == 0
     assert project.planned("--config", "contexts=[128, 256]", "decode={iters: 7}") != set()
     project.configure(contexts=[512], candidates=["fa2"])
     accepted = project.nsa("accept", "--cpu")

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from project import CLAIM, Project, machine
 
-from nsa.kernels.cuda.manifest import sha256
 from nsa.records import files, parquet
 from nsa.records.facts import SCHEMA_VERSION
+from nsa.records.files import sha256
 
 
 def told(project: Project, environ: dict[str, str] | None = None) -> dict[str, str]:
@@ -103,14 +103,14 @@ def test_results_of_an_older_version_are_explained(project: Project) -> None:
     for name in names - {"baselines"}:
         (project.root / name).unlink()
     (project.root / "baselines").rmdir()
-    assert project.snakemake().returncode == 0
+    assert project.run().returncode == 0
     assert told(project) == {}
 
 
 def test_a_run_is_judged_by_its_own_configuration(project: Project) -> None:
     """A run with another --configfile is sound, whatever a dry run stamped since; a note says what differs."""
     (project.root / "more.yaml").write_text("contexts: [128, 192]\ncandidates: []\n")
-    assert project.snakemake("--configfile", "more.yaml").returncode == 0
+    assert project.run("--configfile", "more.yaml").returncode == 0
     assert set(told(project)) == {"config.yaml"}  # from where the file is not part of the command
     assert project.planned("--config", "decode={iters: 5}") != set()
     project.configure(decode={"iters": 7})

@@ -50,7 +50,7 @@ def test_as_many_cells_run_at_once_as_there_are_gpus(arguments: list[str], at_on
     """As many cells run at once as GPUs are given, each on a card of its own; without a word, one."""
     (clone.root / "nsa/bench/decode/stage.py").write_text(CELL)
     clone.configure(contexts=CONTEXTS[: max(2, at_once)], candidates=[])
-    result = clone.snakemake("results/decode_sdpa.parquet", *arguments)
+    result = clone.run("results/decode_sdpa.parquet", *arguments)
     assert result.returncode == 0, result.stdout + result.stderr
     cells = [clone.root / f"results/decode/sdpa/S{S}.parquet" for S in CONTEXTS[: max(2, at_once)]]
     facts = [said(path) for path in cells]

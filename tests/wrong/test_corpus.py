@@ -14,7 +14,6 @@ from nsa.bench.check.replicate import check_kernel
 from nsa.bench.decode.routing_check import routing_fault
 from nsa.bench.method.accuracy import mean_absolute_error, oracle, worst_row_error
 from nsa.bench.method.inputs import full_case
-from nsa.bench.method.shapes import CheckShape
 from nsa.bench.workers import Turn
 from nsa.config import CheckSettings, DtypeByDevice, GateSettings
 from nsa.errors import InputError
@@ -23,6 +22,7 @@ from nsa.kernels.sdpa.packed import VARIANTS, gather
 from nsa.records import parquet, schemas
 from nsa.records.facts import CheckFacts
 from nsa.records.outcome import Header, Ok
+from nsa.records.shapes import CheckShape
 from nsa.report.analysis.read import read_check
 from nsa.report.verdict.gates import REJECT, ShapeVerdict, accept
 

@@ -16,7 +16,6 @@ from nsa.bench.method.failures import device_at_work
 from nsa.bench.method.inputs import Call, full_case, ragged_case
 from nsa.bench.method.interleave import interleave, replicate_facts
 from nsa.bench.method.kernels import Kernels, able, enter, judge, last_calls
-from nsa.bench.method.shapes import CheckShape, grid
 from nsa.bench.method.timing import FLUSH, NO_FLUSH, CudaTimer, copy_bandwidth
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
@@ -24,7 +23,8 @@ from nsa.kernels import registry
 from nsa.kernels.contract import Backend
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import CheckFacts, LeftOut
-from nsa.records.words import AGAIN, BASELINE, PACKED, VARIANT, Row
+from nsa.records.shapes import CheckShape, grid
+from nsa.records.words import AGAIN, BASELINE, PACKED, REFUSED, VARIANT, Row
 
 BLOCKS = 5  # randomised blocks that the repetitions are spread over
 CPU_CALLS = 5  # of each kernel on a CPU, which records no time
@@ -75,7 +75,7 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
             columns: Row = {**asdict(shape), "process": job.process}
             takes, refused = able(kernels, ragged_case(shape, 0, device))
             if name in refused:
-                rows.append({**columns, "backend": name, "seed": 0, "fault": f"refused: {refused[name]}"})
+                rows.append({**columns, "backend": name, "seed": 0, "fault": f"{REFUSED}{refused[name]}"})
                 continue
             left_out += (LeftOut(name=each, shape=str(shape), reason=why) for each, why in refused.items())
             rows += _judged(name, takes, shape, job, columns, counts=first is None)
@@ -95,7 +95,6 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
         other_processes=tuple(sorted(others)),
         notes=registry.notes(backend),
         dtype=job.settings.dtype.of(device.type),
-        seeds=job.settings.seeds,
         left_out=tuple(left_out),
     )
     return Replicated(rows, facts)

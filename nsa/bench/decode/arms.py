@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nsa.attention.layer import Parts
+from nsa.records import words
 from nsa.shapes import NsaShape
 
 
@@ -16,18 +17,10 @@ class Arm:
     frozen: bool = False
 
 
-NOTHING = Parts(cmp=False, route=False, sel=False, win=False)
-
 # ms_sel = T(sel) - T(none), ms_sel_loo = T(all) - T(all_without_sel), and so on.
 ARMS = {
-    "none": Arm(NOTHING),
-    "cmp": Arm(Parts(route=False, sel=False, win=False)),
-    "cmp_route": Arm(Parts(sel=False, win=False)),
-    "sel": Arm(Parts(cmp=False, route=False, win=False), frozen=True),
-    "win": Arm(Parts(cmp=False, route=False, sel=False)),
-    "all": Arm(Parts()),
-    "all_without_sel": Arm(Parts(sel=False)),
-    "all_again": Arm(Parts()),  # the A/A control: the same arm under another name
+    name: Arm(Parts(**{part: part in running for part in words.STEP}), "sel" in running and "route" not in running)
+    for name, running in words.ARMS.items()
 }
 
 

@@ -112,11 +112,6 @@ class Cell:
         per_token = (shape.head_dim + shape.value_dim) * size * shape.groups * self.settings.batch
         return round(self.reads.actual * per_token)
 
-    @property
-    def bytes_weights(self) -> int:
-        """Bytes of the layer's weights, which every step reads."""
-        return sum(p.numel() * p.element_size() for p in self.layer.parameters())
-
 
 def visible(keys: Keys | None) -> float:
     """Key tokens that at least one query row of the group sees, averaged over sequences and groups."""

@@ -70,7 +70,6 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
         geometry=job.geometry,
         reads=cell.reads,
         bytes_read=cell.bytes_read,
-        bytes_weights=cell.bytes_weights,
         emit_weight=cell.emit_weight,
         outputs_finite=finite,
         routing_fault=fault,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nsa.bench.method.shapes import CheckShape
 from nsa.machine.host import Host
+from nsa.records.shapes import CheckShape
 
 MARKER = "spin_kernel"  # of torch.cuda._sleep: it stands after the kernels of each shape
 

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from nsa.bench.dram.job import Job
 from nsa.bench.dram.profile import profile
-from nsa.bench.method.shapes import CheckShape, grid
 from nsa.bench.records import header, open_stage
 from nsa.bench.runner import ITEM_BYTES, Result, Say
 from nsa.config import CheckSettings
@@ -26,6 +24,7 @@ from nsa.machine.host import Host
 from nsa.records import files
 from nsa.records.facts import CountedShape, DramFacts, KernelBytes
 from nsa.records.outcome import Failed, Ok, Skipped, Unavailable
+from nsa.records.shapes import CheckShape, grid
 
 INDEX_BYTES = 4  # block_indices and seq_lens are int32
 
@@ -95,7 +94,7 @@ def count(program: Path, backend: str, settings: CheckSettings, card: Host, say:
     ]
     for shape, row in zip(chosen, counted, strict=True):
         say(f"dram {backend}: {shape}: {row.ratio:.3f} of the bytes expected")
-    return DramFacts(device=card.device, ncu=str(program), shapes=tuple(counted))
+    return DramFacts(device=card.device, shapes=tuple(counted))
 
 
 def shapes(settings: CheckSettings) -> list[CheckShape]:
@@ -128,15 +127,14 @@ def expected_bytes(shape: CheckShape) -> int:
 
 
 def counted_shape(shape: CheckShape, kernels: Sequence[KernelBytes]) -> CountedShape:
-    """One shape: read and written apart, their sum, its ratio to the bytes expected, and each kernel's part."""
+    """One shape: read and written apart, the ratio of their sum to the bytes expected, and each kernel's part."""
     read, written = sum(kernel.bytes_read for kernel in kernels), sum(kernel.bytes_written for kernel in kernels)
     expected = expected_bytes(shape)
     return CountedShape(
-        **asdict(shape),
+        shape=shape,
         bytes_expected=expected,
         bytes_read=read,
         bytes_written=written,
-        bytes_counted=read + written,
         ratio=(read + written) / expected,
         kernels=tuple(kernels),
     )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from nsa.bench.method.shapes import CheckShape
+from nsa.records.shapes import CheckShape
 
 
 class Call(NamedTuple):

@@ -68,9 +68,9 @@ def interleave(
 
 def replicate_facts(process: int, duration_s: float, rows: Iterable[Row]) -> Replicate:
     """What one process's rows say of the GPU's state while it timed."""
-    clocks, temperatures, bits = (
+    clocks, bits = (
         [value for row in rows if isinstance(value := row.get(column), int)]
-        for column in ("sm_clock_mhz", "temperature_c", "throttle_bits")
+        for column in ("sm_clock_mhz", "throttle_bits")
     )
     seen = 0
     for each in bits:
@@ -80,6 +80,5 @@ def replicate_facts(process: int, duration_s: float, rows: Iterable[Row]) -> Rep
         duration_s=round(duration_s, 3),
         sm_clock_min_mhz=min(clocks, default=None),
         sm_clock_max_mhz=max(clocks, default=None),
-        temperature_max_c=max(temperatures, default=None),
         throttle_bits=seen if bits else None,
     )

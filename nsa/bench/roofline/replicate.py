@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from itertools import product
 
 import torch
 
@@ -17,16 +16,15 @@ from nsa.bench.method.inputs import Call, full_case
 from nsa.bench.method.interleave import Candidate, Group, interleave, replicate_facts
 from nsa.bench.method.kernels import WARMUP, Kernels, Timed, able, enter, judge, last_calls
 from nsa.bench.method.reads import selected_by_tensors
-from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.timing import FLUSH, CudaTimer, copy_bandwidth
 from nsa.bench.roofline.job import Job
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
-from nsa.config import RooflineSettings
 from nsa.kernels import registry
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import RooflineFacts
-from nsa.records.words import AGAIN, BASELINE, EMPTY, Row
+from nsa.records.shapes import roofline_grid
+from nsa.records.words import AGAIN, BASELINE, EMPTY, REFUSED, Row
 
 
 def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
@@ -68,18 +66,11 @@ def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
     return Replicated(rows, facts)
 
 
-def shapes(settings: RooflineSettings) -> list[CheckShape]:
-    """Every shape of the roofline."""
-    fixed = (settings.sel_block, settings.context, settings.groups, settings.dtype)
-    axes = product(settings.rows, settings.head_dim, settings.sel_count, settings.heads_per_group)
-    return [CheckShape(N, h, D, D, n, *fixed) for N, D, n, h in axes]
-
-
 def _enter_all(
     kernels: Kernels, job: Job, order: random.Random, timer: CudaTimer
 ) -> tuple[list[Row], list[tuple[Row, Timed]]]:
     """Capture every kernel on every shape, in random order, packed SDPA twice; a row for each that refuses one."""
-    device, every = timer.device, shapes(job.settings)
+    device, every = timer.device, roofline_grid(job.settings)
     caches: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
     rows: list[Row] = []
     entered: list[tuple[Row, Timed]] = []
@@ -90,7 +81,7 @@ def _enter_all(
         columns: Mapping[str, str | int] = {**asdict(shape), "selected_bytes": _selected_bytes(call)}
         takes, refused = able(kernels, call)
         takes = {BASELINE: kernels[BASELINE], f"{AGAIN}{BASELINE}": kernels[BASELINE], **takes}
-        rows += [{**columns, "backend": name, "fault": f"refused: {reason}"} for name, reason in refused.items()]
+        rows += [{**columns, "backend": name, "fault": f"{REFUSED}{reason}"} for name, reason in refused.items()]
         entered.append((columns, enter(takes, columns, call, order, timer)))
     return rows, entered
 

@@ -54,21 +54,21 @@ def measure(settings: RooflineSettings, backends: Sequence[str], host: Host, say
     states: dict[str, State] = {}
     for name in dict.fromkeys((BASELINE, *backends)):
         tried: Result[RooflineFacts] = run_task(
-            task((name,), settings.model_copy(update={"iters": 1, "processes": 1}), host), host, say
+            task((name,), settings.model_copy(update={"iters": 1, "processes": 1})), host, say
         )
         states[name] = State.model_validate(tried.outcome.model_dump(include={"status", "reason", "fix"}))
         if name == BASELINE and not isinstance(tried.outcome, Ok):
             reason = f"packed SDPA, the reference, does not run: {tried.outcome.reason}"
             return Result(tried.device, tried.outcome.model_copy(update={"reason": reason}))
     able = tuple(name for name, state in states.items() if state.status == "ok")
-    result: Result[RooflineFacts] = run_task(task(able, settings, host), host, say)
+    result: Result[RooflineFacts] = run_task(task(able, settings), host, say)
     if isinstance(result.outcome, Ok):
         facts = result.outcome.facts.model_copy(update={"backends": states})
         return Result(result.device, Ok(facts=facts), result.rows)
     return result
 
 
-def task(backends: tuple[str, ...], settings: RooflineSettings, host: Host) -> Task[Job]:
+def task(backends: tuple[str, ...], settings: RooflineSettings) -> Task[Job]:
     """Some backends on every shape, beside packed SDPA."""
     racing = tuple(dict.fromkeys((BASELINE, *backends)))
     return Task(

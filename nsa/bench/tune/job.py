@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import JsonValue
+from pydantic import ConfigDict, JsonValue
 
 from nsa.config import CheckSettings, DtypeByDevice, RooflineSettings
+from nsa.kernels.triton.plan import LaunchConfig
+from nsa.kernels.triton.tuning import Tuned, Tuning
 from nsa.machine.host import Host
-from nsa.records.facts import Device
+from nsa.records.facts import Device, Digests, Provenance
 from nsa.records.merge import Merge, Model
 from nsa.settings import Settings, parse
 
@@ -62,21 +64,21 @@ class Job:
 class Tried(Model):
     """One launch configuration on one size: why it is out, or its median time."""
 
-    plan: dict[str, JsonValue]
+    plan: LaunchConfig
     fault: str | None
     median_us: float | None
     repetitions: int
 
 
-class TunedSize(Model):
-    """One size (nsa.kernels.triton.plan.Size): the fastest right configuration, and all that were tried.
+class TunedSize(Tuned):
+    """What the backend reads of a size, with all that were tried.
 
     aa_ratio is the A/A control: the rule's own configuration, captured and timed twice.
     """
 
-    size: dict[str, JsonValue]
-    plan: dict[str, JsonValue] | None  # None where none was right
-    rule: dict[str, JsonValue]
+    model_config = ConfigDict(extra="forbid")
+
+    rule: LaunchConfig
     candidates: tuple[Tried, ...]
     aa_ratio: float | None
 
@@ -87,3 +89,15 @@ class TuneFacts(Model):
     device: Annotated[Device, Merge.SAME]
     tuned_for: Annotated[str, Merge.SAME]
     sizes: Annotated[tuple[TunedSize, ...], Merge.EACH]
+
+
+class TuneArtifact(Tuning):
+    """What the backend reads, with where it comes from; it has sizes where its status is ok."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    backend: Literal["triton"] = "triton"
+    device: Device
+    sizes: tuple[TunedSize, ...]
+    provenance: Provenance
+    stamp: Digests

@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
-from itertools import product
 from statistics import median
 
 import torch
@@ -18,7 +17,6 @@ from nsa.bench.method.failures import device_at_work
 from nsa.bench.method.inputs import Call, full_case, ragged_case
 from nsa.bench.method.interleave import interleave
 from nsa.bench.method.kernels import Kernels, Timed, enter, last_calls
-from nsa.bench.method.shapes import CheckShape, grid
 from nsa.bench.method.timing import CudaTimer
 from nsa.bench.runner import Replicated
 from nsa.bench.tune.job import Job, Sizes, Tried, TunedSize, TuneFacts
@@ -28,6 +26,7 @@ from nsa.kernels.failures import kernel_at_work
 from nsa.kernels.triton.plan import LaunchConfig, candidates, rule
 from nsa.kernels.triton.select import describe, run, size_of
 from nsa.machine.nvml import Sampler
+from nsa.records.shapes import CheckShape, grid, roofline_grid
 from nsa.records.words import AGAIN
 
 REPETITIONS = 5  # of a candidate in a block
@@ -79,12 +78,10 @@ def compile_share(every: Sequence[CheckShape], job: Job, device: torch.device) -
 
 def shapes(sizes: Sizes, device: str) -> list[CheckShape]:
     """Every shape that decode, check and roofline give the kernel, each once; not what it refuses."""
-    check, roofline, step = sizes.check, sizes.roofline, sizes.step
+    check, step = sizes.check, sizes.step
     context = max(check.context, step.sel_count * step.sel_block)  # every block exists
     decode = CheckShape(context=context, **{**step.model_dump(), "dtype": step.dtype.of(device)})
-    axes = product(roofline.rows, roofline.heads_per_group, roofline.head_dim, roofline.sel_count)
-    fixed = (roofline.sel_block, roofline.context, roofline.groups, roofline.dtype)
-    every = [decode, *grid(check, device), *(CheckShape(N, h, D, D, n, *fixed) for N, h, D, n in axes)]
+    every = [decode, *grid(check, device), *roofline_grid(sizes.roofline)]
     return [shape for shape in dict.fromkeys(every) if taken(shape)]
 
 
@@ -104,9 +101,9 @@ def tune(shape: CheckShape, device: torch.device, timer: CudaTimer | None, turn:
     right = [row for row in tried if row.fault is None and row.median_us is not None]
     best = min(right, key=lambda row: row.median_us or 0.0, default=None)
     return TunedSize(
-        size=asdict(size),
+        size=size,
         plan=best.plan if best else None,
-        rule=asdict(rule(size)),
+        rule=rule(size),
         candidates=tuple(tried),
         aa_ratio=aa_ratio,
     )
@@ -151,7 +148,7 @@ def compare(
         faults |= {name: found or _far_off(output, exact) for name, (output, found) in known.items()}
     tried = [
         Tried(
-            plan=asdict(plan),
+            plan=plan,
             fault=faults[name],
             median_us=median(times[name]) / 1e3 if name in times else None,
             repetitions=len(times.get(name, ())),

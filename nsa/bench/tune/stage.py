@@ -5,16 +5,13 @@ They are frozen in its artifact, which the backend is given before anything is t
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-
-from pydantic import JsonValue
 
 from nsa.bench.records import Opened, open_stage
 from nsa.bench.runner import ITEM_BYTES, Result, Say, Task
 from nsa.bench.runner import run as run_task
-from nsa.bench.tune.job import Job, Sizes, TuneFacts
+from nsa.bench.tune.job import Job, Sizes, TuneArtifact, TuneFacts
 from nsa.layout import Layout
 from nsa.machine.host import Host
 from nsa.records import files
@@ -32,7 +29,7 @@ def run(stamp: Path, environment: Path, out: Path) -> None:
     sizes = opened.settings["sizes"]
     assert isinstance(sizes, dict)
     result = measure(Sizes.of(sizes, str(stamp)), opened.host, lambda line: print(line, flush=True))
-    files.write_text(out, json.dumps(artifact(result, opened), indent=1, allow_nan=False) + "\n")
+    files.write_model(out, artifact(result, opened))
 
 
 def measure(sizes: Sizes, host: Host, say: Say) -> Result[TuneFacts]:
@@ -56,22 +53,20 @@ def measure(sizes: Sizes, host: Host, say: Say) -> Result[TuneFacts]:
     return run_task(task, host, say)
 
 
-def artifact(result: Result[TuneFacts], opened: Opened) -> dict[str, JsonValue]:
+def artifact(result: Result[TuneFacts], opened: Opened) -> TuneArtifact:
     """What the backend is given: the outcome, what was tuned, and where it comes from."""
     outcome = result.outcome
-    tuned = outcome.facts.model_dump(mode="json", exclude={"device"}) if isinstance(outcome, Ok) else {}
-    return {
-        "status": outcome.status,
-        "reason": outcome.reason,
-        "fix": outcome.fix,
-        "backend": BACKEND,
-        "device": result.device.model_dump(mode="json"),
-        "tuned_for": None,
-        "sizes": [],
-        **tuned,
-        "provenance": opened.provenance.model_dump(mode="json"),
-        "stamp": opened.digests.model_dump(mode="json"),
-    }
+    facts = outcome.facts if isinstance(outcome, Ok) else None
+    return TuneArtifact(
+        status=outcome.status,
+        reason=outcome.reason,
+        fix=outcome.fix,
+        device=result.device,
+        tuned_for=facts.tuned_for if facts else None,
+        sizes=facts.sizes if facts else (),
+        provenance=opened.provenance,
+        stamp=opened.digests,
+    )
 
 
 def memory_bytes(sizes: Sizes) -> int:

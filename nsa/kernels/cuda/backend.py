@@ -11,6 +11,7 @@ from nsa.kernels.cuda import manifest
 from nsa.kernels.cuda.manifest import PATH, REBUILD
 from nsa.kernels.guards import require_cuda
 from nsa.machine.host import Artifact, Machine
+from nsa.records import files
 
 if TYPE_CHECKING:
     from nsa.kernels.contract import Backend
@@ -54,6 +55,6 @@ def _library(machine: Machine, artifact: Artifact | None) -> Path:
         raise BackendUnavailable("cuda", f"its extension has no code for sm_{arch}, only for {built}", FIX)
     if not made.built.is_file():
         raise BackendUnavailable("cuda", f"its library {made.built} is missing", REBUILD)
-    if manifest.sha256(made.built) != made.library_sha256:  # loading one that was cut short can kill the process
+    if files.sha256(made.built) != made.library_sha256:  # loading one that was cut short can kill the process
         raise BackendUnavailable("cuda", f"its library {made.built} is damaged: not the one that was built", REBUILD)
     return made.built

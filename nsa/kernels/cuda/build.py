@@ -11,7 +11,7 @@ import pynvml
 
 from nsa.errors import ConfigError
 from nsa.kernels.cuda import toolchain
-from nsa.kernels.cuda.manifest import Manifest, Step, sha256
+from nsa.kernels.cuda.manifest import Manifest, Step
 from nsa.machine import nvcc, nvml
 from nsa.machine.fingerprint import read_gpus
 from nsa.records import files
@@ -125,5 +125,5 @@ def _compile(compiler: nvcc.Nvcc, archs: tuple[str, ...], folder: Path) -> Manif
             log="\n".join(step.log for step in failed),
         )
     else:
-        made = Manifest(status="built", library=str(library), library_sha256=sha256(library))
+        made = Manifest(status="built", library=str(library), library_sha256=files.sha256(library))
     return made.model_copy(update=found)

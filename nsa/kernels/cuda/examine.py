@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nsa.kernels.cuda.build import native_archs
-from nsa.kernels.cuda.manifest import Manifest, sha256
+from nsa.kernels.cuda.manifest import Manifest
 from nsa.records import files
 
 
@@ -25,7 +25,7 @@ def examine(artifact: Path) -> Iterator[tuple[Path, str, str]]:
     lacking = sorted(set(native_archs()) - set(made.archs))
     if not library.is_file():
         yield library, "missing", rebuild
-    elif sha256(library) != made.library_sha256:
+    elif files.sha256(library) != made.library_sha256:
         yield library, "damaged: not the library that was built", rebuild
     elif lacking:
         yield library, f"has no code for sm_{', sm_'.join(lacking)}, only for {', '.join(made.archs)}", rebuild

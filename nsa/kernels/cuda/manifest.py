@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Literal, Self
@@ -45,6 +44,7 @@ class Manifest(Model):
 
     Attributes:
         archs: nvcc's names of the architectures that it has code for, such as "90a".
+        library_sha256: the library's own digest: one that was cut short, or replaced, is known before it is loaded.
         digest: of all that the library is made of.
         log: the compiler's words, of a failure.
         stamp: what the build was made under; None outside of the pipeline.
@@ -85,8 +85,3 @@ def of(artifact: Artifact) -> Manifest:
         RecordError: it is no manifest.
     """
     return files.parse(PATH, json.dumps(artifact).encode(), Manifest)
-
-
-def sha256(library: Path) -> str:
-    """The library's own digest: one that was cut short, or replaced, is known before it is loaded."""
-    return hashlib.sha256(library.read_bytes()).hexdigest()

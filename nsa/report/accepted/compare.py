@@ -13,6 +13,7 @@ import pandas as pd
 from nsa.config import Config, GateSettings
 from nsa.errors import RecordError
 from nsa.records.facts import TimedFacts
+from nsa.records.shapes import AXES, GridShape
 from nsa.report.accepted.keep import (
     CHECK,
     DECODE,
@@ -26,7 +27,6 @@ from nsa.report.accepted.keep import (
     software,
     what_is_timed,
 )
-from nsa.report.analysis.kernel import AXES, GridShape
 from nsa.report.analysis.read import Record, cell_name, check_name
 from nsa.report.analysis.stats import Change, Estimate, changed, each_of
 from nsa.report.verdict.checks import blocking

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +20,12 @@ from nsa.layout import Layout
 from nsa.records import parquet
 from nsa.records.facts import SCHEMA_VERSION, CheckFacts, TimedFacts
 from nsa.records.made import AcceptedHeader, Identity
-from nsa.report.analysis.kernel import AXES
-from nsa.report.analysis.read import Cell, Record, Stamps, primary_rows
+from nsa.records.shapes import AXES
+from nsa.report.analysis.read import Cell, Record, primary_rows
 from nsa.report.analysis.stats import NS_PER_MS, process_times
 from nsa.report.verdict.gates import outcome_words
 from nsa.report.verdict.run import Run
+from nsa.settings import leaves
 
 DECODE, CHECK = "decode", "check"
 REPLICATION = ("iters", "warmup", "processes", "seed", "seeds", "timeout_s")  # how often it is timed, not what
@@ -60,13 +61,12 @@ def file_of(folder: Path, model: str, device: str) -> Path:
     return folder / f"{'cpu-' if device == 'cpu' else ''}{slug}.parquet"
 
 
-def keep(run: Run, stamps: Stamps, config: Config, folder: Path, *, cpu: bool) -> str:
+def keep(run: Run, config: Config, folder: Path, *, cpu: bool) -> str:
     """Keep a run as the accepted one of its GPU model; returns a line that says what was kept and what was left out.
 
     What is kept are figures, not a verdict: a kernel that is too slow to ship is kept, one that is wrong is not.
 
     Args:
-        stamps: today's digests by stage, with which the run was read.
         config: the run's configuration.
         cpu: whether a run without a GPU may be kept, as a model of its own.
 
@@ -93,7 +93,6 @@ def keep(run: Run, stamps: Stamps, config: Config, folder: Path, *, cpu: bool) -
         git_dirty=about.git_dirty if about else None,
         software=software(run),
         timed={kind: dict(settings) for kind, settings in what_is_timed(run, config).items()},
-        settings={stage: digests.settings for stage, digests in stamps.items()},
         records={record.name: identity for record in measured if (identity := identity_of(record)) is not None},
     )
     path = file_of(folder, device.name, device.kind)
@@ -188,7 +187,7 @@ def what_is_timed(run: Run, config: Config) -> Timed:
     decode |= {"dtype": config.decode.dtype.of(device), "flush": flush([each.cell for each in run.cells])}
     check |= {"dtype": config.check.dtype.of(device), "flush": flush(list(run.kernel.values()))}
     return {
-        kind: {key: value for key, value in flat(section) if key not in ignored}
+        kind: {key: value for key, value in leaves(section) if key not in ignored}
         for kind, section in ((DECODE, decode), (CHECK, check))
     }
 
@@ -196,15 +195,6 @@ def what_is_timed(run: Run, config: Config) -> Timed:
 def flush(records: Sequence[Record[TimedFacts]]) -> str | None:
     """How the L2 was emptied before what these records timed; None where nothing ran."""
     return ", ".join(sorted({record.facts.flush for record in records if record.ok})) or None
-
-
-def flat(section: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
-    """The leaves of nested settings with their dotted keys."""
-    for key, value in section.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def software(run: Run) -> dict[str, str]:

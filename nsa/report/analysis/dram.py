@@ -49,7 +49,6 @@ def require_figures(path: Path, shape: CountedShape) -> None:
         "bytes_expected": shape.bytes_expected,
         "bytes_read": shape.bytes_read,
         "bytes_written": shape.bytes_written,
-        "bytes_counted": shape.bytes_counted,
         "ratio": shape.ratio,
     }
     figures |= {f"bytes_read of {kernel.name}": kernel.bytes_read for kernel in shape.kernels}

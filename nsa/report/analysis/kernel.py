@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from nsa.config import AcceptThresholds, CheckSettings, GateSettings
 from nsa.records.facts import CheckFacts
-from nsa.records.words import VARIANT
+from nsa.records.shapes import AXES, CONSTANT, GridShape, grid
+from nsa.records.words import REFUSED, VARIANT
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.stats import Estimate, speedup
 from nsa.settings import Positive, Settings
 
 NS_PER_US = 1e3
-REFUSED = "refused: "  # begins the fault of a kernel that does not take a shape
-
-
-@dataclass(frozen=True)
-class GridShape:
-    """One shape of the grid (docs/method.md#the-kernel-check); N is rows and h is heads_per_group."""
-
-    rows: int
-    heads_per_group: int
-    head_dim: int
-    value_dim: int
-    sel_count: int
-
-    def __str__(self) -> str:
-        return f"N={self.rows} h={self.heads_per_group} D={self.head_dim} Dv={self.value_dim} n={self.sel_count}"
-
-
-AXES = tuple(axis.name for axis in fields(GridShape))  # the columns that name a shape
 
 
 class Tolerance(Settings):
@@ -114,24 +95,11 @@ class ShapeFigures:
     excluded: tuple[str, ...] = ()  # variants that were timed but are not correct
 
 
-def shapes(settings: CheckSettings, device: str | None) -> list[GridShape]:
-    """The grid's shapes on this device: without a GPU a few rows stand for the grid's."""
-    rows: Sequence[int] = settings.rows if device == "cuda" else (settings.cpu_rows,)
-    sizes = (rows, settings.heads_per_group, settings.head_dim, settings.value_dim, settings.sel_count)
-    return [GridShape(*shape) for shape in itertools.product(*sizes)]
-
-
 def off_grid(record: Record[CheckFacts], settings: CheckSettings) -> str | None:
     """How the rows of an ok check differ from what the settings ask for; None where they do not."""
-    facts = record.facts
-    on_cuda = facts.device.kind == "cuda"
-    expected = {
-        "dtype": settings.dtype.of(facts.device.kind),
-        "groups": settings.groups,
-        "context": settings.context if on_cuda else settings.cpu_context,
-        "sel_block": settings.sel_block,
-    }
-    for column, value in expected.items():
+    any_shape = grid(settings, record.facts.device.kind)[0]
+    for column in CONSTANT:
+        value = getattr(any_shape, column)
         found = list(record.rows[column].unique())
         if found != [value]:
             return f"{column} is {', '.join(map(str, found)) or 'missing'}, and the settings ask for {value}"
@@ -153,9 +121,11 @@ def measured(
     """Every kernel of an ok check on every shape of the grid, by the name that its rows have."""
     by_shape = dict(iter(record.rows.groupby(list(AXES))))
     found = {}
-    for shape in shapes(settings, record.facts.device.kind):
-        here = by_shape.get(astuple(shape), record.rows[:0])
-        found[shape] = {str(name): measure(rows, gates.accept.error_ratio) for name, rows in here.groupby("backend")}
+    for shape in grid(settings, record.facts.device.kind):
+        here = by_shape.get(shape.sizes, record.rows[:0])
+        found[GridShape(*shape.sizes)] = {
+            str(name): measure(rows, gates.accept.error_ratio) for name, rows in here.groupby("backend")
+        }
     return found
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nsa.records.facts import CheckFacts
+from nsa.records.shapes import AXES
 from nsa.records.words import AGAIN
-from nsa.report.analysis.kernel import AXES
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.stats import Estimate, log_interval
 

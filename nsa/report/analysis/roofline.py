@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from nsa.errors import RecordError
 from nsa.records import parquet, schemas
 from nsa.records.facts import RooflineFacts, State
 from nsa.records.outcome import Header, Ok
-from nsa.records.words import BASELINE, EMPTY
-from nsa.report.analysis.kernel import AXES, NS_PER_US, REFUSED, GridShape, Tolerance, worst
+from nsa.records.shapes import AXES, GridShape
+from nsa.records.words import BASELINE, EMPTY, REFUSED
+from nsa.report.analysis.kernel import NS_PER_US, Tolerance, worst
 from nsa.report.analysis.read import Record, Stamps, has_result, invalid, judged
 from nsa.report.analysis.stats import Estimate, log_interval
 from nsa.report.analysis.validate import (
@@ -160,7 +161,7 @@ def roofline(record: Record[RooflineFacts], settings: RooflineReport) -> Rooflin
     floors_us = {GridShape(*row[:-1]): row[-1] / bandwidth * 1e6 for row in by_shape.itertuples(index=False)}
 
     def figure(backend: str, shape: GridShape) -> Figure:
-        rows, packed = (by_case.get((name, *astuple(shape)), shaped[:0]) for name in (backend, BASELINE))
+        rows, packed = (by_case.get((name, *shape.sizes), shaped[:0]) for name in (backend, BASELINE))
         target = settings.targets.get(backend)
         fault = fault_of(rows, settings.correct)
         return Figure(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,11 +14,11 @@ from nsa.errors import RecordError
 from nsa.records.facts import DecodeFacts, Device, Replicate
 from nsa.records.merge import Model
 from nsa.records.outcome import Header
+from nsa.records.shapes import CONSTANT
 from nsa.records.words import ARMS
 
 F = TypeVar("F", bound=Model)
 Value = str | int | None
-CONSTANT = ("dtype", "groups", "context", "sel_block")  # one value each in all rows of a check or a roofline
 
 
 def require_identity(path: Path, header: Header[F], stage: str, backend: str | None, S: int | None = None) -> None:
@@ -72,9 +72,9 @@ def require_columns(path: Path, rows: pd.DataFrame, expected: Mapping[str, Value
             )
 
 
-def require_constant(path: Path, rows: pd.DataFrame, columns: Iterable[str] = CONSTANT) -> None:
-    """All rows hold the same value in each of these columns."""
-    for column in columns:
+def require_constant(path: Path, rows: pd.DataFrame) -> None:
+    """All rows of a check or a roofline are of one context, block size, number of groups and dtype."""
+    for column in CONSTANT:
         found = rows[column].unique()
         if len(found) > 1:
             raise RecordError(

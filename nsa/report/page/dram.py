@@ -29,11 +29,11 @@ def dram_table(found: Sequence[Record[DramFacts]]) -> Table:
     lines = []
     for record in found:
         for shape in record.facts.shapes if record.ok else ():
-            sizes = (shape.rows, shape.heads_per_group, shape.head_dim, shape.value_dim, shape.sel_count)
             megabytes = (
                 significant(count / 1e6) for count in (shape.bytes_expected, shape.bytes_read, shape.bytes_written)
             )
-            lines.append((record.backend, *map(str, sizes), kernels(shape), *megabytes, significant(shape.ratio)))
+            sizes = map(str, shape.shape.sizes)
+            lines.append((record.backend, *sizes, kernels(shape), *megabytes, significant(shape.ratio)))
     return Table(HEADER, tuple(lines))
 
 

@@ -24,29 +24,29 @@ from nsa.report.verdict.run import Run
 CSV_COLUMNS = ("S", *GUIDE, *(name for name in SUMMARY.names if name != "S" and name not in GUIDE))  # the guide's first
 
 
-def gate(run: Run, comparison: Comparison, config: Config, origin: Mapping[str, object]) -> dict[str, JsonValue]:
+def gate(run: Run, comparison: Comparison, config: Config, origin: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """The content of gate.json: both verdicts with figures, what changed, anomalies, and what it was made from.
 
     Args:
         origin: what else it says of where it comes from, by top-level key.
     """
-    document: dict[str, object] = {
+    return {
         "schema_version": SCHEMA_VERSION,
-        "invest": run.invest,
+        "invest": as_json(run.invest),
         "accept": {accept.backend: _accept(accept) for accept in run.accepts},
-        "decode": [{**flat(each), **_control(run.controls.get(each.cell.name))} for each in run.cells],
-        "comparison": comparison,
-        "anomalies": [check for check in run.checks if check.fired],
-        "thresholds": config.gates,
+        "decode": [as_json({**flat(each), **_control(run.controls.get(each.cell.name))}) for each in run.cells],
+        "comparison": as_json(comparison),
+        "anomalies": [as_json(check) for check in run.checks if check.fired],
+        "thresholds": as_json(config.gates),
         "config": config.document(),
-        "flags": config.flags.values,
+        "flags": {**config.flags.values},
         **origin,
     }
-    return {key: as_json(value) for key, value in document.items()}
 
 
-def _accept(found: Accept) -> dict[str, object]:
-    return {**{field.name: getattr(found, field.name) for field in fields(found)}, "wrong_shapes": found.wrong_shapes}
+def _accept(found: Accept) -> dict[str, JsonValue]:
+    recorded = {field.name: as_json(getattr(found, field.name)) for field in fields(found)}
+    return {**recorded, "wrong_shapes": [*found.wrong_shapes]}
 
 
 def _control(found: Control | None) -> dict[str, Scalar]:

@@ -10,14 +10,14 @@ from pathlib import Path
 import yaml
 from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import ConfigDict, JsonValue
 
 from nsa import backends
 from nsa.config import Config
-from nsa.errors import RecordError
-from nsa.layout import Layout
+from nsa.layout import ACCEPTED, Layout
 from nsa.records import files
 from nsa.records.facts import Environment
+from nsa.records.merge import Model
 from nsa.report.accepted.compare import compare
 from nsa.report.analysis.dram import read_dram
 from nsa.report.analysis.read import Stamps
@@ -38,10 +38,10 @@ td, th { border: 1px solid #ccc; padding: 2px 8px; text-align: left; white-space
 pre { background: #f5f5f5; padding: 8px; overflow-x: auto } img { max-width: 100% }"""
 
 
-class Build(BaseModel):
+class Build(Model):
     """What the report shows of the CUDA build's manifest, which holds more."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(extra="ignore")
 
     status: str
     reason: str | None = None
@@ -66,8 +66,8 @@ def report(
     config: Config,
     out_dir: Path,
     dram: Sequence[Path] = (),
-    accepted: Path = Path("accepted"),
-) -> dict[str, JsonValue]:
+    accepted: Path = ACCEPTED,
+) -> None:
     """Write gate_report.md and .html, gate.json, decode.csv, checks.parquet and the figure; keep the last good report.
 
     Args:
@@ -79,9 +79,6 @@ def report(
         out_dir: where to, results/ in the pipeline.
         dram: results/dram_*.json.
         accepted: the folder of accepted runs; it need not exist.
-
-    Returns:
-        The content of gate.json.
 
     Raises:
         RecordError: the environment or the build record cannot be read, or a path names no cell. Any other faulty
@@ -105,10 +102,10 @@ def report(
         change,
         config,
         {
-            "environment": about,
+            "environment": export.as_json(about),
             "build": manifest,
-            "provenance": {key: sorted(seen) for key, seen in origin.items()},
-            "stamp": stamps.get("report"),
+            "provenance": {key: [*sorted(seen)] for key, seen in origin.items()},
+            "stamp": export.as_json(stamps.get("report")),
         },
     )
     drawn = decode_breakdown(run.cells, out_dir / FIGURE)
@@ -145,7 +142,6 @@ def report(
     files.write_text(layout.html, html_text(text, out_dir / FIGURE if drawn else None))
     files.write_text(layout.kept_report, text)  # see set_previous_aside
     files.write_text(layout.report, text)
-    return document
 
 
 def read_build(artifacts: Sequence[Path]) -> tuple[Build, dict[str, JsonValue]]:
@@ -154,19 +150,10 @@ def read_build(artifacts: Sequence[Path]) -> tuple[Build, dict[str, JsonValue]]:
     Raises:
         RecordError: it cannot be read, or does not say what became of it.
     """
-    own = backends.spec("cuda").stage
-    path = next((path for path in artifacts if own and path.as_posix().endswith(own.artifact)), None)
+    path = next((path for path in artifacts if backends.maker(path) == "cuda"), None)
     if path is None:
         return NO_BUILD, NO_BUILD.model_dump()
-    manifest = files.read_json(path)
-    try:
-        return Build.model_validate(manifest), manifest
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "it"
-        raise RecordError(
-            f"{path}: {where}: {first['msg']}, got {first['input']!r:.80}; delete it and rerun"
-        ) from error
+    return files.read_model(path, Build), files.read_json(path)
 
 
 def set_previous_aside(layout: Layout) -> None:

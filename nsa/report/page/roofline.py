@@ -11,8 +11,8 @@ import pandas as pd
 from nsa.layout import Layout
 from nsa.records import files
 from nsa.records.facts import RooflineFacts
+from nsa.records.shapes import AXES
 from nsa.records.words import BASELINE
-from nsa.report.analysis.kernel import AXES
 from nsa.report.analysis.read import Record, Stamps
 from nsa.report.analysis.roofline import (
     Figure,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict
 
-from nsa.errors import RecordError
+from nsa.records import files
+from nsa.records.merge import Model
 from nsa.report.verdict.checks import BLOCKING
 from nsa.report.verdict.gates import INCONCLUSIVE, NOT_MEASURED, REJECT
 
 
-class Part(BaseModel):
+class Part(Model):
     """What is read of gate.json; it holds more."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(extra="ignore")
 
 
 class InvestVerdict(Part):
@@ -69,7 +70,7 @@ def exit_status(gate_json: Path) -> tuple[int, str]:
     Raises:
         RecordError: the file is missing, is not JSON or was not written by the report.
     """
-    gate = _read(gate_json)
+    gate = files.read_model(gate_json, Gate)
     faults = []
     for name, found in gate.accept.items():
         if found.verdict == REJECT:
@@ -91,18 +92,3 @@ def exit_status(gate_json: Path) -> tuple[int, str]:
         return 1, "; ".join(faults)
     status = 3 if gate.invest.verdict == NOT_MEASURED else 0
     return status, f"invest: {gate.invest.verdict}. {gate.invest.reason}"
-
-
-def _read(gate_json: Path) -> Gate:
-    try:
-        content = gate_json.read_bytes()
-    except OSError as error:
-        raise RecordError(f"{gate_json}: cannot be read ({error.strerror}); run `snakemake` first") from error
-    try:
-        return Gate.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "it"
-        raise RecordError(
-            f"{gate_json}: not a gate.json of this project ({where}: {first['msg']}); delete it and rerun"
-        ) from error

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from nsa.config import CheckSettings, GateSettings
 from nsa.records.facts import CheckFacts
+from nsa.records.shapes import GridShape
 from nsa.records.words import VARIANT
 from nsa.report.analysis.aa import Control
-from nsa.report.analysis.kernel import GridShape, Measured, Tolerance, measured
+from nsa.report.analysis.kernel import Measured, Tolerance, measured
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.replicates import paces
 from nsa.report.verdict.checks import BLOCKING, WARNING, Check, aa_control

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from nsa.records.facts import DecodeFacts
-from nsa.records.words import ARMS
+from nsa.records.words import ARMS, STEP
 from nsa.report.verdict.checks import BLOCKING, Check
 
 Launches = Mapping[str, Mapping[str, int]]  # of each arm, how often it launches each kernel
@@ -22,14 +22,7 @@ PARTS = {  # the arm that runs the part and least beside it, and the arm without
     "sel": ("sel", "none"),
     "win": ("win", "none"),
 }
-OFF = {  # the parts that are off in an arm
-    "none": ("cmp", "route", "sel", "win"),
-    "cmp": ("route", "sel", "win"),
-    "cmp_route": ("sel", "win"),
-    "sel": ("cmp", "route", "win"),
-    "win": ("cmp", "route", "sel"),
-    "all_without_sel": ("sel",),
-}
+OFF = {arm: tuple(part for part in STEP if part not in on) for arm, on in ARMS.items() if on != STEP}  # of each arm
 # The gated sum multiplies the first branch that ran and adds the others to it: one launch a branch, of either name.
 GATED_SUM = "the gated sum"
 MULTIPLY = re.compile(r"^mul\.|^addcmul$|MulFunctor|addcmul_")  # operators on a CPU; PyTorch's kernels on CUDA

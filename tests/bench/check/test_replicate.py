@@ -119,8 +119,8 @@ def test_facts_say_how_and_where_it_was_timed() -> None:
     (state,) = facts.replicates
     readings = SHAPES * min(SMALL.iters, module.BLOCKS)
     assert (state.sm_clock_max_mhz, state.sm_clock_min_mhz) == (1980, 1990 - 10 * readings)
-    assert state.temperature_max_c == 60 + readings and state.duration_s > 0
-    assert (facts.dtype, facts.seeds, facts.left_out, facts.notes) == ("float32", 2, (), ())
+    assert state.duration_s > 0
+    assert (facts.dtype, facts.left_out, facts.notes) == ("float32", (), ())
 
 
 def test_on_a_cpu_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,14 +38,12 @@ def found(process: int, **changes: Any) -> Replicated[CheckFacts]:
                 duration_s=1.0,
                 sm_clock_min_mhz=1980 - process,
                 sm_clock_max_mhz=1980,
-                temperature_max_c=60,
                 throttle_bits=0,
             ),
         ),
         other_processes=(),
         notes=(),
         dtype="bfloat16",
-        seeds=2,
         left_out=(LeftOut(name="sdpa:varlen", shape="a", reason="it refuses"),),
     )
     return Replicated([{"backend": "cuda", "process": process}], facts.model_copy(update=changes))
@@ -59,7 +57,7 @@ def test_on_a_cpu_one_process_checks_and_the_record_is_whole(tmp_path: Path, mon
     table, header = parquet.read(tmp_path / "check_sdpa.parquet", Header[CheckFacts], CHECK_REPETITIONS)
     assert len(jobs) == 1 and (header.stage, header.backend, header.S) == ("check", "sdpa", None)
     assert header.stamp == DIGESTS and header.device == ON_CPU.device
-    assert isinstance(header.outcome, Ok) and header.outcome.facts.seeds == 2
+    assert isinstance(header.outcome, Ok) and header.outcome.facts.dtype == "float32"
     rows = table.to_pylist()
     assert {row["backend"] for row in rows} >= {"sdpa", "sdpa:gather"} and len(rows) % 3 == 0
     assert all(row["fault"] is None and row["value_ns"] is None for row in rows)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from nsa.bench.decode.arms import ARMS, NOTHING, Arm, emission
+from nsa.attention.layer import Parts
+from nsa.bench.decode.arms import ARMS, Arm, emission
 from nsa.records import words
 from nsa.shapes import NsaShape
 
 
 def test_the_arms_are_those_that_records_name() -> None:
     """Every arm that a record names is timed, the control is the whole step, and `sel` takes frozen block indices."""
-    assert tuple(ARMS) == words.ARMS
+    assert list(ARMS) == list(words.ARMS)
     assert ARMS["all"] == ARMS["all_again"]
     assert [name for name, arm in ARMS.items() if arm.frozen] == ["sel"]
-    assert ARMS["none"] == Arm(NOTHING)
+    assert ARMS["none"] == Arm(Parts(cmp=False, route=False, sel=False, win=False))
+    assert ARMS["all_without_sel"] == Arm(Parts(sel=False))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from nsa.bench.dram import stage
 from nsa.bench.dram.job import Job
 from nsa.bench.method.inputs import full_case
 from nsa.bench.method.reads import selected_by_tensors
-from nsa.bench.method.shapes import CheckShape
 from nsa.config import CheckSettings, Flags
 from nsa.kernels.sdpa import backend as sdpa
 from nsa.machine import ncu
@@ -29,6 +28,7 @@ from nsa.machine.host import Host, Machine
 from nsa.records import files
 from nsa.records.facts import DramFacts
 from nsa.records.outcome import Failed, Header, Ok, Skipped, Unavailable
+from nsa.records.shapes import CheckShape
 
 GRID = CheckSettings()
 ONE_SHAPE = CheckSettings(rows=(256,), head_dim=(64,), value_dim=(64,), sel_count=(8,))
@@ -131,11 +131,11 @@ def test_what_ncu_counted_is_recorded_kernel_by_kernel(tmp_path: Path) -> None:
     outcome, _ = measure(fake_ncu(tmp_path, COUNTED))
     assert isinstance(outcome, Ok)
     facts = outcome.facts
-    assert (facts.device, facts.ncu) == (ON_CUDA.device, str(tmp_path / "ncu"))
+    assert facts.device == ON_CUDA.device
     (shape,) = facts.shapes
-    assert (shape.rows, shape.head_dim, shape.sel_count) == (256, 64, 8)
+    assert shape.shape.sizes == (256, 4, 64, 64, 8)
     assert (shape.bytes_read, shape.bytes_written) == (67_500_000, 33_004_096)
-    assert shape.bytes_counted == 100_504_096 and shape.bytes_expected == EXPECTED
+    assert shape.bytes_expected == EXPECTED
     assert shape.ratio == pytest.approx(100_504_096 / EXPECTED)
     assert [kernel.name for kernel in shape.kernels] == ["vectorized_gather_kernel", "fmha_cutlassF"]
 
@@ -148,7 +148,7 @@ def test_one_run_of_ncu_counts_every_shape(tmp_path: Path) -> None:
     outcome, said = measure(fake_ncu(tmp_path, "\n".join([table, *rows, *second])), settings=two)
     assert isinstance(outcome, Ok)
     first, other = outcome.facts.shapes
-    assert (first.rows, len(first.kernels)) == (256, 2) and (other.rows, len(other.kernels)) == (1024, 1)
+    assert (first.shape.rows, len(first.kernels)) == (256, 2) and (other.shape.rows, len(other.kernels)) == (1024, 1)
     assert other.bytes_read == 1 and other.bytes_expected == 4 * EXPECTED
     assert len([line for line in said if "of the bytes expected" in line]) == 2
     job: Job = pickle.loads((tmp_path / "job").read_bytes())

@@ -12,9 +12,9 @@ from standins import ON_CPU
 from nsa.bench.dram import target
 from nsa.bench.dram.job import MARKER, Job
 from nsa.bench.method.launches import launched
-from nsa.bench.method.shapes import CheckShape
 from nsa.kernels import registry
 from nsa.kernels.contract import Backend
+from nsa.records.shapes import CheckShape
 
 SHAPES = (CheckShape(8, 4, 32, 64, 4, 64, 500, 4, "float32"), CheckShape(4, 4, 32, 64, 4, 64, 500, 4, "float32"))
 

@@ -21,8 +21,8 @@ from nsa.bench.method.accuracy import (
     worst_row_error,
 )
 from nsa.bench.method.inputs import Call, full_case, ragged_case
-from nsa.bench.method.shapes import CheckShape
 from nsa.kernels.sdpa.packed import gather
+from nsa.records.shapes import CheckShape
 
 SHAPE = CheckShape(24, 4, 32, 64, 6, 16, 200, 4, "float32")
 ORACLES = pytest.mark.parametrize("judge", [oracle, selected_oracle])

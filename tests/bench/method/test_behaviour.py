@@ -9,8 +9,8 @@ from standins import CPU
 
 from nsa.bench.method.behaviour import follows_its_inputs, is_packed_sdpa, reads_what_it_is_given, repeats
 from nsa.bench.method.inputs import ragged_case
-from nsa.bench.method.shapes import CheckShape
 from nsa.kernels.sdpa.packed import gather, index_select
+from nsa.records.shapes import CheckShape
 
 SHAPE = CheckShape(8, 2, 32, 32, 3, 16, 100, 2, "float32")
 

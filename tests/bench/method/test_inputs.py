@@ -6,8 +6,8 @@ import torch
 from standins import CPU
 
 from nsa.bench.method.inputs import full_case, ragged_case
-from nsa.bench.method.shapes import CheckShape, grid
 from nsa.config import CheckSettings
+from nsa.records.shapes import CheckShape, grid
 
 SHAPE = CheckShape(24, 4, 32, 64, 6, 16, 200, 4, "float32")
 

@@ -97,7 +97,6 @@ def test_a_replicates_facts_are_of_all_its_rows() -> None:
         duration_s=1.235,
         sm_clock_min_mhz=1500,
         sm_clock_max_mhz=1995,
-        temperature_max_c=65,
         throttle_bits=5,
     )
 
@@ -106,6 +105,6 @@ def test_a_replicates_facts_are_of_all_its_rows() -> None:
 def test_what_nvml_does_not_tell_is_unknown(rows: list[Row]) -> None:
     """Without a reading nothing is said: no throttling is another fact than none that was seen."""
     facts = replicate_facts(0, 1.0, rows)
-    assert facts.sm_clock_min_mhz is facts.sm_clock_max_mhz is facts.temperature_max_c is facts.throttle_bits is None
+    assert facts.sm_clock_min_mhz is facts.sm_clock_max_mhz is facts.throttle_bits is None
     seen = replicate_facts(0, 1.0, [{"sm_clock_mhz": 1, "temperature_c": 2, "throttle_bits": 0}])
     assert seen.throttle_bits == 0

@@ -13,10 +13,10 @@ from standins import CPU, Timer
 from nsa.bench.method.accuracy import oracle
 from nsa.bench.method.inputs import Call, full_case
 from nsa.bench.method.kernels import able, enter, judge, last_calls
-from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.timing import Captured
 from nsa.errors import InputError, KernelFailed, NoMemory
 from nsa.kernels.sdpa.packed import gather, index_select
+from nsa.records.shapes import CheckShape
 
 SHAPE = CheckShape(4, 2, 32, 32, 2, 16, 60, 2, "float32")
 TIMERS = pytest.mark.parametrize("timer", [None, Timer], ids=["on a CPU", "captured"])

@@ -13,7 +13,7 @@ from standins import ON_CPU, Sampler, Timer
 
 from nsa.bench.roofline import replicate as module
 from nsa.bench.roofline.job import Job
-from nsa.bench.roofline.replicate import replicate, shapes
+from nsa.bench.roofline.replicate import replicate
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.config import RooflineSettings
@@ -71,14 +71,6 @@ def timed(rows: list[Row]) -> list[Row]:
 
 def shape_of(row: Row) -> tuple[object, ...]:
     return row.get("rows"), row.get("heads_per_group"), row.get("sel_count")
-
-
-def test_the_shapes_are_those_of_the_table() -> None:
-    """48 shapes, each with D = Dv, from 4 to 1024 rows."""
-    found = shapes(RooflineSettings())
-    assert len(set(found)) == 48
-    assert {(shape.rows, shape.heads_per_group, shape.sel_count) for shape in found} >= {(4, 4, 8), (1024, 16, 16)}
-    assert all(shape.head_dim == shape.value_dim and shape.context == 4096 for shape in found)
 
 
 def test_every_kernel_is_timed_equally_often_in_rounds() -> None:

@@ -64,7 +64,6 @@ def staged(
                     duration_s=1.0,
                     sm_clock_min_mhz=None,
                     sm_clock_max_mhz=None,
-                    temperature_max_c=None,
                     throttle_bits=None,
                 ),
             ),

@@ -14,7 +14,6 @@ from triton.runtime.errors import OutOfResources
 
 from nsa.attention import reference
 from nsa.bench.method.inputs import full_case, ragged_case
-from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.timing import Captured
 from nsa.bench.tune import replicate as module
 from nsa.bench.tune.job import Job, Sizes, StepSizes, Tried, TunedSize
@@ -23,8 +22,9 @@ from nsa.bench.workers import Turn
 from nsa.config import CheckSettings, DtypeByDevice, RooflineSettings
 from nsa.errors import KernelFailed, NoMemory
 from nsa.kernels.triton import tuning
-from nsa.kernels.triton.plan import LaunchConfig, candidates, rule
+from nsa.kernels.triton.plan import LaunchConfig, Size, candidates, rule
 from nsa.kernels.triton.select import size_of
+from nsa.records.shapes import CheckShape
 
 STEP = StepSizes(
     rows=2, heads_per_group=4, head_dim=32, value_dim=32, sel_count=4, sel_block=16, groups=2, dtype=DtypeByDevice()
@@ -99,7 +99,7 @@ def test_a_wrong_configuration_never_wins() -> None:
     kernels = [drops_the_last_block, leaves_rows_unwritten, needs_too_much, wrong_when_captured(), right]
     timer = Priced(dict(zip(CONFIGS, (1000, 2000, 2500, 3000, 3100), strict=True)))
     tried, _ = compared(dict(zip(CONFIGS, kernels, strict=True)), timer)
-    assert [one.plan["tokens"] for one in tried] == [config.tokens for config in CONFIGS]
+    assert [one.plan.tokens for one in tried] == [config.tokens for config in CONFIGS]
     assert [one.median_us for one in tried] == [None, None, None, 3.0, 3.1]
     faults = [str(one.fault) for one in tried]
     assert "off the oracle" in faults[0] and "not finite" in faults[1] and "shared memory" in faults[2]
@@ -255,16 +255,17 @@ def test_the_sizes_are_shared_by_the_processes(monkeypatch: pytest.MonkeyPatch) 
 
     def stub(shape: CheckShape, *_: Any) -> TunedSize:
         happened.append("tune")
-        return TunedSize(size={"shape": str(shape)}, plan=None, rule={}, candidates=(), aa_ratio=None)
+        shares[-1].append(str(shape))
+        return TunedSize(size=size, plan=None, rule=rule(size), candidates=(), aa_ratio=None)
 
     monkeypatch.setattr(module, "compile_share", lambda *_: happened.append("compile"))
     monkeypatch.setattr(module, "tune", stub)
-    shares = []
+    size, shares = Size(2, 4, 4, 16, 32, 32, 4, 1), list[list[str]]()
     for process in range(4):
         happened.clear()
+        shares.append([])
         facts = replicate(Job(SIZES, ON_CPU, process, 4), Watched()).facts
         assert happened == ["compile", "turn", *["tune"] * len(facts.sizes)]
-        shares.append([size.size["shape"] for size in facts.sizes])
     every = [str(shape) for shape in shapes(SIZES, "cpu")]
     assert sorted(shape for share in shares for shape in share) == sorted(every)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

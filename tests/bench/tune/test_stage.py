@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nsa.config import CheckSettings, DtypeByDevice, Flags, RooflineSettings
 from nsa.errors import ConfigError, KernelFailed, NoMemory
 from nsa.kernels import registry
 from nsa.kernels.triton import tuning
+from nsa.kernels.triton.plan import LaunchConfig, Size
 from nsa.machine.environment import probe
 from nsa.machine.host import Host
 from nsa.records import files
@@ -30,17 +32,8 @@ STEP = StepSizes(
 CHECK = CheckSettings(rows=(4,), heads_per_group=(2,), head_dim=(64,), value_dim=(32,), cpu_rows=4, cpu_context=512)
 SIZES = Sizes(STEP, CHECK, RooflineSettings(rows=(4, 8), dtype="float32"))
 STAMPED = {"sizes": {"step": STEP.model_dump(mode="json"), "check": {"rows": [8]}, "roofline": {}}}
-SIZE = {
-    "rows": 2,
-    "heads": 4,
-    "count": 4,
-    "block": 16,
-    "head_dim": 32,
-    "value_dim": 32,
-    "itemsize": 2,
-    "processors": 132,
-}
-PLAN = {"tokens": 64, "warps": 4, "splits": 1, "prefetch": False}
+SIZE = Size(rows=2, heads=4, count=4, block=16, head_dim=32, value_dim=32, itemsize=2, processors=132)
+PLAN = LaunchConfig(tokens=64, warps=4, splits=1, prefetch=False)
 
 
 @pytest.fixture
@@ -52,7 +45,7 @@ def able(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def work(job: Job, turn: Turn) -> Replicated[TuneFacts]:
     """A process that tunes one size."""
-    size = TunedSize(size={**SIZE, "rows": job.process}, plan=PLAN, rule=PLAN, candidates=(), aa_ratio=1.0)
+    size = TunedSize(size=replace(SIZE, rows=job.process), plan=PLAN, rule=PLAN, candidates=(), aa_ratio=1.0)
     return Replicated([], TuneFacts(device=job.host.device, tuned_for="this GPU", sizes=(size,)))
 
 

@@ -14,7 +14,7 @@ from nsa.kernels import registry
 from nsa.kernels.cuda import examine as examination
 from nsa.kernels.cuda import operator
 from nsa.kernels.cuda.examine import examine
-from nsa.kernels.cuda.manifest import Manifest, sha256
+from nsa.kernels.cuda.manifest import Manifest
 from nsa.machine.host import Artifact, Machine
 from nsa.records import files
 
@@ -70,7 +70,7 @@ def test_a_damaged_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(operator, "loaded", lambda: False)
     library = tmp_path / "nsa_cuda.so"
     library.write_bytes(b"\x7fELF")
-    artifact = {**BUILT, "library": str(library), "library_sha256": sha256(library)}
+    artifact = {**BUILT, "library": str(library), "library_sha256": files.sha256(library)}
     with pytest.raises(BackendUnavailable, match=r"its library does not load .* delete results/build/cuda\.json"):
         registry.load("cuda", hopper(artifact), Flags())
     library.write_bytes(b"\x7fEL")
@@ -94,7 +94,7 @@ def test_doctor_is_told_what_is_wrong_with_a_library(tmp_path: Path, monkeypatch
     assert found() == ["missing"]
     library.write_bytes(b"\x7fELF")
     assert found() == ["damaged: not the library that was built"]
-    whole = sha256(library)
+    whole = files.sha256(library)
     assert found(library_sha256=whole, archs=["80"]) == ["has no code for sm_90a, only for 80"]
     (what,) = found(library_sha256=whole)
     assert what.startswith("does not load (")

@@ -12,13 +12,13 @@ import torch
 
 from nsa.bench.method.accuracy import fault, oracle, worst_row_error
 from nsa.bench.method.inputs import Call, ragged_case
-from nsa.bench.method.shapes import CheckShape
 from nsa.errors import InputError
 from nsa.kernels.contract import HEAD_DIMS
 from nsa.kernels.cuda import build as stage
 from nsa.kernels.cuda import operator
 from nsa.kernels.cuda.manifest import Manifest
 from nsa.machine import nvcc
+from nsa.records.shapes import CheckShape
 
 pytestmark = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc on this machine")
 SHAPES = int(os.environ.get("NSA_TEST_SHAPES", "2000"))  # fewer under compute-sanitizer, which is slow

@@ -17,12 +17,12 @@ from strategies import CPU
 
 from nsa.bench.method.accuracy import oracle, run_poisoned, worst_row_error
 from nsa.bench.method.inputs import full_case
-from nsa.bench.method.shapes import CheckShape
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable, InputError
 from nsa.kernels import registry, varlen
 from nsa.kernels.fa2 import backend as fa2
 from nsa.machine.host import Machine
+from nsa.records.shapes import CheckShape
 
 HOPPER, TURING = Machine((9, 0)), Machine((7, 5))
 GPU_SHAPES = 300

@@ -14,11 +14,11 @@ from nsa.attention import reference
 from nsa.bench.method.accuracy import oracle, run_poisoned, worst_row_error
 from nsa.bench.method.inputs import full_case
 from nsa.bench.method.launches import launched
-from nsa.bench.method.shapes import CheckShape
 from nsa.errors import InputError
 from nsa.kernels import varlen
 from nsa.kernels.sdpa import packed
 from nsa.kernels.sdpa.packed import CUDA_VARIANTS, VARIANTS
+from nsa.records.shapes import CheckShape
 
 ALL = VARIANTS | CUDA_VARIANTS
 DECODE = CheckShape(2, 4, 32, 32, 16, 64, 1024, 2, "float32")  # the default decode cell: B = 1, G = 2

@@ -8,10 +8,10 @@ from kernels.triton.calls import LAYOUTS, Kind, random_call
 
 from nsa.bench.method.accuracy import oracle, run_poisoned, worst_row_error
 from nsa.bench.method.inputs import full_case, ragged_case
-from nsa.bench.method.shapes import CheckShape
 from nsa.bench.method.timing import CudaTimer
 from nsa.kernels.triton.plan import candidates
 from nsa.kernels.triton.select import SelectAttention, run, size_of
+from nsa.records.shapes import CheckShape
 
 pytestmark = pytest.mark.gpu
 

@@ -47,7 +47,7 @@ def measure(
 
 def accept(lab: Lab, files: Files, *, cpu: bool = False) -> None:
     """Keep a run as `nsa accept` does."""
-    keep(lab.run(*files), lab.stamps, lab.config, lab.accepted, cpu=cpu)
+    keep(lab.run(*files), lab.config, lab.accepted, cpu=cpu)
 
 
 def against(lab: Lab, files: Files, config: Config | None = None) -> Comparison:

@@ -14,9 +14,9 @@ from synthetic import GPU, check_facts, decode_facts
 from nsa.config import GateSettings, RegressionThresholds
 from nsa.records.made import AcceptedHeader
 from nsa.records.outcome import Ok
+from nsa.records.shapes import AXES, GridShape
 from nsa.report.accepted.compare import Line, compared
 from nsa.report.accepted.keep import CHECK, DECODE, MEDIANS, AcceptedRun
-from nsa.report.analysis.kernel import AXES, GridShape
 from nsa.report.analysis.read import Cell, Record, cell_name
 from nsa.report.analysis.stats import changed, process_times
 from nsa.report.analysis.summary import CellSummary
@@ -36,7 +36,6 @@ HEADER = AcceptedHeader(
     git_dirty=False,
     software={},
     timed={"decode": {}, "check": {}},
-    settings={},
     records={},
 )
 

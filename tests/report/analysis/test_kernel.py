@@ -7,21 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 from synthetic import CONFIG, GRID
 
-from nsa.bench.method.shapes import grid
-from nsa.config import CheckSettings
-from nsa.report.analysis.kernel import off_grid, shapes
+from nsa.report.analysis.kernel import off_grid
 from nsa.report.analysis.read import read_check
 
 if TYPE_CHECKING:
     from tests.report.conftest import Lab
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_the_report_and_the_bench_have_the_same_shapes_by_the_same_names(device: str) -> None:
-    """What is left out of a shape, and why, is found by the shape's name."""
-    settings = CheckSettings()
-    assert [str(shape) for shape in shapes(settings, device)] == [str(shape) for shape in grid(settings, device)]
-    assert len(shapes(settings, device)) == (32 if device == "cuda" else 16)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -139,7 +139,7 @@ def test_a_path_that_names_no_cell_is_an_error(tmp_path: Path) -> None:
 def test_a_sound_check_gives_its_rows_and_facts(lab: Lab) -> None:
     """A kernel check of today is ok on a GPU and on a CPU."""
     on_gpu, on_cpu = read_check(lab.check("cuda"), lab.stamps), read_check(lab.check("fa2", device="cpu"), lab.stamps)
-    assert (on_gpu.status, on_gpu.facts.seeds, on_gpu.on_cuda, on_gpu.name) == ("ok", 2, True, "check_cuda")
+    assert (on_gpu.status, on_gpu.facts.dtype, on_gpu.on_cuda, on_gpu.name) == ("ok", "bfloat16", True, "check_cuda")
     assert (on_cpu.status, on_cpu.device, on_cpu.on_cuda) == ("ok", CPU, False)
 
 

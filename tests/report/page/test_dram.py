@@ -12,6 +12,7 @@ from nsa.errors import RecordError
 from nsa.records import files
 from nsa.records.facts import CountedShape, DramFacts, KernelBytes
 from nsa.records.outcome import Skipped
+from nsa.records.shapes import CheckShape
 from nsa.report.analysis.dram import read_dram
 from nsa.report.analysis.read import Record
 from nsa.report.page.dram import HEADER, absent, dram_table, not_counted
@@ -22,19 +23,10 @@ if TYPE_CHECKING:
 FMHA = KernelBytes(name="fmha", bytes_read=400_000_000, bytes_written=0)
 GATHER = KernelBytes(name="gather", bytes_read=600_000_000, bytes_written=250_000_000)
 SHAPE = CountedShape(
-    rows=1024,
-    heads_per_group=4,
-    head_dim=128,
-    value_dim=128,
-    sel_count=16,
-    sel_block=64,
-    context=4096,
-    groups=4,
-    dtype="bfloat16",
+    shape=CheckShape(1024, 4, 128, 128, 16, 64, 4096, 4, "bfloat16"),
     bytes_expected=500_000_000,
     bytes_read=1_000_000_000,
     bytes_written=250_000_000,
-    bytes_counted=1_250_000_000,
     ratio=2.5,
     kernels=(FMHA, GATHER),
 )
@@ -53,7 +45,7 @@ def write(
     said: dict[str, object] | None = None,
 ) -> Path:
     """The record of a backend that counted these shapes, or one."""
-    facts = DramFacts(device=GPU, ncu="/usr/bin/ncu", shapes=shapes or (SHAPE,))
+    facts = DramFacts(device=GPU, shapes=shapes or (SHAPE,))
     path = folder / f"dram_{backend}.json"
     files.write_model(path, header("dram", backend, "cuda", status, facts, said=said))
     return path
@@ -118,7 +110,7 @@ def test_a_faulty_record_is_invalid(
 def test_a_record_that_counted_nothing_is_invalid(tmp_path: Path) -> None:
     """Status ok without a shape is a contradiction."""
     path = tmp_path / "dram_sdpa.json"
-    facts = DramFacts(device=GPU, ncu="ncu", shapes=())
+    facts = DramFacts(device=GPU, shapes=())
     files.write_model(path, header("dram", "sdpa", "cuda", "ok", facts))
     assert "no counted shapes" in str(read_dram(path).reason)
 

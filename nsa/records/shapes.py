@@ -1,0 +1,64 @@
+"""The shapes that kernels are checked and timed on: the acceptance grid and the roofline; no torch, no pandas."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, fields
+from itertools import product
+
+from pydantic import ConfigDict
+
+from nsa.config import CheckSettings, RooflineSettings
+
+
+@dataclass(frozen=True)
+class GridShape:
+    """What names a shape (docs/method.md#the-kernel-check); N = rows = sequences x groups, h is heads_per_group."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # within a record, as nsa.records.merge.Model
+
+    rows: int
+    heads_per_group: int
+    head_dim: int
+    value_dim: int
+    sel_count: int
+
+    def __str__(self) -> str:
+        return f"N={self.rows} h={self.heads_per_group} D={self.head_dim} Dv={self.value_dim} n={self.sel_count}"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The values of AXES."""
+        return astuple(self)[: len(AXES)]
+
+
+AXES = tuple(axis.name for axis in fields(GridShape))  # the columns that name a shape
+
+
+@dataclass(frozen=True)
+class CheckShape(GridShape):
+    """One shape, and what is the same on all shapes of a run."""
+
+    sel_block: int
+    context: int
+    groups: int
+    dtype: str
+
+
+CONSTANT = tuple(each.name for each in fields(CheckShape) if each.name not in AXES)
+
+
+def grid(settings: CheckSettings, device: str) -> list[CheckShape]:
+    """Every shape of the acceptance grid; a CPU checks correctness only, on cpu_rows rows at cpu_context."""
+    on_cuda = device == "cuda"
+    rows = settings.rows if on_cuda else (settings.cpu_rows,)
+    context = settings.context if on_cuda else settings.cpu_context
+    axes = product(rows, settings.heads_per_group, settings.head_dim, settings.value_dim, settings.sel_count)
+    fixed = (settings.sel_block, context, settings.groups, settings.dtype.of(device))
+    return [CheckShape(*sizes, *fixed) for sizes in axes]
+
+
+def roofline_grid(settings: RooflineSettings) -> list[CheckShape]:
+    """Every shape of the roofline."""
+    fixed = (settings.sel_block, settings.context, settings.groups, settings.dtype)
+    axes = product(settings.rows, settings.head_dim, settings.sel_count, settings.heads_per_group)
+    return [CheckShape(N, h, D, D, n, *fixed) for N, D, n, h in axes]
