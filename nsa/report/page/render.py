@@ -107,6 +107,7 @@ def report(
         {
             "environment": about,
             "build": manifest,
+            "artifacts": states(artifacts),
             "provenance": {key: sorted(seen) for key, seen in origin.items()},
             "stamp": stamps.get("report"),
         },
@@ -166,6 +167,16 @@ def read_build(artifacts: Sequence[Path]) -> tuple[Build, dict[str, JsonValue]]:
         raise RecordError(
             f"{path}: {where}: {first['msg']}, got {first['input']!r:.80}; delete it and rerun"
         ) from error
+
+
+def states(artifacts: Sequence[Path]) -> dict[str, dict[str, JsonValue]]:
+    """What became of the backends' own stages, by backend.
+
+    Raises:
+        RecordError: an artifact cannot be read.
+    """
+    made = {str(backends.maker(path)): files.read_json(path) for path in artifacts}
+    return {name: {key: found.get(key) for key in ("status", "reason")} for name, found in made.items()}
 
 
 def set_previous_aside(layout: Layout) -> None:
