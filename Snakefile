@@ -28,7 +28,9 @@ try:
     # A job that an executor starts elsewhere belongs to the lock and the stamps of the run that sent it.
     if workflow.is_main_process:
         lock = locks.claim(layout.root)  # kept until this process ends, however it ends
-        stamps.write(cfg, fingerprint(), layout, ACCEPTED)
+        left_out = stamps.write(cfg, fingerprint(), layout, ACCEPTED)
+        for line in (*backends.warnings(), *left_out):
+            print(f"warning: {line}; nothing of it is run", file=sys.stderr)
         if workflow.output_settings.dryrun:
             lock.release()
 except NsaError as error:

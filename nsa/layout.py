@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 RESULTS = Path("results")
@@ -120,6 +121,15 @@ class Layout:
     def log(self, stage: str) -> Path:
         """What a job said: of a stage, or of a part of it such as decode/cuda/S128."""
         return self.root / "logs" / f"{stage}.log"
+
+    def taken(self, relative: str) -> bool:
+        """Whether a path in the results folder is one of those above, or below one: no backend's stage writes there."""
+        of_backends = (self.cell("*"), self.check("*"), self.dram("*"), self.summary("*"), self.log("*"))
+        reports = (self.report, self.html, self.previous_report, self.gate, self.csv, self.checks, self.figures)
+        of_all = (self.environment, self.roofline, self.roofline_page, *reports)
+        first = Path(relative).parts[0]
+        known = (path.relative_to(self.root).parts[0] for path in (*of_backends, *of_all))
+        return first.startswith(".") or any(fnmatchcase(first, pattern) for pattern in known)
 
 
 def cell_of(path: Path) -> tuple[str, int] | None:

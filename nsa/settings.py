@@ -65,7 +65,7 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(_line(error, "the settings")) from None
+            raise ConfigError(line(error, "the settings")) from None
 
     # Of a section within a section pydantic then collects the errors itself, with the whole path to the key.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
@@ -109,8 +109,8 @@ def parse(model: type[S], raw: object, source: str, *, complete: bool = True) ->
     try:
         return model.model_validate(raw, context=_COMPLETE if complete else None)
     except ValidationError as error:
-        line = _line(error, source)
-        raise ConfigError(line if line.startswith(f"{source} ") else f"{source}: {line}") from None
+        said = line(error, source)
+        raise ConfigError(said if said.startswith(f"{source} ") else f"{source}: {said}") from None
 
 
 def leaves(section: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
@@ -122,7 +122,7 @@ def leaves(section: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple
             yield f"{prefix}{key}", value
 
 
-def _line(error: ValidationError, source: str) -> str:
+def line(error: ValidationError, source: str) -> str:
     """The first error as one line."""
     first = error.errors(include_url=False)[0]
     context, path = first.get("ctx", {}), [str(part) for part in first["loc"]]
@@ -135,7 +135,7 @@ def _line(error: ValidationError, source: str) -> str:
         case "literal_error":
             value, expected = first["input"], context["expected"].replace("'", "")  # auto, cuda or cpu
         case _:
-            value, expected = first["input"], first["msg"]
+            value, expected = first["input"], first["msg"].removeprefix("Input should be ")
     return f"{'.'.join(path) or source}: got {value!r:.{SHOWN}}, expected {expected}"
 
 

@@ -1,7 +1,7 @@
 """GPU tests are skipped, with the reason, where torch sees no CUDA device; tables of the tests close the run.
 
-With pytest-xdist, tests of one module stay in one process, and all of tests/workflow in another: they share what took
-long to make.
+With pytest-xdist (`--dist loadgroup`), tests of one module stay in one process, as they share what took long to make,
+and what takes longest starts first.
 """
 
 from __future__ import annotations
@@ -15,14 +15,38 @@ ShowRow = Callable[[str, Sequence[str], Sequence[str]], None]
 TABLES: dict[str, list[Sequence[str]]] = {}  # what the tests showed, here or in a process of xdist's
 ROW = "row of a table"  # the name of a test's property
 WIDTH = 150
+LONGEST = tuple(  # of the modules, which takes longest first
+    f"tests/{name}.py"
+    for name in (
+        "kernels/cuda/test_operator",
+        "workflow/test_kill",
+        "workflow/test_rerun",
+        "workflow/test_faults",
+        "workflow/test_accept",
+        "workflow/test_doctor",
+        "kernels/triton/test_interpreter",
+        "workflow/test_outside",
+        "workflow/test_several_gpus",
+        "report/accepted/test_regressions",
+        "kernels/cuda/test_build",
+        "workflow/test_run",
+    )
+)
 torch.set_num_threads(1)  # small kernels gain nothing from more, and waiting threads spin
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist start the modules in the order that is chosen here."""
+    config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none; say what stays together."""
+    """Skip what needs a GPU where there is none; say what stays together, and what comes first."""
+    module = {item: item.nodeid.partition("::")[0] for item in items}
     for item in items:
-        together = "tests/workflow" if "tests/workflow/" in item.nodeid else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(together))
+        item.add_marker(pytest.mark.xdist_group(module[item]))
+    items.sort(key=lambda item: LONGEST.index(module[item]) if module[item] in LONGEST else len(LONGEST))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

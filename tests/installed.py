@@ -22,7 +22,8 @@ def installed(folder: Path) -> Iterator[None]:
     finally:
         sys.path.remove(str(folder))
         for name in set(sys.modules) - before:
-            origin = getattr(sys.modules[name], "__file__", None)
+            module = sys.modules[name]
+            origin = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
             if origin is not None and Path(origin).is_relative_to(folder):
                 del sys.modules[name]
         forget()

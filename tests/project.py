@@ -5,18 +5,28 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-# A dry run in a fork of a process that has imported Snakemake takes a third of the time of a new interpreter.
-PLANNER = multiprocessing.get_context("forkserver")
-PLANNER.set_forkserver_preload(["snakemake.cli", "snakemake.workflow", "grimp", "pydantic"])
+# In a fork of a process that has imported Snakemake, it starts in a quarter of the time of a new interpreter.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["preload"])
+SERVING = threading.Lock()
+TIMEOUT_S = 300
 CLAIM = """
 from pathlib import Path
 from nsa.machine.locks import claim
@@ -47,6 +57,70 @@ def nvmlDeviceGetUUID(gpu): return "GPU-" + {gpu!r}
 
 
 @dataclass(frozen=True)
+class Ended:
+    """What a process that has ended said, and with which status it ended: negative when a signal ended it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Run:
+    """A process at work in a project: `python -m module` in a fork, which dies with the tests."""
+
+    def __init__(self, module: str, arguments: Sequence[str], root: Path, environ: dict[str, str]) -> None:
+        self._said: dict[Connection, bytes] = {}
+        consoles = []
+        for _ in ("stdout", "stderr"):
+            ours, its = FORKS.Pipe(duplex=False)
+            self._said[ours] = b""
+            consoles.append(its)
+        self._open = set(self._said)
+        _serve()
+        self.process = FORKS.Process(target=_in_fork, args=(module, arguments, root, environ, *consoles), daemon=True)
+        self.process.start()
+        for its in consoles:
+            its.close()
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def says(self, beginning: str) -> str:
+        """Wait for a line on stderr that begins so, and return it."""
+        while True:
+            lines = self._text()[1].splitlines(keepends=True)
+            for line in lines:
+                if line.startswith(beginning) and line.endswith("\n"):
+                    return line.rstrip("\n")
+            assert self._open, f"it ended without a word of {beginning!r}: {lines}"
+            self._listen(TIMEOUT_S)
+
+    def end(self, timeout_s: float = TIMEOUT_S) -> Ended:
+        """Wait for its end, and for that of the last process that has its console."""
+        deadline = time.monotonic() + timeout_s
+        while self._open:
+            self._listen(deadline - time.monotonic())
+        self.process.join()
+        return Ended(self.process.exitcode or 0, *self._text())
+
+    def _listen(self, timeout_s: float) -> None:
+        heard = wait(self._open, max(0.0, timeout_s))
+        assert heard, f"it said nothing for so long, and did not end: {self._text()}"
+        for console in heard:
+            said = os.read(console.fileno(), 1 << 16)
+            self._said[console] += said
+            if not said:
+                self._open.remove(console)
+                console.close()
+
+    def _text(self) -> list[str]:
+        return [said.decode() for said in self._said.values()]
+
+
+@dataclass(frozen=True)
 class Project:
     """A copy of the project in a folder of its own, and how to run Snakemake there."""
 
@@ -62,17 +136,6 @@ class Project:
         own = {"PATH": os.defpath, "TMPDIR": str(self.root / "tmp")}  # its locks are not those of real runs
         return {**clean, **own, **(environ or {})}
 
-    def start(self, *arguments: str, prefix: tuple[str, ...] = (), **environ: str) -> subprocess.Popen[str]:
-        """Start Snakemake as a user does, perhaps by way of another program, and do not wait for it."""
-        return subprocess.Popen(
-            [*prefix, sys.executable, "-m", "snakemake", *arguments],
-            cwd=self.root,
-            env=self.surroundings(environ),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
     def snakemake(
         self,
         *arguments: str,
@@ -87,21 +150,21 @@ class Project:
             env=self.surroundings(environ),
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=TIMEOUT_S,
             check=False,
         )
 
-    def nsa(self, *arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command of the project's own."""
-        return subprocess.run(
-            [sys.executable, "-m", "nsa", *arguments],
-            cwd=self.root,
-            env=self.surroundings(environ),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+    def start(self, *arguments: str) -> Run:
+        """Start Snakemake in a fork, and do not wait for it."""
+        return Run("snakemake", arguments, self.root, self.surroundings())
+
+    def run(self, *arguments: str, environ: dict[str, str] | None = None) -> Ended:
+        """Run Snakemake in a fork."""
+        return Run("snakemake", arguments, self.root, self.surroundings(environ)).end()
+
+    def nsa(self, *arguments: str, environ: dict[str, str] | None = None) -> Ended:
+        """Run a command of the project's own in a fork."""
+        return Run("nsa", arguments, self.root, self.surroundings(environ)).end()
 
     def holding(self, program: str) -> subprocess.Popen[str]:
         """Start another process, which says that it holds a lock and keeps it until a line is written to it."""
@@ -118,13 +181,9 @@ class Project:
 
     def planned(self, *arguments: str, **environ: str) -> set[str]:
         """The jobs that Snakemake would run, named as in MESSAGES; empty when there is nothing to be done."""
-        told = self.root / ".planned"
-        child = PLANNER.Process(target=_plan, args=(self.root, arguments, self.surroundings(environ), told))
-        child.start()
-        child.join()
-        output = told.read_text()
-        told.unlink()
-        assert child.exitcode == 0, output
+        ended = self.run("--dry-run", *arguments, environ=environ)
+        output = ended.stdout + ended.stderr
+        assert ended.returncode == 0, output
         jobs = {_job(message) for message in re.findall(r"^Job \d+: (.*)$", output, re.MULTILINE)}
         counts = dict(re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE))
         assert int(counts.get("total", 0)) == len(jobs) + int(counts.get("all", 0)), output  # every job, each once
@@ -152,18 +211,27 @@ def _job(message: str) -> str:
     return message
 
 
-def _plan(root: Path, arguments: tuple[str, ...], environ: dict[str, str], told: Path) -> None:
-    """In a fork: what `python -m snakemake --dry-run` does in a folder, with its output in a file."""
-    output = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+def _serve() -> None:
+    """Start the process that forks, which finds preload.py; nothing where it runs already."""
+    with SERVING, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        forkserver.ensure_running()
+
+
+def _in_fork(
+    module: str, arguments: Sequence[str], root: Path, environ: dict[str, str], stdout: Connection, stderr: Connection
+) -> None:
+    """What `python -m module` does in a folder, with its output, and that of its children, in two pipes."""
+    for number, console in enumerate((stdout, stderr), start=1):
+        os.dup2(console.fileno(), number)
+        console.close()
     os.chdir(root)
     os.environ.clear()
     os.environ.update(environ)
+    tempfile.tempdir = None  # TMPDIR is another now
     sys.path[:0] = [str(root), *filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))]
-    from snakemake.cli import main
-
-    main(["--dry-run", *arguments])
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def machine(folder: Path, gpu: str = "H200", driver: str = "580.1", torch: str = "9.9.0") -> dict[str, str]:

@@ -6,16 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from pages import ROOT, headings
+
 TEXTS = (".py", ".smk", ".cuh", ".cu", ".cpp", ".h", ".j2", ".yaml")
 CITED = re.compile(r"docs/([\w-]+\.md)(?:#([\w-]+))?")
 ELSEWHERE = re.compile(r'\b(?:measurement|interfaces|decode|house|layout)\.md|\b(?:measurement|interfaces|guide), "')
-
-
-def headings(page: Path) -> set[str]:
-    """The anchors of a page, as GitHub makes them."""
-    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def faults(source: Path) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""What runs on the machine under test: the environment, the arms, their timing and the kernel check."""
+"""What runs on the machine under test: the runner, the method, and a folder for each stage that measures."""

@@ -75,11 +75,10 @@ def backend_of(artifact: Path) -> str:
     Raises:
         ConfigError: none does.
     """
-    for name in backends.names():
-        stage = backends.spec(name).stage
-        if stage is not None and artifact.as_posix().endswith(stage.artifact):
-            return name
-    raise ConfigError(f"--artifacts: got {artifact}, expected the artifact of a backend's own stage")
+    name = backends.maker(artifact)
+    if name is None:
+        raise ConfigError(f"--artifacts: got {artifact}, expected the artifact of a backend's own stage")
+    return name
 
 
 def write(

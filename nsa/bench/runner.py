@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Model)
 J = TypeVar("J")
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-CONTEXT_BYTES = 2 << 30  # of a process on a GPU, beside what it measures: two contexts, libraries, the flush's buffer
+CONTEXT_BYTES = 3 << 29  # of a process on a GPU, beside what it measures: two contexts, libraries, the flush's buffer
 MEMORY_SHARE = 0.5  # of the free memory that the processes of a wave may take together
 Say = Callable[[str], None]
 
@@ -44,11 +44,11 @@ class Task(Generic[J]):
     Attributes:
         name: how messages call it, "decode cuda S=1024".
         backends: those that must be able to run here; nothing runs in their place.
-        work: "module:function", called as function(job, turn) -> Replicated in a process of its own; see bench.workers.
+        work: "module:function", called as function(job, turn) -> Replicated in a process, see nsa.bench.workers.
         job: makes the argument from the card that was taken and the process's number.
         processes: how many replicates.
         timeout_s: how long one may take.
-        memory_bytes: what one needs on the device.
+        memory_bytes: what one process needs on the device.
         less_memory: what the user can do when that is too much.
         log: where what the processes say is kept.
     """
@@ -129,7 +129,7 @@ def replicates(task: Task[J], card: Host, say: Say) -> list[Replicated[F]]:
 
 
 def processes_that_fit(memory_bytes: int, free_bytes: int | None) -> int:
-    """How many processes of a task prepare at once; one where the free memory is not known."""
+    """How many processes of a task are there at once; one where the free memory is not known."""
     if free_bytes is None:
         return 1
     return max(1, int(MEMORY_SHARE * free_bytes) // (memory_bytes + CONTEXT_BYTES))

@@ -1,4 +1,4 @@
-"""The application that every command registers with, and how an error of ours ends it."""
+"""The application that every command registers with."""
 
 from __future__ import annotations
 

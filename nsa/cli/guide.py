@@ -89,6 +89,9 @@ def bench(
         batch=batch, dtype=dtypes, model=model, iters=iters, warmup=warmup, processes=processes, seed=seed
     )
 
+    for warning in backends.warnings():
+        typer.echo(f"warning: {warning}", err=True)
+
     from nsa.cli import console
 
     console.bench(settings, parse_contexts(S_list), choose_backend(backend, flags), device, flags, csv)
@@ -126,6 +129,8 @@ def choose_backend(option: str | None, flags: Flags) -> str:
         ConfigError: the name is unknown, or the requests contradict each other.
     """
     known = backends.names()
+    if option is not None and option in backends.broken():
+        raise ConfigError(f"--backend: got {option!r}, expected one that can be used: {backends.broken()[option].why}")
     require(option is None or option in known, "--backend", option, "one of " + ", ".join(known))
     asked = dict.fromkeys((*flags.requested, *([option] if option else [])))
     if len(asked) > 1:

@@ -39,14 +39,9 @@ def env(
 @app.command()
 def artifact(backend: Backend, stamp: Stamp, environment: Environment, out: Out) -> None:
     """Make what a backend needs before it is measured (a build, a tuning), or record why there is none."""
-    from nsa import backends
-    from nsa.errors import ConfigError
+    from nsa.bench import artifact as stage
 
-    own = backends.spec(backend).stage
-    if own is None:
-        having = [name for name in backends.names() if backends.spec(name).stage is not None]
-        raise ConfigError(f"--backend: got {backend!r}, which has no stage of its own; expected {', '.join(having)}")
-    backends.resolve(own.entry)(stamp, environment, out)
+    stage.run(backend, stamp, environment, out)
 
 
 @app.command()

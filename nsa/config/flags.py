@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from nsa import backends
 from nsa.errors import ConfigError
+from nsa.specs import OURS
 
 BUILD = "NSA_SEL_CUDA_BUILD"  # build the CUDA extension, whatever config.yaml says
 
@@ -34,12 +35,19 @@ class Flags:
         """Read the flags.
 
         Raises:
-            ConfigError: a value is neither 0 nor 1, with the variable's name.
+            ConfigError: a value is neither 0 nor 1, or asks for a broken backend; with the variable's name.
         """
         given = {variable: environ[variable] for variable in variables() if environ.get(variable)}
         for variable, value in given.items():
             if value not in ("0", "1"):
                 raise ConfigError(f"{variable}: got {value!r}, expected 0, 1 or unset")
+        unknown = [name for name in environ if name.startswith("NSA_") and name not in (*variables(), *OURS)]
+        for broken in backends.broken().values():
+            for variable in unknown if broken.requests is None else broken.requests:
+                if environ.get(variable) == "1":
+                    raise ConfigError(
+                        f"{variable}: got '1', which may ask for a backend that cannot be used: {broken.why}"
+                    )
         return cls({variable: value == "1" for variable, value in given.items()})
 
 

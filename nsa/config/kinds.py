@@ -19,6 +19,8 @@ class Known:
 
     def check(self, value: object) -> str:
         """The name, or an error."""
+        if isinstance(value, str) and value in backends.broken():
+            raise refuse(value, f"a backend that can be used: {backends.broken()[value].why}")
         if not isinstance(value, str) or value not in backends.names():
             raise refuse(value, f"one of {', '.join(backends.names())}")
         return value

@@ -128,6 +128,8 @@ class RooflineSettings(Settings):
         if not isinstance(targets, Mapping):
             raise refuse(targets, "a mapping from backends to targets")
         for name in targets:
+            if name in backends.broken():
+                raise refuse(name, f"a backend that can be used: {backends.broken()[name].why}")
             if name not in backends.names():
                 raise unknown_key(name, backends.names())
         return targets

@@ -1,4 +1,4 @@
-"""The hardware and software that a result belongs to: when it changes, every measurement is stale.
+"""The hardware and software that results belong to: when a fact changes, what was measured with it is stale.
 
 Computed while the Snakefile is parsed, so it imports neither torch nor pandas and takes well under 100 ms.
 """

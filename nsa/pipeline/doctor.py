@@ -16,7 +16,7 @@ from nsa.errors import RecordError
 from nsa.layout import ACCEPTED, Layout
 from nsa.machine import locks
 from nsa.pipeline import finished, stages, stamps
-from nsa.pipeline.findings import AGAIN, Finding, differences, older_version
+from nsa.pipeline.findings import AGAIN, Finding, differences, left_out, older_version
 from nsa.records import files, parquet
 from nsa.records.facts import Digests, Environment
 from nsa.records.made import SummaryHeader
@@ -39,7 +39,8 @@ def examine(layout: Layout, given: Config, path: Path, fingerprint: Mapping[str,
     if not any(layout.root.glob("[!.]*")):
         return [Finding(layout.root, "nothing has been run yet", AGAIN)]
     config = _of_run(layout) or given
-    today = stamps.today(config, fingerprint)
+    unreadable: list[str] = []
+    today = stamps.today(config, fingerprint, left_out=unreadable)
     return [
         *_at_work(layout),
         *_left_behind(layout),
@@ -48,6 +49,7 @@ def examine(layout: Layout, given: Config, path: Path, fingerprint: Mapping[str,
         *_prepared(layout, config, today),
         *_measured(layout, config, today),
         *_derived(layout, config, today),
+        *left_out(unreadable),
         *differences(path, given, config),
     ]
 
@@ -176,8 +178,8 @@ def _record(path: Path, record: Record[F]) -> Iterator[Finding]:
     if not path.exists():
         yield Finding(path, "missing", AGAIN)
     elif record.status in ("stale", "invalid"):
-        reason = _reason(path, str(record.reason))
-        yield Finding(path, f"{record.status}: {reason}", AGAIN if record.status == "stale" else _delete(path))
+        fix = AGAIN if record.status == "stale" else _delete(path)
+        yield Finding(path, f"{record.status}: {_without_fix(_reason(path, str(record.reason)))}", fix)
 
 
 def _stale(path: Path, carried: JsonValue | Digests, now: Digests, fix: str = AGAIN) -> Iterator[Finding]:
@@ -209,12 +211,16 @@ def _differs(layout: Layout, stage: str, today: Stamps) -> bool:
 def _unreadable(path: Path, error: RecordError, fix: str | None = None) -> Finding:
     if not path.exists():
         return Finding(path, "missing", fix or AGAIN)
-    reason = _reason(path, str(error))
-    return Finding(path, f"invalid: {reason.rpartition('; ')[0] or reason}", fix or _delete(path))
+    return Finding(path, f"invalid: {_without_fix(_reason(path, str(error)))}", fix or _delete(path))
 
 
 def _reason(path: Path, text: str) -> str:
     return text.removeprefix(f"{path}: ")
+
+
+def _without_fix(reason: str) -> str:
+    """A reader's reason ends in a fix of its own, where it has one."""
+    return reason.rpartition("; ")[0] or reason
 
 
 def _delete(path: Path) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nsa import backends
 from nsa.config import Config
 from nsa.layout import Layout
 from nsa.pipeline.stages import effective_flags
@@ -68,6 +69,17 @@ def differences(path: Path, given: Config, run: Config) -> Iterator[Finding]:
         more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
         what = f"not what the run in this folder was made with: {', '.join(said[:NAMED])}{more}"
         yield Finding(path, what, "a note: run `snakemake` for what it says now", fault=False)
+
+
+def left_out(unreadable: Iterable[str]) -> Iterator[Finding]:
+    """A note for each installed backend that is broken: who did not ask for it has lost nothing.
+
+    Args:
+        unreadable: those whose sources cannot be told, see stamps.write.
+    """
+    for line in dict.fromkeys((*backends.warnings(), *unreadable)):
+        what, _, fix = line.rpartition("; ")
+        yield Finding(Path(backends.GROUP), what, f"a note: nothing of it is run, {fix}", fault=False)
 
 
 def _flag(value: bool | None) -> str:

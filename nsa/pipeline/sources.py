@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import grimp
+from grimp.exceptions import SourceSyntaxError
 
 from nsa import backends
 from nsa.errors import ConfigError
@@ -18,15 +19,44 @@ ROOT = "nsa"
 # Every stage starts here; its command imports the stage. What users type (guide, verdict) changes no stage.
 COMMAND_LINE = ("__main__.py", "cli/__init__.py", "cli/app.py", "cli/stages.py")
 
+NO_PYTHON = (SourceSyntaxError, UnicodeError)  # what grimp raises of a source that it cannot read
+
 Files = dict[str, Path]  # by names that do not depend on where a package is installed: "nsa/shapes.py"
 
 
+class Unreadable(ConfigError):
+    """The sources of an installed backend cannot be told.
+
+    Attributes:
+        backend: whose they are.
+    """
+
+    def __init__(self, backend: str, why: str) -> None:
+        super().__init__(f"backend {backend!r}: {why}; {backends.FIX}")
+        self.backend = backend
+
+
 class Code:
-    """This package and those of installed backends as they are now: who imports whom, and their files."""
+    """This package and those of installed backends as they are now: who imports whom, and their files.
+
+    Raises:
+        ConfigError: a source of this package is no Python.
+    """
 
     def __init__(self) -> None:
+        self._unreadable: dict[str, str] = {}  # roots, and why
         roots = tuple(dict.fromkeys((ROOT, *map(_root, backends.names()))))
-        self.imports = grimp.build_graph(*roots, exclude_type_checking_imports=True, cache_dir=None)
+        try:
+            self.imports = _graph(*roots)
+        except NO_PYTHON:  # whose source it is
+            for root in roots:
+                try:
+                    _graph(root)
+                except NO_PYTHON as error:
+                    if root == ROOT:
+                        raise ConfigError(f"{_first(error)}; expected Python, mend it") from error
+                    self._unreadable[root] = _first(error)
+            self.imports = _graph(*(root for root in roots if root not in self._unreadable))
         self._files = {
             module: _file(module, root) for root in roots for module in self.imports.modules if _in(module, root)
         }
@@ -36,8 +66,11 @@ class Code:
         """The files of a stage.
 
         Raises:
-            ConfigError: a pattern of a backend's `files` matches nothing.
+            Unreadable: a source of a backend is no Python, or a pattern of its `files` matches nothing.
         """
+        for name in stage.backends:
+            if (why := self._unreadable.get(_root(name))) is not None:
+                raise Unreadable(name, why)
         packages = (*stage.starts, *(backends.package(name) for name in stage.backends))
         starts = [module for module in self._files if any(_in(module, package) for package in packages)]
         found = dict(self._files[module] for module in self._closure(starts))
@@ -59,6 +92,14 @@ class Code:
             todo.extend(self.imports.find_modules_directly_imported_by(module))
             todo.append(module.rpartition(".")[0])  # importing a module first runs the __init__ of its packages
         return seen
+
+
+def _graph(*roots: str) -> grimp.ImportGraph:
+    return grimp.build_graph(*roots, exclude_type_checking_imports=True, cache_dir=None)
+
+
+def _first(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(":")
 
 
 def _root(backend: str) -> str:
@@ -95,9 +136,10 @@ def _further(backend: str) -> Files:
     for pattern in backends.spec(backend).files:
         matches = [file for file in folder.glob(pattern) if file.is_file()]
         if not matches:
-            raise ConfigError(
-                f"backend {backend!r}: its `files` has {pattern!r}, which matches nothing in {folder}; "
-                "expected a pattern of files that are there"
+            raise Unreadable(
+                backend,
+                f"its `files` has {pattern!r}, which matches nothing in {folder}, expected a pattern of files that are "
+                "there",
             )
         found |= {f"{name}/{file.relative_to(folder).as_posix()}": file for file in matches}
     return found

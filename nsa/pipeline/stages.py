@@ -11,7 +11,6 @@ from pydantic import BaseModel, JsonValue
 from nsa import backends
 from nsa.backends import BackendSpec
 from nsa.config import BUILD, Config
-from nsa.errors import ConfigError
 from nsa.layout import ACCEPTED
 from nsa.records.files import sha256
 from nsa.records.words import BASELINE
@@ -49,9 +48,6 @@ def stages(config: Config, accepted: Path = ACCEPTED) -> Iterator[Stage]:
 
     Args:
         accepted: the folder of accepted runs, which the report compares with; it need not exist.
-
-    Raises:
-        ConfigError: a backend's own stage reads what no configuration has.
     """
     yield Stage("environment", ("nsa.machine.environment",), {})
     for name in backends.names():
@@ -72,7 +68,7 @@ def artifact(backend: str) -> str:
 
 
 def effective_flags(config: Config) -> dict[str, bool]:
-    """The flags without which the same config.yaml would be another run: one that asks for a candidate is none."""
+    """The flags that make another run of the same config.yaml; asking for what is a candidate anyway makes none."""
     specs = [backends.spec(name) for name in config.backends]
     affecting = {flag.variable for spec in specs for flag in spec.flags if flag.affects}
     listed = (config.baseline, *config.candidates)
@@ -89,15 +85,11 @@ def _artifact(config: Config, spec: BackendSpec, own: backends.Stage) -> Stage:
         "device": lambda: config.device,
         "flags": lambda: _flags(config, spec),
     }
-    if unknown := [key for key in own.reads if key not in offered]:
-        raise ConfigError(
-            f"backend {spec.name!r}: its stage reads {unknown[0]!r}, expected one of {', '.join(offered)}; "
-            "fix or uninstall its package"
-        )
-    settings = {key: offered[key]() for key in own.reads}
+    settings: Settings = {key: offered[key]() for key in own.reads}
     entry = own.entry.partition(":")[0].rpartition(".")[0]  # its package: what is called by name lies beside it
     uses = (*spec.uses, *own.uses)
-    return Stage(artifact(spec.name), (entry,), settings, (spec.name,), on_machine=own.on_machine, uses=uses)
+    starts = ("nsa.bench.artifact", entry)
+    return Stage(artifact(spec.name), starts, settings, (spec.name,), on_machine=own.on_machine, uses=uses)
 
 
 def _measured(config: Config, spec: BackendSpec) -> Iterator[Stage]:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from nsa.config import Config
-from nsa.errors import RecordError
 from nsa.layout import ACCEPTED, Layout
 from nsa.machine.fingerprint import TOOLS, package_version
 from nsa.pipeline import finished
-from nsa.pipeline.sources import Code
+from nsa.pipeline.sources import Code, Unreadable
 from nsa.pipeline.stages import REPORT, Stage, stages
+from nsa.records import files
 from nsa.records.facts import Digests
 from nsa.records.files import sha256
 from nsa.records.stamp import Sources, Stamp, read
@@ -27,7 +27,7 @@ from nsa.records.stamp import Sources, Stamp, read
 __all__ = ["Stamp", "digests", "read", "today", "write"]
 
 
-def write(config: Config, fingerprint: Mapping[str, str], layout: Layout, accepted: Path = ACCEPTED) -> None:
+def write(config: Config, fingerprint: Mapping[str, str], layout: Layout, accepted: Path = ACCEPTED) -> tuple[str, ...]:
     """Write the stamp of every stage for which it is new or has changed.
 
     Args:
@@ -36,15 +36,21 @@ def write(config: Config, fingerprint: Mapping[str, str], layout: Layout, accept
         layout: the results folder.
         accepted: the folder of accepted runs.
 
+    Returns:
+        A line for each installed backend that nobody asked for and whose stages have no stamp, with the reason.
+
     Raises:
         RecordError: the folder cannot be written: read-only, a full disk.
+        ConfigError: the sources of a backend that was asked for, or our own, cannot be told.
     """
-    for stamp in _make(config, fingerprint, accepted):
+    left_out: list[str] = []
+    for stamp in _make(config, fingerprint, accepted, left_out):
         path = layout.stamp(stamp.stage)
         if stamp.stage == REPORT:
             stamp = stamp.model_copy(update={"gone": finished.gone(layout)})
         text = json.dumps(stamp.model_dump(mode="json"), indent=1, sort_keys=True)
         _write_if_changed(path, text + "\n")
+    return tuple(dict.fromkeys(left_out))
 
 
 def digests(folder: Path) -> dict[str, Digests]:
@@ -53,19 +59,33 @@ def digests(folder: Path) -> dict[str, Digests]:
     return {stamp.stage: stamp.carried for stamp in found}
 
 
-def today(config: Config, fingerprint: Mapping[str, str], accepted: Path = ACCEPTED) -> dict[str, Digests]:
-    """The same of the stamps as they would be written now, whatever an earlier parse left in the folder."""
-    return {stamp.stage: stamp.carried for stamp in _make(config, fingerprint, accepted)}
+def today(
+    config: Config, fingerprint: Mapping[str, str], accepted: Path = ACCEPTED, left_out: list[str] | None = None
+) -> dict[str, Digests]:
+    """The same of the stamps as they would be written now, whatever an earlier parse left in the folder.
+
+    Args:
+        config, fingerprint, accepted: as of write.
+        left_out: receives the lines that write returns.
+    """
+    out: list[str] = [] if left_out is None else left_out
+    return {stamp.stage: stamp.carried for stamp in _make(config, fingerprint, accepted, out)}
 
 
-def _make(config: Config, fingerprint: Mapping[str, str], accepted: Path) -> Iterator[Stamp]:
+def _make(config: Config, fingerprint: Mapping[str, str], accepted: Path, left_out: list[str]) -> Iterator[Stamp]:
     code, digest_of = Code(), functools.cache(sha256)
     for stage in stages(config, accepted):
-        files = code.sources(stage)
+        try:
+            sources = code.sources(stage)
+        except Unreadable as error:
+            if error.backend in config.backends:
+                raise
+            left_out.append(str(error))
+            continue
         machine = _machine(stage, fingerprint)
         yield Stamp(
             stage=stage.name,
-            sources=Sources(digest=_digest_files(files, digest_of), files=tuple(files)),
+            sources=Sources(digest=_digest_files(sources, digest_of), files=tuple(sources)),
             settings=stage.settings,
             settings_digest=_digest_json(stage.settings),
             machine=machine,
@@ -92,14 +112,9 @@ def _digest_json(value: object) -> str:
 
 
 def _write_if_changed(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")  # one run at a time writes stamps, see nsa.machine.locks
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.read_bytes() == text.encode():
-            return
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        raise RecordError(
-            f"{path}: cannot be written ({error.strerror}); expected a writable folder with space left"
-        ) from error
+        same = path.read_bytes() == text.encode()
+    except OSError:  # there is none, or one that nobody can read
+        same = False
+    if not same:
+        files.write_text(path, text)

@@ -48,7 +48,7 @@ class OutOfMemory(Missed):
 
 
 class Skipped(Missed):
-    """It was not asked for."""
+    """It was not asked for, or is optional and cannot be done here."""
 
     status: Literal["skipped"] = "skipped"
 

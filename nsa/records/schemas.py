@@ -70,7 +70,7 @@ CHECK_REPETITIONS = pa.schema(
     ]
 )
 
-# A backend's name, or EMPTY for the empty graph, which has no shape; the bytes are those of K and V.
+# Of the empty graph the backend is EMPTY, and there is no shape; the bytes are those of the selected K and V.
 ROOFLINE = CHECK_REPETITIONS.append(pa.field("selected_bytes", pa.int64()))
 
 OF_STAGE = {"decode": REPETITIONS, "check": CHECK_REPETITIONS, "roofline": ROOFLINE}

@@ -22,7 +22,7 @@ class Sources(Model):
 class Gone(Model):
     """What was found missing of the last report, or of the records that it was made of.
 
-    The time makes it another content when the same is deleted twice.
+    With the time, a stamp differs from the last one although the same file is deleted a second time.
     """
 
     files: tuple[str, ...] = ()

@@ -119,7 +119,7 @@ def test_a_backend_that_cannot_run_here_starts_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("memory", "free", "expected"),
-    [(0, 80 * GIB, 20), (8 * GIB, 80 * GIB, 4), (60 * GIB, 80 * GIB, 1), (0, None, 1), (100 * GIB, 0, 1)],
+    [(0, 80 * GIB, 26), (8 * GIB, 80 * GIB, 4), (60 * GIB, 80 * GIB, 1), (0, None, 1), (100 * GIB, 0, 1)],
 )
 def test_processes_prepare_in_waves_that_fit_the_memory(memory: int, free: int | None, expected: int) -> None:
     """Together they take at most half of the free memory; one alone may always try."""

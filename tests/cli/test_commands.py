@@ -15,15 +15,13 @@ from standins import ENVIRONMENT
 from typer.testing import CliRunner
 
 from nsa import cli
+from nsa.bench import artifact
 from nsa.bench.check import stage as kernel_check
 from nsa.bench.decode import stage as decode
 from nsa.bench.dram import stage as dram
 from nsa.bench.roofline import stage as roofline
-from nsa.bench.tune import stage as tune
 from nsa.cli import app
 from nsa.config import Config, DecodeSettings
-from nsa.errors import ConfigError
-from nsa.kernels.cuda import build as extension
 from nsa.records import files
 from nsa.records.facts import Digests
 from nsa.records.stamp import Sources, Stamp
@@ -145,23 +143,12 @@ def test_check_ends_with_the_verdicts_status(
     assert (result.exit_code, result.output) == (expected, "invest: INCONCLUSIVE\n")
 
 
-@pytest.mark.parametrize(("backend", "module"), [("cuda", extension), ("triton", tune)])
-def test_an_artifact_is_made_by_its_backends_own_stage(
-    backend: str, module: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The function that the spec names is given the stamp, the environment and where to write."""
-    calls = recorded(monkeypatch, module, "run")
+def test_an_artifact_is_made_by_its_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command hands on the backend, the stamp, the environment and where to write."""
+    calls = recorded(monkeypatch, artifact, "run")
     paths = [Path("stamp.json"), Path("environment.json"), Path("out.json")]
-    invoke("artifact", "--backend", backend, "--stamp", paths[0], "--environment", paths[1], "--out", paths[2])
-    assert calls == [tuple(paths)]
-
-
-def test_a_backend_without_a_stage_has_no_artifact() -> None:
-    """One clear line instead of a traceback."""
-    with pytest.raises(
-        ConfigError, match="--backend: got 'sdpa', which has no stage of its own; expected triton, cuda"
-    ):
-        invoke("artifact", "--backend", "sdpa", "--stamp", "s", "--environment", "e", "--out", "o")
+    invoke("artifact", "--backend", "cuda", "--stamp", paths[0], "--environment", paths[1], "--out", paths[2])
+    assert calls == [("cuda", *paths)]
 
 
 def test_collect_uses_the_stamped_confidence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

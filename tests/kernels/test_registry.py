@@ -7,12 +7,17 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 
 from nsa import backends
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable, ConfigError
 from nsa.kernels import registry
+from nsa.kernels.contract import Backend
+from nsa.kernels.failures import BackendBroken
 from nsa.kernels.guards import require_unguarded
+from nsa.kernels.sdpa import backend as sdpa
+from nsa.kernels.sdpa.packed import gather
 from nsa.machine.host import Machine
 
 CPU = Machine(capability=None)
@@ -98,9 +103,41 @@ def test_a_package_that_gives_no_backend_is_named(load: str, message: str, monke
     """A spec whose `load` is not there, or gives something else than its Backend, is one line."""
     wrong = replace(backends.spec("sdpa"), name="fa2", load=load)
     monkeypatch.setattr(backends, "spec", lambda name: wrong)
-    with pytest.raises(ConfigError, match="fix or uninstall its package") as caught:
+    with pytest.raises(BackendBroken) as caught:
         registry.load("fa2", HOPPER, NO_FLAGS)
-    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"fa2: {message}") and "leave it out of candidates" in caught.value.fix
+
+
+@pytest.mark.parametrize("raised", [ValueError("a bug\nof its own"), SystemExit("a bug"), ImportError("a bug")])
+def test_a_backend_that_cannot_be_asked_fails_alone(raised: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `require` raises beside BackendUnavailable is the backend's failure, and ends nobody else's run."""
+
+    def require(machine: Machine, flags: Flags) -> None:
+        raise raised
+
+    monkeypatch.setattr(sdpa, "require", require)
+    for ask in (registry.require, registry.load):
+        with pytest.raises(BackendBroken, match=rf"^sdpa: {type(raised).__name__}: a bug$"):
+            ask("sdpa", HOPPER, NO_FLAGS)
+
+
+@pytest.mark.parametrize("notes", [None, "text", {"a": 1}, [object()], [{1: 2}], [torch.ones(1)]])
+def test_notes_that_no_record_can_keep_are_a_failure(notes: object) -> None:
+    """Notes are a list of JSON values."""
+    backend = Backend("mine", gather, notes=lambda: notes)  # type: ignore[arg-type,return-value]
+    with pytest.raises(BackendBroken, match=r"^mine: its notes are .*, expected a list of JSON values$"):
+        registry.notes(backend)
+    assert registry.notes(Backend("mine", gather, notes=lambda: [{"way": "sum"}, 1])) == ({"way": "sum"}, 1)
+
+
+def test_notes_that_raise_are_a_failure() -> None:
+    """Asking for notes is asking the backend."""
+
+    def notes() -> list[object]:
+        raise KeyError("way")
+
+    with pytest.raises(BackendBroken, match=r"^mine: KeyError: 'way'$"):
+        registry.notes(Backend("mine", gather, notes=notes))  # type: ignore[arg-type]
 
 
 def test_asking_imports_no_torch() -> None:

@@ -41,7 +41,7 @@ def test_the_first_keys_that_differ_are_named(raw: dict[str, Any]) -> None:
 def test_a_flag_that_differs_is_named(
     now: dict[str, str], then: dict[str, str], said: str, raw: dict[str, Any]
 ) -> None:
-    """A flag that was set for one run is no riddle later."""
+    """A flag that is set now and was not then, or the other way round, is named."""
     (note,) = differences(CONFIG, Config.parse(raw, now), Config.parse(raw, then))
     assert f": {said}; " in str(note)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -218,15 +220,44 @@ def test_a_broken_stamp_is_one_clear_line(content: str | None, tmp_path: Path) -
     assert "\n" not in str(caught.value)
 
 
-def test_a_stage_that_reads_what_there_is_not_is_one_clear_line(
-    acme: Path, raw: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+BROKEN_SOURCES = {
+    "acme/selection/kernel.py": b"def (",  # half saved
+    "acme/helper.py": "\u00e9 = 1".encode("latin-1"),
+    "acme/shared/tile.cuh": None,  # a pattern of `files` that matches nothing
+}
+
+
+@pytest.mark.parametrize("source", BROKEN_SOURCES)
+def test_a_backend_whose_sources_cannot_be_told_stops_only_who_asks(
+    source: str, acme: Path, raw: dict[str, Any], tmp_path: Path
 ) -> None:
-    """A backend's author learns at once which words `reads` may hold."""
-    spec = backends.spec("acme")
-    assert spec.stage is not None
-    object.__setattr__(spec.stage, "reads", ("colour",))
-    with pytest.raises(ConfigError, match="backend 'acme': its stage reads 'colour', expected one of build, sizes"):
-        stamps.today(Config.parse(raw, {}), MACHINE)
+    """Others have their stamps and a line that names it; who asked for it has that line as an error."""
+    content = BROKEN_SOURCES[source]
+    (acme / source).unlink() if content is None else (acme / source).write_bytes(content)
+    layout, whole = Layout(tmp_path / "results"), set(stamps.today(Config.parse(raw, {}), MACHINE))
+    (line,) = stamps.write(Config.parse(raw, {}), MACHINE, layout)
+    assert line.startswith("backend 'acme': ") and line.endswith("; fix or uninstall its package") and "\n" not in line
+    assert {path.stem for path in layout.stamps.iterdir()} == whole
+    assert not any("acme" in stage for stage in whole) and "decode-cuda" in whole
+    with pytest.raises(ConfigError) as caught:
+        stamps.today(Config.parse({**raw, "candidates": ["acme"]}, {}), MACHINE)
+    assert str(caught.value) == line
+
+
+def test_a_source_of_ours_that_is_half_saved_is_one_line(raw: dict[str, Any], tmp_path: Path) -> None:
+    """An edit that is under way ends in one line that names the file, before anything runs."""
+    program = (
+        "from pathlib import Path; from nsa.pipeline import stamps; from nsa.config import load\n"
+        "Path('nsa/kernels/cuda/toolchain.py').write_text('def (')\n"
+        "try: stamps.today(load(Path('config.yaml'), {}), {})\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    shutil.copytree(ROOT / "nsa", tmp_path / "nsa", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    said = subprocess.check_output([sys.executable, "-c", program], text=True, cwd=tmp_path)
+    assert re.match(
+        r"ConfigError Syntax error in .*/nsa/kernels/cuda/toolchain\.py, line 1.*; expected Python, mend", said
+    )
 
 
 def test_stamps_need_nothing_heavy(tmp_path: Path) -> None:

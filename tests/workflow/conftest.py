@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from project import Project
 
 ROOT = Path(__file__).parents[2]
@@ -44,13 +46,21 @@ def checkout(root: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project after one run of the whole pipeline; read it, and change only a copy."""
-    project = checkout(tmp_path_factory.mktemp("finished"))
-    project.configure(**TINY)
-    for target in (["results/decode_cuda.parquet"], []):  # as the guide's users ask for them: without --cores
-        result = project.snakemake(*target)
-        assert result.returncode == 0, result.stdout + result.stderr
-    return project
+    """The project after one run of the whole pipeline; read it, and change only a copy.
+
+    It is made once for all processes of pytest-xdist, and each has a copy.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "finished"
+    with FileLock(shared.with_suffix(".lock")):
+        if not shared.exists():
+            made = checkout(tmp_path_factory.mktemp("making"))
+            made.configure(**TINY)
+            for target in (["results/decode_cuda.parquet"], []):  # as the guide's users ask for them: without --cores
+                result = made.snakemake(*target)
+                assert result.returncode == 0, result.stdout + result.stderr
+            made.root.rename(shared)
+    return Project(shared).copy(own / "copy")
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def errors(output: str) -> list[str]:
 def test_a_second_run_in_the_same_folder_is_refused(project: Project) -> None:
     """Two runs do not write each other's stamps and results, and a killed run needs no `--unlock`."""
     with project.holding(CLAIM) as other:
-        refused = [project.snakemake(), project.snakemake("--dry-run")]
+        refused = [project.run(), project.run("--dry-run")]
         other.kill()  # its lock goes with it, without a word to anybody
     for result in refused:
         assert result.returncode != 0
@@ -70,20 +70,20 @@ def test_a_run_elsewhere_on_the_same_device_is_waited_for(project: Project) -> N
     """Two runs do not time each other, and the one that waits says so at the console."""
     cell = project.root / "results/decode/sdpa/S128.parquet"
     cell.unlink()
-    with project.holding(TIME) as other, project.start(str(cell.relative_to(project.root))) as run:
-        assert run.stdout is not None
-        told = next(line for line in run.stdout if line.startswith("waiting for "))  # at the console, not in the log
+    with project.holding(TIME) as other:
+        run = project.start(str(cell.relative_to(project.root)))
+        told = run.says("waiting for ")  # at the console, not in the log
         assert told.startswith(f"waiting for cpu-timing: process {other.pid} is timing on it")
         assert not cell.exists()
         other.communicate("\n")
-        run.communicate(timeout=120)
-    assert run.returncode == 0 and cell.exists()
+        ended = run.end()
+    assert ended.returncode == 0 and cell.exists()
 
 
 def test_out_of_memory_at_one_context_leaves_the_others(project: Project) -> None:
     """One context too many costs its own line only."""
     project.configure(contexts=[128, TOO_LONG], max_context=TOO_LONG)
-    result = project.snakemake("results/decode_sdpa.parquet")
+    result = project.run("results/decode_sdpa.parquet")
     assert result.returncode == 0, result.stdout + result.stderr
     table = parquet.read_table(project.root / "results/decode_sdpa.parquet")
     fits, too_long = table.to_pylist()
@@ -97,7 +97,7 @@ def test_a_hanging_kernel_is_killed_in_time(project: Project) -> None:
     project.append("nsa/kernels/sdpa/packed.py", HANG)
     project.configure(decode={"timeout_s": 4})
     cell = "results/decode/sdpa/S128.parquet"
-    result = project.snakemake(cell)
+    result = project.run(cell)
     assert result.returncode == 0, result.stdout + result.stderr
     table, header = parquet.read(project.root / cell, Header[DecodeFacts])
     assert table.num_rows == 0
@@ -111,7 +111,7 @@ def test_a_corrupt_record_is_named_and_made_again(project: Project) -> None:
     cell, gate = (project.root / "results" / name for name in ("decode/sdpa/S128.parquet", "gate.json"))
     cell.write_bytes(cell.read_bytes()[:1000])
     assert project.planned() == {"report"}
-    assert project.snakemake().returncode == 0
+    assert project.run().returncode == 0
     row = next(row for row in json.loads(gate.read_text())["decode"] if row["backend"] == "sdpa")
     assert row["status"] == "invalid" and "S128.parquet" in row["reason"] and row["fix"].startswith("delete ")
     cell.unlink()

@@ -8,6 +8,7 @@ import random
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from nsa.records import files, parquet
 RUNS = 2  # at a time, each in a folder of its own
 KILLS = int(os.environ.get("NSA_TEST_KILLS", "30"))  # more on demand
 SEED = int(os.environ.get("NSA_TEST_SEED", time.time_ns() % 10_000))
-LATEST_S = 2.0  # after Snakemake was started, or after its first job was
+LATEST_S = 1.5  # after Snakemake was started, or after its first job was
 GONE_S = 5  # until a killed run's children are gone
 HANGS = """
 import pathlib, time
@@ -53,14 +54,14 @@ def test_a_run_survives_any_kill(finished: Project, tmp_path: Path, capsys: pyte
 def test_a_hanging_kernel_does_not_survive_its_run(project: Project) -> None:
     """The kernel of a killed run does not hold the GPU for as long as it hangs."""
     project.append("nsa/kernels/sdpa/packed.py", HANGS)
-    with project.start("results/decode/sdpa/S128.parquet") as run:
-        while not (project.root / "hangs").exists():
-            assert run.poll() is None
-            time.sleep(0.05)
-        run.kill()
-        left = survivors(project)
-        for process in left:
-            process.kill()
+    run = project.start("results/decode/sdpa/S128.parquet")
+    while not (project.root / "hangs").exists():
+        assert run.process.is_alive()
+        time.sleep(0.05)
+    run.process.kill()
+    left = survivors(project)
+    for process in left:
+        process.kill()
     assert left == []
 
 
@@ -74,11 +75,11 @@ def survive(project: Project, seed: int, kills: int) -> Counter[str]:
             wait_for_a_job(run.pid)
         time.sleep(draw.uniform(0, LATEST_S))
         killed.update(kill(run.pid, draw))
-        output, _ = run.communicate(timeout=60)  # ends with the last process that has the run's console
-        assert "Traceback" not in output
+        ended = run.end(timeout_s=60)  # with the last process that has the run's console
+        assert "Traceback" not in ended.stdout + ended.stderr
         assert survivors(project) == []
         readable(project.root / "results")
-    result = project.snakemake()  # plain: nothing to unlock, nothing to clean
+    result = project.run()  # plain: nothing to unlock, nothing to clean
     assert result.returncode == 0, result.stdout + result.stderr
     return killed
 
@@ -95,22 +96,22 @@ def undo(project: Project, draw: random.Random) -> None:
 
 def wait_for_a_job(pid: int) -> None:
     """Return when this Snakemake has a child, or has ended."""
-    snakemake = psutil.Process(pid)
-    while snakemake.status() != psutil.STATUS_ZOMBIE and not snakemake.children():
-        time.sleep(0.02)
+    with suppress(psutil.NoSuchProcess):
+        snakemake = psutil.Process(pid)
+        while snakemake.status() != psutil.STATUS_ZOMBIE and not snakemake.children():
+            time.sleep(0.02)
 
 
 def kill(pid: int, draw: random.Random) -> list[str]:
     """Kill this process or one of its descendants; who it was, nobody when it had ended before."""
-    snakemake = psutil.Process(pid)
-    try:
+    with suppress(psutil.NoSuchProcess):  # it, or a child, ended just now
+        snakemake = psutil.Process(pid)
         if snakemake.status() == psutil.STATUS_ZOMBIE:
             return []
         victim = draw.choice([snakemake, *snakemake.children(recursive=True)[-1:]])
         victim.kill()
-    except psutil.NoSuchProcess:  # a child that ended just now
-        return []
-    return ["snakemake" if victim == snakemake else "a child"]
+        return ["snakemake" if victim == snakemake else "a child"]
+    return []
 
 
 def survivors(project: Project) -> list[psutil.Process]:

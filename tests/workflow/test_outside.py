@@ -23,7 +23,7 @@ def test_an_installed_backend_is_a_candidate_like_any_other(project: Project, si
     environ = {"PYTHONPATH": str(site)}
     project.configure(candidates=["cuda", "triton", "fa2", "example"])
     assert project.planned(**environ) == JOBS
-    result = project.snakemake(environ=environ)
+    result = project.run(environ=environ)
     assert result.returncode == 0, result.stdout + result.stderr
     assert project.planned(**environ) == set()
     with (site / "nsa_example" / "kernel.py").open("a") as kernel:
@@ -41,7 +41,23 @@ def test_two_backends_of_one_name_are_one_clear_line(project: Project, site: Pat
     """The run is refused before anything is written."""
     points = next(site.glob("*.dist-info")) / "entry_points.txt"
     points.write_text("[nsa.backends]\nsdpa = nsa_example.spec:SPEC\n")
-    result = project.snakemake("--dry-run", environ={"PYTHONPATH": str(site)})
+    result = project.run("--dry-run", environ={"PYTHONPATH": str(site)})
     assert result.returncode != 0
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert "backend 'sdpa' is declared twice" in line and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("broken", ["spec.py", "kernel.py"])
+def test_a_broken_backend_stops_only_who_asks(broken: str, project: Project, site: Path) -> None:
+    """One that does not import, or whose kernel is half saved, is a warning, and an error for who names it."""
+    (site / "nsa_example" / broken).write_text("def (")
+    environ = {"PYTHONPATH": str(site)}
+    assert project.planned(**environ) == set()
+    said = project.snakemake("--dry-run", environ=environ)
+    (line,) = [line for line in said.stderr.splitlines() if line.startswith("warning: ")]
+    assert f"{broken}, line 1" in line and line.endswith("; fix or uninstall its package; nothing of it is run")
+    told = project.nsa("doctor", environ=environ)
+    assert told.returncode == 0 and told.stdout.startswith("nsa.backends: backend 'example': ")
+    asked = project.snakemake("--dry-run", "--config", "candidates=[example]", environ=environ)
+    (line,) = [line for line in asked.stderr.splitlines() if line.startswith("error: ")]
+    assert asked.returncode != 0 and f"{broken}, line 1" in line and "Traceback" not in asked.stderr

@@ -24,7 +24,7 @@ DECISION = ("results/gate_report.md", "--configfile", "profiles/ci/decision.yaml
 def test_a_run_of_ci_lays_its_settings_over_config_yaml(
     arguments: tuple[str, ...], expected: dict[str, Any], clone: Project
 ) -> None:
-    """A section that replaced config.yaml's would lose the other keys; one that was ignored would measure the wrong."""
+    """The run has the profile's values, and config.yaml's in every other key of the same sections."""
     assert "report" in clone.planned(*arguments)
     config = read(Layout(clone.root / "results").stamp("report")).settings["config"]
     assert isinstance(config, dict)

@@ -247,7 +247,7 @@ def test_a_summary_is_made_for_who_asks(project: Project) -> None:
 
 def test_a_context_beyond_the_longest_is_refused(project: Project) -> None:
     """A cell that no cache may hold is one line before anything runs."""
-    result = project.snakemake("results/decode/sdpa/S999999.parquet")
+    result = project.run("results/decode/sdpa/S999999.parquet")
     assert result.returncode != 0
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert line == "error: S: got 999999, expected at most max_context = 65536 (config.yaml)"

@@ -13,7 +13,7 @@ MEASURE, TABLE = "roofline: every backend on every shape", "roofline: the table"
 def drawn(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The finished project with its roofline."""
     project = finished.copy(tmp_path_factory.mktemp("roofline") / "project")
-    result = project.snakemake(TARGET)
+    result = project.run(TARGET)
     assert result.returncode == 0, result.stdout + result.stderr
     return project
 

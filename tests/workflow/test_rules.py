@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_snakemake_finds_nothing_to_improve(finished: Project) -> None:
     """The rules follow Snakemake's own good practice."""
-    result = finished.snakemake("--lint")
+    result = finished.run("--lint")
     assert result.returncode == 0, result.stderr
 
 

@@ -38,7 +38,7 @@ def test_a_broken_report_leaves_the_last_good_one(project: Project) -> None:
     """Snakemake deletes a rule's outputs before it runs; the last good report is kept all the same."""
     good = (project.root / "results" / "gate_report.md").read_text()
     project.append("nsa/report/page/tables.py", "\nraise RuntimeError('broken on purpose')\n")
-    result = project.snakemake()
+    result = project.run()
     assert result.returncode != 0
     assert "broken on purpose" in result.stdout + result.stderr  # the failed job's log is shown
     kept = [path for path in (project.root / "results").rglob("*.md") if path.read_text() == good]
@@ -59,7 +59,7 @@ def test_a_wrong_setting_is_one_line_and_changes_nothing(
 ) -> None:
     """A typing error ends in one line, and in no result of some other setting."""
     before = contents(finished.root / "results")
-    result = finished.snakemake(*arguments, environ=environ)
+    result = finished.run(*arguments, environ=environ)
     assert result.returncode != 0
     said = [line for line in result.stderr.splitlines() if not line.startswith(("Using ", "Config file "))]
     assert len(said) == 1 and said[0].startswith("error: ") and named in said[0]
@@ -73,7 +73,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def test_an_unknown_backend_is_refused(finished: Project) -> None:
     """A misspelt backend gets as far as no job."""
-    result = finished.snakemake("--dry-run", "results/decode_kuda.parquet")
+    result = finished.run("--dry-run", "results/decode_kuda.parquet")
     assert result.returncode != 0
     assert "No rule to produce results/decode_kuda.parquet" in result.stdout + result.stderr
 

@@ -12,7 +12,7 @@ from nsa import backends
 from nsa.bench.check.job import Job
 from nsa.bench.method.accuracy import oracle, run_poisoned, selected_oracle
 from nsa.bench.method.behaviour import follows_its_inputs, is_packed_sdpa, reads_what_it_is_given, repeats
-from nsa.bench.method.failures import device_at_work, guarded
+from nsa.bench.method.failures import device_at_work
 from nsa.bench.method.inputs import Call, full_case, ragged_case
 from nsa.bench.method.interleave import interleave, replicate_facts
 from nsa.bench.method.kernels import Kernels, able, enter, judge, last_calls
@@ -51,7 +51,7 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
 
     Args:
         backend: whose kernel is checked.
-        rivals: packed SDPA, by the names of their rows.
+        rivals: packed SDPA's variants, by the names of their rows.
         job: on what, and in which process.
         turn: the process's right to the GPU.
         packs: whether the backend may launch what packed SDPA launches.
@@ -61,7 +61,7 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
     if not on_cuda:
         torch.set_num_threads(1)  # waiting threads spin, and small kernels gain nothing from them
     timer = CudaTimer(device) if on_cuda else None
-    kernels = {each: guarded(each, kernel) for each, kernel in {name: backend.selection, **rivals}.items()}
+    kernels = {name: backend.selection, **rivals}
     rows: list[Row] = []
     left_out: list[LeftOut] = []
     others: set[int] = set()
@@ -93,7 +93,7 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
         bandwidth_bytes_per_s=bandwidth,
         replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
         other_processes=tuple(sorted(others)),
-        notes=tuple(backend.notes()),
+        notes=registry.notes(backend),
         dtype=job.settings.dtype.of(device.type),
         left_out=tuple(left_out),
     )
@@ -125,7 +125,8 @@ def _probe(shape: CheckShape, job: Job) -> Call:
 def _correctness(kernels: Kernels, shape: CheckShape, seed: int, job: Job, columns: Row) -> list[Row]:
     """One row a kernel: its faults and errors on fresh ragged inputs, its output memory poisoned before.
 
-    The oracle that gathers nothing judges the first seed, and by it the batched one that judges the others.
+    The dense oracle judges the first seed and the batched one the others: were the latter wrong, kernels that are right
+    on the first seed would fail on them.
     """
     call = ragged_case(shape, SEEDS * job.seed + seed, torch.device(job.host.device.kind))
     outputs = {name: run_poisoned(kernel, call) for name, kernel in kernels.items()}

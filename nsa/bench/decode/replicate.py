@@ -44,7 +44,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
     order = random.Random(f"{job.settings.seed}/{job.process}")
     try:
         with device_at_work(backend.name):
-            cell = Cell(job.settings, job.S, guarded(backend.name, backend.selection), device)
+            cell = Cell(job.settings, job.S, guarded(backend.name, backend.selection, whole=True), device)
             finite, fault = cell.finite_when_poisoned(), routing_fault(device)
             columns = {**columns_of(job), "backend_resolved": backend.name}
             timer = CudaTimer(device) if device.type == "cuda" else None
@@ -66,7 +66,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
         bandwidth_bytes_per_s=bandwidth,
         replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
         other_processes=tuple(others),
-        notes=tuple(backend.notes()),
+        notes=registry.notes(backend),
         geometry=job.geometry,
         reads=cell.reads,
         bytes_read=cell.bytes_read,

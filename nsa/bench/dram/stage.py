@@ -15,8 +15,9 @@ from nsa.bench.dram.profile import profile
 from nsa.bench.records import header, open_stage
 from nsa.bench.runner import ITEM_BYTES, Result, Say
 from nsa.config import CheckSettings
-from nsa.errors import BackendUnavailable, ProfilerFailed
+from nsa.errors import BackendUnavailable, KernelFailed, ProfilerFailed
 from nsa.kernels import registry
+from nsa.layout import Layout
 from nsa.machine import ncu
 from nsa.machine.gpus import one_gpu
 from nsa.machine.host import Host
@@ -34,7 +35,7 @@ def run(backend: str, stamp: Path, environment: Path, artifacts: Sequence[Path],
     settings = opened.section("check", CheckSettings, complete=False)
     mode = str(opened.settings["ncu"])
     result = measure(backend, settings, mode, opened.host, os.environ, lambda line: print(line, flush=True))
-    if isinstance(result.outcome, Failed):  # nothing that is stamped changes with the fix
+    if isinstance(result.outcome, Failed):  # the fix changes no stamp, so the record would stay
         again = result.outcome.model_copy(update={"fix": f"{result.outcome.fix}; then delete {out} and run again"})
         result = Result(result.device, again)
     files.write_model(out, header(opened, "dram", result, backend))
@@ -74,6 +75,8 @@ def measure(
         outcome = Unavailable(reason=error.reason, fix=error.fix)
     except ProfilerFailed as error:
         outcome = Failed(reason=error.reason, fix=error.fix)
+    except KernelFailed as error:
+        outcome = Failed(reason=str(error), fix=f"see {Layout().log(f'dram_{backend}')}, and {error.fix}")
     say(f"dram {backend}: {outcome.status}: {outcome.reason}")
     return Result(device, outcome)
 

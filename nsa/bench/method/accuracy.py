@@ -13,8 +13,8 @@ CHUNK_BYTES = 1 << 29  # of gathered keys and values in float64 that the batched
 def oracle(call: Call) -> torch.Tensor:
     """Selected attention in float64, [B, G, h, Dv]: dense scores over every token, masked; nothing is gathered.
 
-    Slow, on the call's own device, so that it judges a thousand rows of a GPU kernel in a moment. It shares no step
-    with the packed or fused kernels, and the tests hold it against nsa.attention.reference, which is loops.
+    It runs on the call's own device and shares no step with the packed or fused kernels; the tests hold it against
+    nsa.attention.reference, which is loops. It is slow beside `selected_oracle`, and judges a shape's first inputs.
     """
     out = torch.zeros(*call.q.shape[:3], call.v.shape[3], dtype=torch.float64, device=call.q.device)
     token = torch.arange(call.k.shape[2], device=call.q.device)
@@ -32,7 +32,7 @@ def oracle(call: Call) -> torch.Tensor:
 def selected_oracle(call: Call) -> torch.Tensor:
     """The same over the selected tokens alone, gathered and computed in float64 for some sequences at a time.
 
-    It judges every timed output in milliseconds; `oracle`, which gathers nothing, holds it in the kernel check.
+    It takes milliseconds, and judges every timed output and all inputs of a shape but the first.
     """
     (B, G, n), (_, _, h, D), Dv = call.block_indices.shape, call.q.shape, call.v.shape[3]
     out = torch.zeros(B, G, h, Dv, dtype=torch.float64, device=call.q.device)
@@ -64,7 +64,7 @@ def run_poisoned(kernel: SelectAttention, call: Call) -> tuple[torch.Tensor, str
     del poison
     output = kernel(*call).clone()  # at once: what is not there yet is not its output
     for name, old, new in zip(Call._fields, before, call[:5], strict=False):
-        if not torch.equal(old.view(torch.uint8), new.view(torch.uint8)):  # bytes: NaN equals NaN
+        if not same_bits(old, new):
             return output, f"the input {name} was changed"
     return output, fault(output, call)
 
@@ -79,6 +79,17 @@ def fault(output: torch.Tensor, call: Call) -> str | None:
     if bool((output[_empty_rows(call)] != 0).any()):
         return "a row without any token is not exactly zero"
     return None
+
+
+def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors are alike to the last bit, shape and dtype included: NaN equals NaN, and 0 is not -0."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    a, b = a.contiguous().flatten(), b.contiguous().flatten()
+    # A CPU compares one by one, however wide: as 64-bit words where they fit, else as bytes.
+    places = (a.numel(), a.storage_offset(), b.storage_offset())
+    word = torch.int64 if all(place * a.itemsize % 8 == 0 for place in places) else torch.uint8
+    return torch.equal(a.view(word), b.view(word))
 
 
 def mean_absolute_error(a: torch.Tensor, b: torch.Tensor) -> float:

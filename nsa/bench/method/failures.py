@@ -1,37 +1,15 @@
-"""Whose fault it is: what a kernel raises is its backend's failure, what the harness raises is not."""
+"""Kernels and devices at work: their failures are the backend's (nsa.kernels.failures), and so is a wrong answer."""
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-from nsa.errors import KernelFailed, NoMemory, NsaError
+from nsa.errors import InputError, KernelFailed
 from nsa.kernels.contract import SelectAttention
-
-NO_MEMORY = ("out of memory", "can't allocate memory")
-
-
-@contextmanager
-def kernel_at_work(name: str) -> Iterator[None]:
-    """Whatever is raised inside is a kernel's: a compiler's error, a launch that fails, an assertion of its own.
-
-    Args:
-        name: of the backend or the variant, for the message.
-
-    Raises:
-        InputError, BackendUnavailable: as they were raised: a refusal is no failure.
-        NoMemory: the device's memory is full.
-        KernelFailed: anything else, with its first line; the whole is in the job's log.
-    """
-    try:
-        yield
-    except NsaError:
-        raise
-    except Exception as error:
-        raise _failure(name, error) from error
+from nsa.kernels.failures import BackendBroken, failure, kernel_at_work, out_of_memory
 
 
 @contextmanager
@@ -48,14 +26,21 @@ def device_at_work(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not (out_of_memory(error) or isinstance(error, torch.AcceleratorError)):
             raise
-        raise _failure(name, error) from error
+        raise failure(name, error) from error
 
 
-def guarded(name: str, kernel: SelectAttention) -> SelectAttention:
-    """A kernel whose every call is kernel_at_work."""
+def guarded(name: str, kernel: SelectAttention, *, whole: bool = False, takes: bool = False) -> SelectAttention:
+    """A kernel whose every call is kernel_at_work, and returns a tensor on the device that it was given.
+
+    Args:
+        name: of the backend or the variant.
+        kernel: what is called.
+        whole: the tensor must have the output's shape and dtype, too; elsewhere another one is a wrong result.
+        takes: the kernel has taken such a call before, so that to refuse one now is a failure.
+    """
 
     def call(
         q: torch.Tensor,
@@ -66,19 +51,23 @@ def guarded(name: str, kernel: SelectAttention) -> SelectAttention:
         block_size: int,
     ) -> torch.Tensor:
         with kernel_at_work(name):
-            return kernel(q, k, v, block_indices, seq_lens, block_size)
+            try:
+                output: object = kernel(q, k, v, block_indices, seq_lens, block_size)
+            except InputError as error:
+                if takes:
+                    raise KernelFailed(f"{name}: it refuses a call after it took one of this shape: {error}") from error
+                raise
+        if not isinstance(output, torch.Tensor) or output.layout != torch.strided or output.device != q.device:
+            raise BackendBroken(f"{name}: it returned {_described(output)}, expected a dense tensor on {q.device}")
+        if whole and (output.shape != (*q.shape[:3], v.shape[3]) or output.dtype != q.dtype):
+            expected = f"{(*q.shape[:3], v.shape[3])} {q.dtype}"
+            raise BackendBroken(f"{name}: it returned {_described(output)}, expected {expected}")
+        return output
 
     return call
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator gave up: CUDA's or the CPU's of torch, or the driver's own under an extension."""
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
-
-
-def _failure(name: str, error: Exception) -> NoMemory | KernelFailed:
-    traceback.print_exception(error)  # into the job's log
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if out_of_memory(error):
-        return NoMemory(first)
-    return KernelFailed(f"{name}: {type(error).__name__}: {first}")
+def _described(output: object) -> str:
+    if not isinstance(output, torch.Tensor):
+        return type(output).__name__
+    return f"{tuple(output.shape)} {output.dtype} {output.layout} on {output.device}".replace(" torch.strided", "")

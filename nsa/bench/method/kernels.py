@@ -10,12 +10,13 @@ from functools import partial
 import torch
 
 from nsa.bench.method.accuracy import fault, mean_absolute_error, worst_row_error
-from nsa.bench.method.failures import guarded, kernel_at_work
+from nsa.bench.method.failures import guarded
 from nsa.bench.method.inputs import Call
 from nsa.bench.method.interleave import Candidate
 from nsa.bench.method.timing import CudaTimer, wall
 from nsa.errors import InputError
 from nsa.kernels.contract import SelectAttention
+from nsa.kernels.failures import kernel_at_work
 from nsa.records.words import Row
 
 WARMUP = 3  # calls before a capture
@@ -54,7 +55,7 @@ class Timed:
 
 
 def able(kernels: Kernels, call: Call) -> tuple[dict[str, SelectAttention], dict[str, str]]:
-    """The kernels that take a call, and why the others refuse it."""
+    """The kernels that take a call, guarded, and why the others refuse it."""
     takes: dict[str, SelectAttention] = {}
     refused: dict[str, str] = {}
     for name, kernel in kernels.items():
@@ -63,7 +64,7 @@ def able(kernels: Kernels, call: Call) -> tuple[dict[str, SelectAttention], dict
         except InputError as error:
             refused[name] = str(error)
         else:
-            takes[name] = kernel
+            takes[name] = guarded(name, kernel, takes=True)
     return takes, refused
 
 
@@ -77,7 +78,7 @@ def enter(kernels: Kernels, columns: Row, call: Call, order: random.Random, time
         columns: what names the call in every row.
         call: the inputs; its q is drawn anew for each timed call.
         order: the source of the random order.
-        timer: on CUDA; None where nothing is timed.
+        timer: on CUDA; None on a CPU, whose wall times decide nothing.
     """
     queries = QueryRotation(call, [torch.randn_like(call.q) for _ in range(3)])
     make = partial(_on_cuda, queries=queries, timer=timer) if timer else partial(_on_cpu, queries=queries)

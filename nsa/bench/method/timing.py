@@ -34,7 +34,7 @@ class CudaTimer:
         self._trivial = torch.zeros(1, device=device)  # here: it must outlive the graph that writes it
 
     def settle(self) -> None:
-        """Bring the device into the state in which everything is timed; at the start of each turn."""
+        """Bring the device into the state in which everything is timed; before anything is timed in a turn."""
         torch.cuda.synchronize(self.device)
         self._second.switch()
 
@@ -61,7 +61,10 @@ class CudaTimer:
         return self.capture(lambda: None, lambda: self._trivial.add_(0), warmup)
 
     def time(self, restore: Callable[[], None], replay: Callable[[], None], cold: bool, repetitions: int) -> list[int]:
-        """Nanoseconds of each replay; cold flushes the L2 before each, warm replays once untimed just before."""
+        """Nanoseconds of each replay; cold flushes the L2 before each, warm replays once untimed just before.
+
+        A kernel that spins covers each: while it runs, the host enqueues the events and the replay.
+        """
         events = []
         for _ in range(repetitions):
             restore()

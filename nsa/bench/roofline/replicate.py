@@ -60,8 +60,8 @@ def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
         bandwidth_bytes_per_s=(before, after),
         replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
         other_processes=tuple(others),
-        notes=tuple({"backend": name, "note": note} for name, one in loaded.items() for note in one.notes()),
-        backends={},  # the stage knows which did not take part
+        notes=tuple({"backend": name, "note": note} for name, one in loaded.items() for note in registry.notes(one)),
+        backends={},  # the stage fills them in, those that did not take part among them
     )
     return Replicated(rows, facts)
 

@@ -35,8 +35,8 @@ def run(stamp: Path, environment: Path, artifacts: Sequence[Path], out: Path) ->
 def measure(settings: RooflineSettings, backends: Sequence[str], host: Host, say: Say) -> Result[RooflineFacts]:
     """Time the backends that can run here together: rows of schemas.ROOFLINE, and the facts or why there are none.
 
-    The others are in facts.backends with their state; a shape that a backend refuses has a row with the reason as its
-    fault. What fails does so in a short run of its own before, and is left out.
+    Each backend has a short run of its own before; one that fails there, or cannot run, is left out, and facts.backends
+    has its state. A shape that a backend refuses has a row with the reason as its fault.
 
     Args:
         settings: the shapes, and how often each kernel is timed.

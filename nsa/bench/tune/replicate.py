@@ -13,7 +13,7 @@ import torch
 from triton.runtime.errors import OutOfResources
 
 from nsa.bench.method.accuracy import run_poisoned, selected_oracle, worst_row_error
-from nsa.bench.method.failures import device_at_work, kernel_at_work
+from nsa.bench.method.failures import device_at_work
 from nsa.bench.method.inputs import Call, full_case, ragged_case
 from nsa.bench.method.interleave import interleave
 from nsa.bench.method.kernels import Kernels, Timed, enter, last_calls
@@ -22,6 +22,7 @@ from nsa.bench.runner import Replicated
 from nsa.bench.tune.job import Job, Sizes, Tried, TunedSize, TuneFacts
 from nsa.bench.workers import Turn
 from nsa.kernels.contract import HEAD_DIMS, MAX_HEADS_PER_GROUP, SelectAttention
+from nsa.kernels.failures import kernel_at_work
 from nsa.kernels.triton.plan import LaunchConfig, candidates, rule
 from nsa.kernels.triton.select import describe, run, size_of
 from nsa.machine.nvml import Sampler

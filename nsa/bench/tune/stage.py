@@ -20,6 +20,7 @@ from nsa.records.outcome import Ok
 BACKEND = "triton"
 TIMEOUT_S = 900  # of one process, most of which is compiling when Triton's own cache is empty
 MOST_PROCESSES = 8  # that compile side by side
+JUDGING_BYTES = 1 << 30  # of the float64 oracle and its like
 
 
 def run(stamp: Path, environment: Path, out: Path) -> None:
@@ -69,10 +70,10 @@ def artifact(result: Result[TuneFacts], opened: Opened) -> TuneArtifact:
 
 
 def memory_bytes(sizes: Sizes) -> int:
-    """What one process needs on the device, roughly: the caches of the largest shape, twice, and what judges them."""
+    """What one process needs on the device, roughly: the caches of the largest shape, and what judges an output."""
     check, roofline = sizes.check, sizes.roofline
     most = max(
         max(check.rows) * check.context * (max(check.head_dim) + max(check.value_dim)),
         max(roofline.rows) * roofline.context * 2 * max(roofline.head_dim),
     )
-    return 3 * most * max(ITEM_BYTES[check.dtype.cuda], ITEM_BYTES[roofline.dtype])
+    return round(1.1 * most * max(ITEM_BYTES[check.dtype.cuda], ITEM_BYTES[roofline.dtype])) + JUDGING_BYTES

@@ -95,7 +95,8 @@ def compare(run: Run, folder: Path, config: Config) -> Comparison:
         if others:
             reason = f"Not comparable: another GPU. No run of {model} was accepted ({path.name}), only {others}."
             return replace(empty, status=NOT_COMPARABLE, reason=reason)
-        return replace(empty, reason=f"There is no accepted run of {model}; `python -m nsa accept` keeps one.")
+        keep = f"python -m nsa accept{' --cpu' if device.kind == 'cpu' else ''}"
+        return replace(empty, reason=f"There is no accepted run of {model}; `{keep}` keeps one.")
     try:
         accepted = read_accepted(path)
     except RecordError as error:

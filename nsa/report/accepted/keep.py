@@ -172,7 +172,7 @@ def decode_medians(cell: Cell) -> pd.DataFrame:
 
 
 def check_medians(record: Record[CheckFacts]) -> pd.DataFrame:
-    """The checked kernel's median in each process, on every shape; its rivals' are not kept."""
+    """The checked kernel's median in each process, on every shape; those of packed SDPA beside it are not kept."""
     rows = record.rows[(record.rows["backend"] == record.backend) & record.rows["value_ns"].notna()]
     medians = rows.groupby([*AXES, "process"])["value_ns"].median() / NS_PER_MS
     return medians.rename("time_ms").reset_index().assign(kind=CHECK, backend=record.backend)

@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 NS_PER_MS = 1e6
-TOLERANCE = 0.01  # a smaller change of a time is no news
-VISIBLE = 0.05  # a change of this size may not pass for none
+TOLERANCE = 0.01  # a time that changed by less is neither slower nor faster
+VISIBLE = 0.05  # two times are the same only where the interval excludes a change of this size
 
 
 @dataclass(frozen=True)

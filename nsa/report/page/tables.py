@@ -81,7 +81,7 @@ def parts_table(cells: Sequence[CellSummary]) -> Table:
     for cell in ran(cells):
         arms = cell.arms
         parts = (arms.ms_fixed, arms.ms_cmp, arms.ms_route, arms.ms_sel, arms.ms_win, arms.ms_interaction)
-        places = decimals(4, arms.ms_total.value)  # what is small beside the step is noise beyond that
+        places = decimals(4, arms.ms_total.value)  # more digits of what is small beside the step say nothing
         lines.append(
             (
                 str(cell.S),

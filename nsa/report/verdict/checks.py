@@ -71,7 +71,7 @@ def record_checks(record: Record[Model]) -> list[Check]:
 
 
 def on_times(record: Record[Model]) -> str:
-    """How much a check on times says: where the device is a CPU its times decide nothing, so they block nothing."""
+    """The severity of a check on times: it blocks on CUDA, and warns on a CPU, whose times decide nothing."""
     return BLOCKING if record.on_cuda else WARNING
 
 

@@ -48,7 +48,7 @@ def kernel_checks(
 
 
 def no_control(name: str) -> Check:
-    """A check that timed nothing twice cannot say what its method is worth."""
+    """The kernel was timed once only, so that nothing shows whether equal kernels have equal times."""
     message = "no A/A control was timed: the kernel again, under another name"
     return Check("aa_control", BLOCKING, name, None, 1.0, message, True)
 
@@ -56,7 +56,7 @@ def no_control(name: str) -> Check:
 def replicates_differ(record: Record[CheckFacts]) -> list[Check]:
     """Whether one process timed a kernel slower than the others did, over all shapes: the candidate or a variant.
 
-    A warning and a blocking check of one name would be told apart by nobody: there is one, whose severity says it.
+    There is one check of this name: its severity says whether the slowest process warns or blocks.
     """
     slowest = max(paces(record), key=lambda pace: pace.ratio, default=None)
     if slowest is None:

@@ -21,6 +21,7 @@ from nsa.bench.dram.job import Job
 from nsa.bench.method.inputs import full_case
 from nsa.bench.method.reads import selected_by_tensors
 from nsa.config import CheckSettings, Flags
+from nsa.kernels.sdpa import backend as sdpa
 from nsa.machine import ncu
 from nsa.machine.environment import probe
 from nsa.machine.host import Host, Machine
@@ -242,6 +243,14 @@ def test_an_unavailable_backend_is_not_profiled(tmp_path: Path) -> None:
     assert not (tmp_path / "job").exists()
 
 
+def test_a_backend_that_cannot_be_asked_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug of a backend's own is its status, as in every stage that measures."""
+    monkeypatch.setattr(sdpa, "require", lambda machine, flags: 1 // 0)
+    outcome, _ = measure(fake_ncu(tmp_path, COUNTED))
+    assert isinstance(outcome, Failed) and outcome.reason.startswith("sdpa: ZeroDivisionError: ")
+    assert outcome.fix == "see results/logs/dram_sdpa.log, and fix the backend, or leave it out of candidates"
+
+
 @pytest.mark.parametrize(("says", "status", "kind"), [(DENIED, 1, Failed), (COUNTED, 0, Ok)], ids=["denied", "counted"])
 def test_the_record_is_on_disk_with_its_stamp(
     says: str, status: int, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -262,7 +271,7 @@ def test_the_record_is_on_disk_with_its_stamp(
 
 @pytest.mark.gpu
 def test_a_profile_on_a_gpu_counts_or_says_why_not() -> None:
-    """Where ncu may read the counters, packed SDPA moves at least what it must; elsewhere a reason is given."""
+    """Where ncu may read the counters, packed SDPA moves at least the expected bytes; elsewhere a reason is given."""
     host = Host.of("cuda", Flags(), probe(), {})
     outcome = stage.measure("sdpa", ONE_SHAPE, "auto", host, os.environ, print).outcome
     if isinstance(outcome, Ok):

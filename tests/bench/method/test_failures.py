@@ -1,67 +1,38 @@
-"""Whose fault it is: what a kernel raises is its backend's failure, what the harness raises is not."""
+"""Kernels and devices at work: their failures and wrong answers are the backend's, the harness' own are not."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from nsa.bench.method.failures import device_at_work, guarded, kernel_at_work, out_of_memory
-from nsa.errors import BackendUnavailable, InputError, KernelFailed, NoMemory
+from nsa.bench.method.failures import device_at_work, guarded
+from nsa.bench.method.inputs import Call
+from nsa.errors import InputError, KernelFailed, NoMemory
+from nsa.kernels.failures import BackendBroken
 
-OUT_OF_MEMORY = [
-    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"),
-    RuntimeError("CUDA driver error: out of memory"),  # under an extension
-    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
-]
 ON_THE_DEVICE = torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore lines")
-
-
-class CompilationError(Exception):
-    """As Triton has it: no RuntimeError."""
-
-
-@pytest.mark.parametrize(
-    ("raised", "message"),
-    [
-        (ON_THE_DEVICE, "cuda: AcceleratorError: CUDA error: an illegal memory access was encountered"),
-        (CompilationError("\nat 3:1:\nptxas fatal"), "cuda: CompilationError: at 3:1:"),
-        (AssertionError(), "cuda: AssertionError: AssertionError"),
-        (KeyError("a bug of the kernel's"), 'cuda: KeyError: "a bug of the kernel\'s"'),
-    ],
+CALL = Call(
+    q=torch.zeros(1, 2, 4, 8),
+    k=torch.zeros(1, 2, 16, 8),
+    v=torch.zeros(1, 2, 16, 6),
+    block_indices=torch.zeros(1, 2, 1, dtype=torch.int32),
+    seq_lens=torch.ones(1, dtype=torch.int32),
+    block_size=16,
 )
-def test_whatever_a_kernel_raises_is_its_failure(raised: Exception, message: str) -> None:
-    """The message is one line with the backend's name, and the whole is its cause."""
-    with pytest.raises(KernelFailed) as caught, kernel_at_work("cuda"):
-        raise raised
-    assert str(caught.value) == message and caught.value.__cause__ is raised
+OUTPUT = torch.zeros(1, 2, 4, 6)
 
 
-@pytest.mark.parametrize("at_work", [kernel_at_work, device_at_work])
-@pytest.mark.parametrize("raised", OUT_OF_MEMORY, ids=["torch on CUDA", "driver", "torch on a CPU"])
-def test_an_allocator_that_gives_up_is_no_broken_kernel(at_work, raised: RuntimeError) -> None:
-    """Every allocator's words are known, on the device and on the host."""
-    assert out_of_memory(raised)
-    with pytest.raises(NoMemory) as caught, at_work("cuda"):
-        raise raised
-    assert str(caught.value) == str(raised).splitlines()[0]
+def kernel(output: object) -> Callable[..., torch.Tensor]:
+    """A kernel that returns this, or raises it."""
 
+    def call(*_: object) -> torch.Tensor:
+        if isinstance(output, Exception):
+            raise output
+        return output  # type: ignore[return-value]
 
-@pytest.mark.parametrize("at_work", [kernel_at_work, device_at_work])
-@pytest.mark.parametrize(
-    "raised",
-    [
-        InputError("q: got float32"),
-        BackendUnavailable("cuda", "it is not built", "build it"),
-        KernelFailed("it was told already"),
-        KeyboardInterrupt(),
-    ],
-    ids=["refusal", "unavailable", "failure", "interrupt"],
-)
-def test_what_is_said_already_passes_as_it_is(at_work, raised: BaseException) -> None:
-    """A refusal is no failure, and a failure inside another is told once."""
-    with pytest.raises(type(raised)) as caught, at_work("cuda"):
-        raise raised
-    assert caught.value is raised
+    return call
 
 
 def test_a_device_that_fails_is_the_kernels_fault_wherever_it_is_noticed() -> None:
@@ -70,12 +41,26 @@ def test_a_device_that_fails_is_the_kernels_fault_wherever_it_is_noticed() -> No
         raise ON_THE_DEVICE
 
 
+@pytest.mark.parametrize("raised", [RuntimeError("CUDA error: out of memory\nmore"), MemoryError("too much")])
+def test_a_device_that_is_full_is_no_broken_kernel(raised: Exception) -> None:
+    """Whoever asks for too much beside a kernel, it does not fit."""
+    with pytest.raises(NoMemory) as caught, device_at_work("cuda"):
+        raise raised
+    assert str(caught.value) == str(raised).splitlines()[0]
+
+
 @pytest.mark.parametrize(
-    "raised", [RuntimeError("The size of tensor a must match"), KeyError("emits"), OSError("disk")]
+    "raised",
+    [
+        RuntimeError("The size of tensor a must match"),
+        KeyError("emits"),
+        OSError("disk"),
+        InputError("q: got float32"),
+        KernelFailed("it was told already"),
+    ],
 )
 def test_the_harness_own_faults_are_no_kernels(raised: Exception) -> None:
-    """An error of ours beside a healthy device passes."""
-    assert not out_of_memory(raised)
+    """An error of ours beside a healthy device passes, and so does what has been said already."""
     with pytest.raises(type(raised)) as caught, device_at_work("cuda"):
         raise raised
     assert caught.value is raised
@@ -83,13 +68,44 @@ def test_the_harness_own_faults_are_no_kernels(raised: Exception) -> None:
 
 def test_a_guarded_kernel_is_the_kernel() -> None:
     """It is given what was given, returns what it returns, and fails as a kernel does."""
+    given: list[object] = []
 
-    def kernel(*arguments: object) -> torch.Tensor:
-        if arguments[5] == 0:
-            raise ZeroDivisionError("by block_size")
-        return torch.tensor(list(map(float, arguments)))
+    def records(*arguments: object) -> torch.Tensor:
+        given.extend(arguments)
+        return OUTPUT
 
-    call = guarded("mine", kernel)
-    assert call(1, 2, 3, 4, 5, 6).tolist() == [1, 2, 3, 4, 5, 6]
+    assert guarded("mine", records)(*CALL) is OUTPUT and all(a is b for a, b in zip(given, CALL, strict=True))
     with pytest.raises(KernelFailed, match=r"^mine: ZeroDivisionError: by block_size$"):
-        call(1, 2, 3, 4, 5, 0)
+        guarded("mine", kernel(ZeroDivisionError("by block_size")))(*CALL)
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (None, "it returned NoneType"),
+        ((OUTPUT,), "it returned tuple"),
+        (OUTPUT.to("meta"), r"it returned \(1, 2, 4, 6\) torch.float32 on meta"),
+        (OUTPUT.to_sparse(), r"it returned \(1, 2, 4, 6\) torch.float32 torch.sparse_coo on cpu"),
+    ],
+)
+def test_what_no_oracle_can_judge_is_a_failure(output: object, said: str) -> None:
+    """An answer that is no tensor on the device is the backend's fault, not the harness' that trips over it."""
+    with pytest.raises(BackendBroken, match=rf"^mine: {said}, expected a dense tensor on cpu$"):
+        guarded("mine", kernel(output))(*CALL)
+
+
+@pytest.mark.parametrize("output", [OUTPUT.flatten(), OUTPUT[..., :1], OUTPUT.double(), OUTPUT.int()])
+def test_a_step_needs_the_whole_output(output: torch.Tensor) -> None:
+    """Another shape or dtype fails the cell that would go on with it; a check calls it a wrong result."""
+    assert guarded("mine", kernel(output))(*CALL) is output
+    with pytest.raises(BackendBroken, match=r"^mine: it returned .*, expected \(1, 2, 4, 6\) torch.float32$"):
+        guarded("mine", kernel(output), whole=True)(*CALL)
+
+
+def test_a_refusal_after_a_call_that_was_taken_is_a_failure() -> None:
+    """A kernel says once whether it takes a shape."""
+    refuses = kernel(InputError("q: no"))
+    with pytest.raises(InputError, match=r"^q: no$"):
+        guarded("mine", refuses)(*CALL)
+    with pytest.raises(KernelFailed, match=r"^mine: it refuses a call after it took one of this shape: q: no$"):
+        guarded("mine", refuses, takes=True)(*CALL)

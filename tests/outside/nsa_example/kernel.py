@@ -1,4 +1,4 @@
-"""Selected attention in plain PyTorch: a copy of the selected tokens, then attention over them in float32."""
+"""Selected attention in plain PyTorch: a copy of the selected tokens, then attention over them in float64."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def select_attention(
     outside = (token < 0) | (token >= seq_lens[:, None, None])
     token = token.masked_fill(outside, 0)[..., None]  # [B, G, n·l', 1]
     k_sel, v_sel = (
-        cache.gather(2, token.expand(-1, -1, -1, cache.shape[-1])).float().masked_fill(outside[..., None], 0)
+        cache.gather(2, token.expand(-1, -1, -1, cache.shape[-1])).double().masked_fill(outside[..., None], 0)
         for cache in (k, v)
     )  # [B, G, n·l', D] and [B, G, n·l', Dv]: nothing of what lies beyond a length, which may be NaN
-    scores = product(q.float(), k_sel.transpose(2, 3)) * q.shape[-1] ** -0.5  # [B, G, h, n·l']
+    scores = product(q.double(), k_sel.transpose(2, 3)) * q.shape[-1] ** -0.5  # [B, G, h, n·l']
     share = scores.masked_fill(outside[:, :, None], -torch.inf).softmax(-1)
     share = share.masked_fill(outside.all(-1)[..., None, None], 0)  # a row without tokens gives zero
     return product(share, v_sel).to(q.dtype)  # [B, G, h, Dv]

@@ -217,6 +217,12 @@ def test_the_accepted_records_themselves_are_the_same(lab: Lab) -> None:
     assert found["sdpa", "S = 2048"].ratio is None
 
 
+def test_a_cpu_run_is_told_how_it_is_accepted(lab: Lab) -> None:
+    """The command that the report names is one that does not refuse the run."""
+    files: Files = [lab.cell("sdpa", 128, device="cpu", processes=2)], []
+    assert "`python -m nsa accept --cpu` keeps one" in against(lab, files).reason
+
+
 def test_a_cpu_comparison_decides_nothing(lab: Lab) -> None:
     """Times of a CPU are compared, and fail nothing."""
     accept(lab, ([lab.cell("sdpa", 128, device="cpu", processes=10)], []), cpu=True)

@@ -85,7 +85,7 @@ REFUSED: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_an_unsound_run_is_refused_in_one_line_and_keeps_nothing(case: str, lab: Lab) -> None:
-    """What would make its figures no measure for later runs is refused by name, and no file is written."""
+    """A run whose figures are no measure for later runs is refused by name, and no file is written."""
     of_cell, of_check, said = REFUSED[case]
     with pytest.raises(RecordError, match=said) as caught:
         accept(lab, [lab.cell("sdpa", 128, **of_cell)], [lab.check("cuda", **of_check)])

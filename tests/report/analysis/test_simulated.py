@@ -39,7 +39,7 @@ CLEAN = Machine(shared=0.003, own=0.002, slope=0.002, walk=0.0003)
 
 @pytest.mark.parametrize("processes", [3, DECISION])
 def test_a_95_percent_interval_covers_the_truth_in_92_to_98_percent_of_the_runs(processes: int) -> None:
-    """Process effects and drift included; a bootstrap of pooled repetitions is sure of what it does not know."""
+    """Intervals cover as often as they say, process effects and drift included; a bootstrap of repetitions does not."""
     runs, resampled = 1000, 200
     rows = simulate(processes, runs, processes, ARMS_MS | {"all_again": 1.05 * ARMS_MS["all"]}, Machine())
     found = [vars(arm_figures(times, CONFIDENCE)) for times in each_run(process_times(rows, 0.0), runs)]
@@ -71,7 +71,7 @@ def verdicts(processes: int, factor: float, paired: bool, cells: int) -> list[st
 
 
 def test_injected_slowdowns(capsys: pytest.CaptureFixture[str]) -> None:
-    """A run must see an arm or a candidate that is 5 % slower, and cry of none that is not; the table is shown."""
+    """95 of 100 runs see an arm or a candidate that is 5 % slower, and say so of none that is not; a table is shown."""
     runs, words = 100, ("slower", "faster", "too few replicates", "same")
     lines = [f"of {runs} simulated runs with {CONTEXTS} contexts, so many say of the candidate in one of them:"]
     lines.append(f"{'candidate':<12}{'compared':<16}{'processes':>9}" + "".join(f"{word:>20}" for word in words))
@@ -111,7 +111,7 @@ def blocked(runs: int, bias: float = 0.0, corrected: bool = True) -> float:
 
 
 def test_the_aa_control_blocks_few_sound_runs_and_most_biased_ones() -> None:
-    """Plain 95 % intervals in 8 cells block a third of the sound runs; a bias of 2 % must not pass for that."""
+    """At most 6 % of sound runs are blocked (a quarter by plain 95 % intervals), 95 % of those with a bias of 2 %."""
     assert blocked(1000) <= 0.06
     assert blocked(200, corrected=False) > 0.25
     assert blocked(200, bias=0.02) >= 0.95
@@ -136,7 +136,7 @@ def fired(machine: Machine, processes: int, cells: int = 100) -> list[set[str]]:
 
 @pytest.mark.parametrize("machine", [CLEAN, Machine(iqr=0.015)])
 def test_no_warning_fires_on_95_of_100_clean_cells(machine: Machine) -> None:
-    """20 series a cell are looked at: the worst of many sound ones, if barely so, must not pass for a noisy one."""
+    """The worst of a sound cell's 20 series is not taken for a noisy one, even where the noise is near the bound."""
     assert sum(not names for names in fired(machine, DECISION)) >= 95
 
 
@@ -149,5 +149,5 @@ def test_no_warning_fires_on_95_of_100_clean_cells(machine: Machine) -> None:
     ],
 )
 def test_a_warning_fires_on_95_of_100_noisy_cells(machine: Machine, name: str) -> None:
-    """A warning that never cries would pass the test above."""
+    """A noisy cell fires the warning that names its noise."""
     assert np.mean([name in names for names in fired(machine, 3, cells=20)]) >= 0.95

@@ -34,7 +34,7 @@ def repetitions(times_ns: dict[tuple[int, str, bool | None], list[int]]) -> pd.D
 
 
 def test_interval_is_the_students_t_interval_of_the_processes() -> None:
-    """A normal quantile, or the spread of repetitions instead of processes, would make every verdict too sure."""
+    """The interval is that of Student's t over the processes, worked out by hand."""
     estimate = interval([1.0, 2.0, 3.0], 0.95)
     half = T_2 / math.sqrt(3)
     assert (estimate.value, estimate.processes) == (2.0, 3)
@@ -42,12 +42,12 @@ def test_interval_is_the_students_t_interval_of_the_processes() -> None:
 
 
 def test_interval_keeps_negative_samples() -> None:
-    """A marginal below 0 is a finding; a log would hide or crash on it."""
+    """Samples below 0, as a marginal may be, count like any other."""
     assert interval([-1.0, 0.0, -2.0], 0.95).value == -1.0
 
 
 def test_log_interval_is_symmetric_on_the_logs() -> None:
-    """A ratio and its inverse must give inverse intervals, which a plain t-interval does not."""
+    """The interval of a ratio is a t-interval of the logarithms: its inverse has the inverse bounds."""
     estimate = log_interval([1.0, math.e, math.e**2], 0.95)
     half = T_2 / math.sqrt(3)
     assert estimate.value == pytest.approx(math.e)
@@ -56,14 +56,14 @@ def test_log_interval_is_symmetric_on_the_logs() -> None:
 
 @pytest.mark.parametrize("estimator", [interval, log_interval])
 def test_one_process_bounds_nothing(estimator: object) -> None:
-    """With one replicate a gate must not be decided; a zero-width interval would decide it."""
+    """One replicate has a value and infinite bounds, by which no gate decides."""
     estimate = estimator([3.0], 0.95)  # type: ignore[operator]
     assert estimate == Estimate(pytest.approx(3.0), -math.inf, math.inf, 1)
     assert not estimate.replicated
 
 
 def test_process_times_weighs_medians_of_emitting_and_other_steps() -> None:
-    """T_p = w·median(emitting) + (1 - w)·median(others), per process; means would follow outliers."""
+    """T_p = w·median(emitting) + (1 - w)·median(others), in each process; outliers do not move it."""
     rows = repetitions(
         {
             (0, "all", True): [4_000_000, 5_000_000, 90_000_000],
@@ -77,13 +77,13 @@ def test_process_times_weighs_medians_of_emitting_and_other_steps() -> None:
 
 @pytest.mark.parametrize("emits", [True, False, None])
 def test_process_times_takes_the_only_kind_as_it_is(emits: bool | None) -> None:
-    """Below S = l nothing emits, and an empty graph has no kind: a weight would shrink their times."""
+    """Times of one kind of step, or of none as an empty graph has, are weighted by nothing."""
     rows = repetitions({(0, "empty", emits): [3_000_000]})
     assert process_times(rows, 0.25)["empty"].tolist() == [3.0]
 
 
 def test_speedup_is_the_ratio_of_medians_in_each_process() -> None:
-    """Pooling the processes would take the difference between them for noise of the kernel."""
+    """The speedup is paired by process, which cancels what a process adds to both."""
     reference = repetitions({(0, "r", None): [10, 20, 900], (1, "r", None): [40, 40, 40], (2, "r", None): [7]})
     candidate = repetitions({(0, "c", None): [10, 10, 10], (1, "c", None): [5, 5, 5]})
     estimate = speedup(reference, candidate, 0.95)
@@ -92,18 +92,18 @@ def test_speedup_is_the_ratio_of_medians_in_each_process() -> None:
 
 
 def test_speedup_without_a_common_process_is_none() -> None:
-    """A ratio of different processes is no paired ratio."""
+    """Times of different processes have no speedup."""
     assert speedup(repetitions({(0, "r", None): [1]}), repetitions({(1, "c", None): [1]}), 0.95) is None
 
 
 def test_a_familys_intervals_share_its_error() -> None:
-    """Eight intervals of 95 % each hold together in two of three runs only."""
+    """Each of eight intervals that hold together at 95 % has an eighth of the error."""
     assert each_of(1, 0.95) == 0.95
     assert each_of(8, 0.95) == pytest.approx(1 - 0.05 / 8)
 
 
 def test_rescaled_is_the_interval_that_the_samples_would_give() -> None:
-    """The A/A control would block at another confidence than it says."""
+    """An interval at another confidence is the one that the samples give there."""
     samples = [1.01, 0.98, 1.03, 1.002]
     wide, direct = rescaled(log_interval(samples, 0.95), 0.95, 0.99), log_interval(samples, 0.99)
     assert (wide.low, wide.high) == pytest.approx((direct.low, direct.high))
@@ -111,7 +111,7 @@ def test_rescaled_is_the_interval_that_the_samples_would_give() -> None:
 
 
 def test_welch_is_scipys() -> None:
-    """Two runs have different spreads and numbers of processes; a pooled variance would be wrong for both."""
+    """The interval between two runs of different spread and size is Welch's, as scipy has it."""
     reference, candidate = np.log([1.0, 1.1, 0.9, 1.05]), np.log([1.3, 1.31, 1.29])
     found = welch(reference, candidate, 0.95)
     bounds = ttest_ind(candidate, reference, equal_var=False).confidence_interval(0.95)
@@ -133,12 +133,12 @@ TIMES = pd.Series([1.0, 1.2, 0.9, 1.1])  # ms, processes far apart
     ],
 )
 def test_changed_says_what_the_whole_interval_says(factors: list[float], verdict: str) -> None:
-    """A point estimate would cry at noise, and "same" of a wide interval would hide a slowdown."""
+    """The verdict is that of the whole interval: a wide one says "too few replicates", not "same"."""
     assert changed(TIMES, TIMES * factors, 0.95, paired=True).verdict == verdict
 
 
 def test_only_arms_of_one_run_are_paired() -> None:
-    """Process 0 of another run is another process: what pairing cancels there was never shared."""
+    """Arms of one run are paired by process; those of two runs, whose processes share nothing, are not."""
     slower = 1.05 * TIMES
     assert changed(TIMES, slower, 0.95, paired=True).verdict == "slower"
     assert changed(TIMES, slower, 0.95, paired=False).verdict == "too few replicates"
@@ -147,11 +147,11 @@ def test_only_arms_of_one_run_are_paired() -> None:
 
 @pytest.mark.parametrize("paired", [True, False])
 def test_one_process_shows_no_change(paired: bool) -> None:
-    """A regression of one process is an anecdote."""
+    """One process shows no change, however large."""
     change = changed(pd.Series([1.0]), pd.Series([9.0]), 0.95, paired=paired)
     assert (change.verdict, change.ratio.value) == ("too few replicates", pytest.approx(9.0))
 
 
 def test_times_without_any_spread_compare() -> None:
-    """Whole nanoseconds of a short step may all be alike: 0 / 0 degrees of freedom is no reason to stop."""
+    """Times that are all alike, as whole nanoseconds may be, are compared."""
     assert changed(pd.Series([2.0, 2.0]), pd.Series([3.0, 3.0]), 0.95, paired=False).verdict == "slower"

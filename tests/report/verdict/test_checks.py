@@ -83,7 +83,7 @@ def test_aa_control_blocks_at_the_confidence_of_the_whole_run() -> None:
 
 
 def test_aa_control_says_nothing_of_one_process(lab: Lab) -> None:
-    """Without an interval there is nothing that could exclude 1."""
+    """A control of one process has no interval, and fires nothing."""
     assert not checks_of(lab, processes=1)["aa_control"].fired
 
 

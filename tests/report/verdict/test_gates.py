@@ -103,7 +103,7 @@ def test_inconclusive_says_why(cells: list[CellSummary], reason: str) -> None:
 
 
 def test_contexts_that_disagree_are_named_beside_the_undecided_ones() -> None:
-    """Contexts that contradict each other come first: narrowing another would be wasted."""
+    """Contexts that contradict each other are named first, before those that are undecided."""
     verdict = decide(cell(128, 26.0, 29.0), cell(256), cell(512, 10.0, 12.0), targets=(128, 256, 512))
     assert verdict.verdict == "INCONCLUSIVE"
     assert verdict.reason.startswith("The contexts disagree: GO at S = 256, NO-GO at S = 512. S = 128: borderline")
