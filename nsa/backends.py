@@ -13,17 +13,20 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nsa.errors import ConfigError
 from nsa.layout import Layout
 from nsa.specs import API, NAME, NAMED, BackendSpec, Examine, Flag, Guard, Stage
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 __all__ = ["BackendSpec", "Examine", "Flag", "Guard", "Stage"]
 
 GROUP = "nsa.backends"
-Named = Callable[..., object]  # type: ignore[explicit-any]  # what a line names takes what its kind of function takes
+Resolved = Callable[..., object]  # type: ignore[explicit-any]  # what a line names takes what its kind of function takes
 FIX = "fix or uninstall its package"
 BUILT_IN = {
     "sdpa": "nsa.kernels.sdpa.spec:SPEC",
@@ -87,7 +90,7 @@ def maker(artifact: Path) -> str | None:
     return max(ends, key=lambda name: len(ends[name]), default=None)
 
 
-def resolve(line: str) -> Named:
+def resolve(line: str) -> Resolved:
     """What "module:function" names, imported now.
 
     Raises:
@@ -95,7 +98,7 @@ def resolve(line: str) -> Named:
     """
     module, _, attribute = line.partition(":")
     try:
-        found: Named = getattr(importlib.import_module(module), attribute)
+        found: Resolved = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise ConfigError(f"{line} cannot be imported ({error}); {FIX}") from error
     return found
@@ -111,6 +114,8 @@ class _Lines:
 
 @functools.cache
 def _lines() -> _Lines:
+    from importlib.metadata import entry_points  # here: most of what imports this module asks for no backend
+
     installed: dict[str, dict[str, EntryPoint]] = {}
     for point in entry_points(group=GROUP):
         installed.setdefault(point.name, {})[point.value] = point

@@ -70,7 +70,7 @@ class Settings(BaseModel):
     # Of a section within a section pydantic then collects the errors itself, with the whole path to the key.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_for_editors)
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_for_editors, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod

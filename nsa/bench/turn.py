@@ -32,7 +32,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Granted:
-    """The parent's word that a turn begins, or that its round is over; `ours`: the pids that are no strangers."""
+    """The parent's word that a turn begins, or that its round is over; `ours`: the pids of the run's own processes."""
 
     ours: frozenset[int] = frozenset()
 

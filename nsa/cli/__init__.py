@@ -1,27 +1,33 @@
 """The command line: one command per rule of the pipeline, and what users type; nothing is computed here.
 
-Each command imports its stage when it runs, so that a command that needs no torch starts without it.
+Each command imports its stage when it runs, so that a command that needs no torch starts without it. The guide's
+commands, whose options have the configuration's defaults, are imported where no other command is asked for.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from nsa.cli import guide, stages, verdict
+from typer.main import get_command_name
+
+from nsa.cli import stages, verdict
 from nsa.cli.app import app
 from nsa.errors import NsaError
 from nsa.machine.process import announce, die_with_run
 
-__all__ = ["app", "guide", "main", "stages", "verdict"]
+__all__ = ["app", "main", "stages", "verdict"]
 
 
 def main() -> None:
     """Run a command; an error of ours, or a full disk, is one line on stderr and exit status 2."""
     die_with_run()  # first: what it writes after its run was killed would lie among the next run's results
     try:
+        register(sys.argv[1:])
         app()
     except NsaError as error:
         _fail(f"error: {error}")
@@ -29,6 +35,13 @@ def main() -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _fail(f"error: {error.filename or 'a file'}: {error.strerror}, expected room for results and logs; free some")
+
+
+def register(arguments: Sequence[str]) -> None:
+    """Register the guide's commands, unless these arguments are of another one."""
+    names = [get_command_name(command.callback.__name__) for command in app.registered_commands if command.callback]
+    if not arguments or arguments[0] not in names:
+        importlib.import_module("nsa.cli.guide")
 
 
 def _fail(line: str) -> NoReturn:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, ValidatorFunctionWrapHandler
+from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidatorFunctionWrapHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from nsa import backends
-from nsa.settings import refuse
+from nsa.settings import Counts, refuse
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ class Known:
         return {"type": "string", "description": "the name of a backend"}
 
 
-@dataclass(frozen=True)
-class AllOr:
-    """The word "all", or what another type takes."""
+Contexts = Annotated[Counts, AfterValidator(lambda contexts: tuple(sorted(contexts)))]
 
-    other: TypeAdapter[tuple[int, ...]]
-    words: str
+
+@dataclass(frozen=True)
+class AllOrContexts:
+    """The word "all", or a list of contexts."""
+
+    words: str = "all, or a list of contexts"
 
     def check(self, value: object, inner: ValidatorFunctionWrapHandler) -> object:
         """The value, or an error."""
@@ -47,10 +49,13 @@ class AllOr:
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         as_it_is = core_schema.plain_serializer_function_ser_schema(lambda value: value)
-        return core_schema.no_info_wrap_validator_function(self.check, self.other.core_schema, serialization=as_it_is)
+        return core_schema.no_info_wrap_validator_function(
+            self.check, handler.generate_schema(Contexts), serialization=as_it_is
+        )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {"anyOf": [{"const": "all"}, handler(schema)], "description": self.words}
 
 
 BackendName = Annotated[str, Known()]
+Targets = Annotated[Literal["all"] | tuple[int, ...], AllOrContexts()]

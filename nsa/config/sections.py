@@ -54,8 +54,8 @@ class DecodeSettings(Settings):
     """How one decode cell is measured (docs/method.md#timing)."""
 
     batch: Count = 1
-    dtype: DtypeByDevice = DtypeByDevice()
-    model: NsaShape = NsaShape()
+    dtype: DtypeByDevice = Field(default_factory=DtypeByDevice)
+    model: NsaShape = Field(default_factory=NsaShape)
     iters: Count = 32
     warmup: Annotated[int, Whole(0)] = 8
     processes: Count = 3
@@ -75,7 +75,7 @@ class CheckSettings(Settings):
     sel_block: Count = 64
     groups: Count = 4
     context: Count = 4096
-    dtype: DtypeByDevice = DtypeByDevice()
+    dtype: DtypeByDevice = Field(default_factory=DtypeByDevice)
     seeds: Count = 5
     iters: Count = 25
     processes: Count = 3
@@ -172,9 +172,9 @@ class GateSettings(Settings):
     """The thresholds of the two gates and of a regression."""
 
     confidence: Annotated[float, Number("a number between 0.5 and 1", 0.5, 1, open=True)] = 0.95
-    invest: InvestThresholds = InvestThresholds()
-    accept: AcceptThresholds = AcceptThresholds()
-    regression: RegressionThresholds = RegressionThresholds()
+    invest: InvestThresholds = Field(default_factory=InvestThresholds)
+    accept: AcceptThresholds = Field(default_factory=AcceptThresholds)
+    regression: RegressionThresholds = Field(default_factory=RegressionThresholds)
 
 
 def _multiples(key: str, values: tuple[int, ...], of: int, name: str) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, JsonValue, TypeAdapter, model_validator
+from pydantic import JsonValue, model_validator
 
 from nsa import settings
 from nsa.config.flags import BUILD, Flags
-from nsa.config.kinds import AllOr, BackendName
+from nsa.config.kinds import BackendName, Contexts, Targets
 from nsa.config.sections import (
     BuildSettings,
     CheckSettings,
@@ -21,18 +21,14 @@ from nsa.config.sections import (
     RooflineSettings,
 )
 from nsa.errors import ConfigError
-from nsa.settings import Count, Counts, Distinct, Settings, refuse
-
-Contexts = Annotated[Counts, AfterValidator(lambda contexts: tuple(sorted(contexts)))]
+from nsa.settings import Count, Distinct, Settings, refuse
 
 
 class File(Settings):
     """config.yaml: its keys, and what must hold between them."""
 
     contexts: Contexts  # S
-    target_contexts: Annotated[
-        Literal["all"] | tuple[int, ...], AllOr(TypeAdapter(Contexts), "all, or a list of contexts")
-    ]
+    target_contexts: Targets
     max_context: Count
     baseline: BackendName
     candidates: Annotated[tuple[BackendName, ...], Distinct("a list of distinct backends", empty=True)]

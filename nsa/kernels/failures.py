@@ -16,7 +16,7 @@ BROKEN_FILE = RecordError  # an artifact that somebody damaged is nobody's failu
 class BackendBroken(KernelFailed):
     """A backend that cannot say whether it runs here, cannot be loaded, or does not keep its contract."""
 
-    fix = "mend the backend, or leave it out of candidates"
+    fix = "fix the backend, or leave it out of candidates"
 
 
 @contextmanager

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from nsa.config import Config
-from nsa.errors import RecordError
 from nsa.layout import ACCEPTED, Layout
 from nsa.machine.fingerprint import TOOLS, package_version
 from nsa.pipeline import finished
 from nsa.pipeline.sources import Code, Unreadable
 from nsa.pipeline.stages import REPORT, Stage, stages
+from nsa.records import files
 from nsa.records.facts import Digests
 from nsa.records.files import sha256
 from nsa.records.stamp import Sources, Stamp, read
@@ -76,7 +76,7 @@ def _make(config: Config, fingerprint: Mapping[str, str], accepted: Path, left_o
     code, digest_of = Code(), functools.cache(sha256)
     for stage in stages(config, accepted):
         try:
-            files = code.sources(stage)
+            sources = code.sources(stage)
         except Unreadable as error:
             if error.backend in config.backends:
                 raise
@@ -85,7 +85,7 @@ def _make(config: Config, fingerprint: Mapping[str, str], accepted: Path, left_o
         machine = _machine(stage, fingerprint)
         yield Stamp(
             stage=stage.name,
-            sources=Sources(digest=_digest_files(files, digest_of), files=tuple(files)),
+            sources=Sources(digest=_digest_files(sources, digest_of), files=tuple(sources)),
             settings=stage.settings,
             settings_digest=_digest_json(stage.settings),
             machine=machine,
@@ -112,14 +112,9 @@ def _digest_json(value: object) -> str:
 
 
 def _write_if_changed(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")  # one run at a time writes stamps, see nsa.machine.locks
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.read_bytes() == text.encode():
-            return
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        raise RecordError(
-            f"{path}: cannot be written ({error.strerror}); expected a writable folder with space left"
-        ) from error
+        same = path.read_bytes() == text.encode()
+    except OSError:  # there is none, or one that nobody can read
+        same = False
+    if not same:
+        files.write_text(path, text)

@@ -6,7 +6,6 @@ import glob
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +25,8 @@ TEMPORARY = ".tmp"  # ends the name of what is being written, or was when its wr
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside the target, renamed onto it only when nothing failed.
 
-    A target has one writer at a time, so what a killed one has left of it is cleared away.
+    A target has one writer at a time, so what a killed one has left of it is cleared away. The file has the mode that
+    the user's umask gives to any new file.
 
     Raises:
         RecordError: the target cannot be written: a read-only folder, a full disk.
@@ -36,10 +36,8 @@ def atomic(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"):
             left.unlink(missing_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
-        os.close(handle)
-        temporary = Path(name)
-        temporary.chmod(0o644)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+        temporary.touch(exist_ok=False)
         try:
             yield temporary
             temporary.replace(path)

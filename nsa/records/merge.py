@@ -15,7 +15,7 @@ from nsa.errors import NsaError
 class Model(BaseModel):
     """What is recorded: frozen, and an unknown or missing key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 class Merge(Enum):

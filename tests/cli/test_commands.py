@@ -100,6 +100,14 @@ def test_check_needs_no_torch(tmp_path: Path) -> None:
     assert heavy(command("check", tmp_path / "gate.json", python=("-X", "importtime"))) == set()
 
 
+def test_a_stages_command_starts_without_the_guides() -> None:
+    """What the guide's options have for defaults is imported where they, or help, are asked for, and only there."""
+    assert "nsa.cli.guide" not in command("env", "--help", python=("-X", "importtime")).stderr
+    assert {"env", "bench", "summarize", "doctor"} <= set(command("--help").stdout.split())
+    assert "--S_list" in command("bench", "--help").stdout
+    assert "Did you mean 'bench'?" in command("bnch").stderr
+
+
 def test_an_unavailable_cell_needs_no_torch(tmp_path: Path) -> None:
     """A cell of a backend that cannot run here says so without loading what it would run with."""
     build = tmp_path / "build" / "cuda.json"

@@ -55,7 +55,7 @@ def test_a_failure_to_load_asks_for_another_fix() -> None:
     """No sanitizer finds out why a package does not load."""
     with pytest.raises(BackendBroken) as caught, kernel_at_work("cuda", BackendBroken):
         raise ImportError("no module")
-    assert caught.value.fix == "mend the backend, or leave it out of candidates"
+    assert caught.value.fix == "fix the backend, or leave it out of candidates"
 
 
 @pytest.mark.parametrize("raised", OUT_OF_MEMORY, ids=["torch on CUDA", "driver", "torch on a CPU", "Python"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from nsa.errors import RecordError
-from nsa.records import files
+from nsa.records import files, parquet
 from nsa.records.merge import Model
 
 
@@ -54,10 +56,21 @@ def test_what_a_killed_writer_left_is_cleared_by_the_next(record: Path) -> None:
 
 
 def test_a_new_write_replaces_the_file(record: Path) -> None:
-    """The file is UTF-8 and others may read it."""
+    """The file is UTF-8."""
     files.write_text(record, "0.9 ± 0.1 µs\n")
     assert record.read_bytes() == "0.9 ± 0.1 µs\n".encode()
-    assert record.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_who_may_read_a_file_is_the_users_choice(umask: int, mode: int, tmp_path: Path) -> None:
+    """A group that shares a folder shares its records, and a private account keeps them to itself."""
+    table, before = pa.table({"S": [128]}), os.umask(umask)
+    try:
+        files.write_text(tmp_path / "a.json", "{}\n")
+        parquet.write_table(tmp_path / "a.parquet", table, Record(name="a", sizes=()))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {mode}
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

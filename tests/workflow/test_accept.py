@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from project import Project
 
 
-def test_a_run_is_accepted_and_the_next_report_compares_with_it(project: Project) -> None:
-    """The whole way: what is accepted is found, noticed by the report's rule, and said."""
+@pytest.fixture(scope="module")
+def replicated(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The finished project without candidates, and with the two replicates that a comparison needs."""
+    project = finished.copy(tmp_path_factory.mktemp("replicated") / "project")
     project.configure(candidates=[], decode={"processes": 2})
     assert project.run().returncode == 0
-    refused = project.nsa("accept")
+    return project
+
+
+@pytest.fixture
+def decided(replicated: Project, tmp_path: Path) -> Project:
+    """A copy of it that a test may change."""
+    return replicated.copy(tmp_path / "project")
+
+
+def test_a_run_is_accepted_and_the_next_report_compares_with_it(decided: Project) -> None:
+    """The whole way: what is accepted is found, noticed by the report's rule, and said."""
+    refused = decided.nsa("accept")
     assert (refused.returncode, "--cpu to keep it" in refused.stderr, refused.stderr.count("\n")) == (2, True, 1)
 
-    assert project.nsa("accept", "--cpu").returncode == 0
-    (kept,) = (project.root / "accepted").iterdir()
-    assert project.planned() == {"report"}
-    result = project.run()
+    assert decided.nsa("accept", "--cpu").returncode == 0
+    (kept,) = (decided.root / "accepted").iterdir()
+    assert decided.planned() == {"report"}
+    result = decided.run()
     assert result.returncode == 0, result.stdout + result.stderr
-    comparison = json.loads((project.root / "results/gate.json").read_text())["comparison"]
+    comparison = json.loads((decided.root / "results/gate.json").read_text())["comparison"]
     assert (comparison["status"], comparison["accepted"]) == ("compared", f"accepted/{kept.name}")
     assert [line["reason"] for line in comparison["lines"]] == ["it is the accepted record"]
-    assert project.planned() == set()
+    assert decided.planned() == set()
     kept.unlink()
-    assert project.planned() == {"report"}
+    assert decided.planned() == {"report"}
 
-    project.append("nsa/bench/decode/arms.py")  # and no `snakemake` since
-    stale = project.nsa("accept", "--cpu")
+    decided.append("nsa/bench/decode/arms.py")  # and no `snakemake` since
+    stale = decided.nsa("accept", "--cpu")
     assert (stale.returncode, "sdpa/S128 is STALE" in stale.stderr) == (2, True)
 
 
-def test_what_is_accepted_is_the_run_that_is_there(project: Project) -> None:
+def test_what_is_accepted_is_the_run_that_is_there(decided: Project) -> None:
     """Neither a dry run with other settings nor an edited config.yaml changes which run is accepted."""
-    project.configure(candidates=[], decode={"processes": 2})
-    assert project.run().returncode == 0
-    assert project.planned("--config", "contexts=[128, 256]", "decode={iters: 7}") != set()
-    project.configure(contexts=[512], candidates=["fa2"])
-    accepted = project.nsa("accept", "--cpu")
+    assert decided.planned("--config", "contexts=[128, 256]", "decode={iters: 7}") != set()
+    decided.configure(contexts=[512], candidates=["fa2"])
+    accepted = decided.nsa("accept", "--cpu")
     assert (accepted.returncode, accepted.stderr) == (0, "")
     assert accepted.stdout.startswith("accepted: ")
 

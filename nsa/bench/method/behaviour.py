@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-import torch
-
+from nsa.bench.method.accuracy import same_bits
 from nsa.bench.method.inputs import Call
 from nsa.bench.method.launches import launched
 from nsa.bench.method.reads import selected_by_kernel, selected_by_tensors
@@ -22,7 +21,7 @@ def repeats(kernel: SelectAttention, call: Call) -> str | None:
     """The same inputs give the same bits on every call."""
     first = kernel(*call).clone()
     for _ in range(REPLAYS):
-        if not torch.equal(kernel(*call).view(torch.uint8), first.view(torch.uint8)):
+        if not same_bits(kernel(*call), first):
             return "two calls on the same inputs differ: nondeterministic or stale"
     return None
 
@@ -33,7 +32,7 @@ def follows_its_inputs(kernel: SelectAttention, call: Call) -> str | None:
     for name, tensor in zip(Call._fields, call[:3], strict=False):
         tensor.copy_(tensor.flip(-1))
         after = kernel(*call).clone()
-        if torch.equal(after.view(torch.uint8), before.view(torch.uint8)):
+        if same_bits(after, before):
             return f"{name} changed in place and the output did not follow: cached or stale"
         before = after
     return None

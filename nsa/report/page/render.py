@@ -104,6 +104,7 @@ def report(
         {
             "environment": export.as_json(about),
             "build": manifest,
+            "artifacts": export.as_json(states(artifacts)),
             "provenance": {key: [*sorted(seen)] for key, seen in origin.items()},
             "stamp": export.as_json(stamps.get("report")),
         },
@@ -154,6 +155,16 @@ def read_build(artifacts: Sequence[Path]) -> tuple[Build, dict[str, JsonValue]]:
     if path is None:
         return NO_BUILD, NO_BUILD.model_dump()
     return files.read_model(path, Build), files.read_json(path)
+
+
+def states(artifacts: Sequence[Path]) -> dict[str, dict[str, JsonValue]]:
+    """What became of the backends' own stages, by backend.
+
+    Raises:
+        RecordError: an artifact cannot be read.
+    """
+    made = {str(backends.maker(path)): files.read_json(path) for path in artifacts}
+    return {name: {key: found.get(key) for key in ("status", "reason")} for name, found in made.items()}
 
 
 def set_previous_aside(layout: Layout) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from nsa.records import files
+from nsa.records.facts import SCHEMA_VERSION
 from nsa.records.merge import Model
 from nsa.report.verdict.checks import BLOCKING
 from nsa.report.verdict.gates import INCONCLUSIVE, NOT_MEASURED, REJECT
+
+FAILED = "failed"  # of an outcome
 
 
 class Part(Model):
@@ -26,10 +30,26 @@ class InvestVerdict(Part):
 
 
 class AcceptVerdict(Part):
-    """Of one candidate."""
+    """Of one candidate, with what became of its kernel check."""
 
     verdict: str
     wrong_shapes: tuple[str, ...]
+    status: str | None = None
+    reason: str = ""
+
+
+class State(Part):
+    """What became of a backend's own stage."""
+
+    status: str
+    reason: str | None
+
+
+class Cell(State):
+    """What became of a decode cell."""
+
+    backend: str
+    S: int
 
 
 class Anomaly(Part):
@@ -53,8 +73,11 @@ class Change(Part):
 class Gate(Part):
     """gate.json."""
 
+    schema_version: Literal[2] = SCHEMA_VERSION
     invest: InvestVerdict
     accept: dict[str, AcceptVerdict]
+    decode: tuple[Cell, ...] = ()
+    artifacts: dict[str, State] = Field(default_factory=dict)
     anomalies: tuple[Anomaly, ...]
     comparison: Change
 
@@ -62,9 +85,9 @@ class Gate(Part):
 def exit_status(gate_json: Path) -> tuple[int, str]:
     """The exit status of `nsa check` and the line that explains it.
 
-    0: the invest gate says GO or NO-GO, no kernel is rejected or wrong, no blocking check fired.
-    1: a kernel is rejected or gives wrong results, a blocking check fired, a gate is INCONCLUSIVE, something is slower
-       than in the accepted run beyond the margin, or that run's file is broken.
+    0: the invest gate says GO or NO-GO, no kernel is rejected, wrong or failed, no blocking check fired.
+    1: a kernel is rejected, gives wrong results or failed, a blocking check fired, a gate is INCONCLUSIVE, something is
+       slower than in the accepted run beyond the margin, or that run's file is broken.
     3: nothing is wrong, but the invest gate is NOT MEASURED.
 
     Raises:
@@ -79,6 +102,14 @@ def exit_status(gate_json: Path) -> tuple[int, str]:
             faults.append(f"{name} gives wrong results")
         elif found.verdict == INCONCLUSIVE:
             faults.append(f"accept of {name} is {INCONCLUSIVE}")
+        elif found.status == FAILED:
+            faults.append(f"accept: {found.reason}")
+    faults += [f"{cell.backend} failed at S = {cell.S}: {cell.reason}" for cell in gate.decode if cell.status == FAILED]
+    faults += [
+        f"the own stage of {name} failed: {state.reason}"
+        for name, state in gate.artifacts.items()
+        if state.status == FAILED
+    ]
     faults += [
         f"{check.name} on {check.cell}: {check.message}" for check in gate.anomalies if check.severity == BLOCKING
     ]

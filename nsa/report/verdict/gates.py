@@ -59,6 +59,7 @@ class Accept:
     reason: str  # one sentence
     shapes: tuple[ShapeVerdict, ...]
     fix: str | None = None  # what the user can do where the check did not run
+    status: str | None = None  # of its record; None where there is none
 
     @property
     def wrong_shapes(self) -> list[str]:
@@ -170,7 +171,8 @@ def accept(
     if record is None:
         return Accept(backend, NOT_MEASURED, f"{backend} has no kernel check record.", ())
     if not record.ok:
-        return Accept(backend, NOT_MEASURED, f"{backend} is {outcome_words(record)}.", (), record.fix)
+        reason = f"{backend} is {outcome_words(record)}."
+        return Accept(backend, NOT_MEASURED, reason, (), record.fix, record.status)
     verdicts = tuple(shape_verdict(shape, check, settings) for shape in figures(record, check, settings))
     if not record.on_cuda:
         wrong = sum(verdict.correct is False for verdict in verdicts)

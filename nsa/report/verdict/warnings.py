@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from nsa.records.facts import Replicate, TimedFacts
 from nsa.records.words import EMPTY
@@ -67,6 +66,8 @@ def iqr(times: NDArray[np.float64]) -> float:
 
 def spread(name: str, alike: Sequence[NDArray[np.float64]]) -> Check:
     """IQR over median of arm all in its worst process, beyond what chance makes the worst of so many."""
+    from scipy.special import ndtri  # here, as in nsa.report.analysis.stats
+
     worst = max(iqr(times) / float(np.median(times)) for times in alike)
     chance = float(ndtri(1 - FALSE_ALARMS / len(alike))) * IQR_ERROR / math.sqrt(min(map(len, alike)))
     limit = SPREAD * (1 + chance)

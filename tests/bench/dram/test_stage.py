@@ -248,7 +248,7 @@ def test_a_backend_that_cannot_be_asked_is_a_failure(tmp_path: Path, monkeypatch
     monkeypatch.setattr(sdpa, "require", lambda machine, flags: 1 // 0)
     outcome, _ = measure(fake_ncu(tmp_path, COUNTED))
     assert isinstance(outcome, Failed) and outcome.reason.startswith("sdpa: ZeroDivisionError: ")
-    assert outcome.fix == "see results/logs/dram_sdpa.log, and mend the backend, or leave it out of candidates"
+    assert outcome.fix == "see results/logs/dram_sdpa.log, and fix the backend, or leave it out of candidates"
 
 
 @pytest.mark.parametrize(("says", "status", "kind"), [(DENIED, 1, Failed), (COUNTED, 0, Ok)], ids=["denied", "counted"])

@@ -17,6 +17,7 @@ from nsa.bench.method.accuracy import (
     mean_absolute_error,
     oracle,
     run_poisoned,
+    same_bits,
     selected_oracle,
     worst_row_error,
 )
@@ -101,7 +102,7 @@ def test_an_oracle_changes_nothing(judge: Callable[[Call], torch.Tensor]) -> Non
     before = [part.clone() for part in call[:5]]
     judge(call)
     for old, new in zip(before, call[:5], strict=True):
-        assert torch.equal(old.view(torch.uint8), new.view(torch.uint8))
+        assert same_bits(old, new)
 
 
 def wrong(change: Callable[[Call, torch.Tensor], torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -131,6 +132,22 @@ def test_faults_are_seen(change: Callable[[Call, torch.Tensor], torch.Tensor], m
     """A wrong dtype or shape, memory that was not written, an empty row that is not zero, a changed input."""
     _, found = run_poisoned(wrong(change), ragged_case(SHAPE, 3, CPU))
     assert found is not None and message in found
+
+
+@pytest.mark.parametrize("numbers", [1, 3, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bits_are_compared_to_the_last(dtype: torch.dtype, numbers: int) -> None:
+    """NaN equals NaN and 0 is not -0, whatever the length and the place in memory; shape and dtype count too."""
+    wide = torch.full((numbers + 1,), torch.nan, dtype=dtype)
+    for here in (wide[:numbers], wide[1:], wide[:numbers].expand(2, numbers)):
+        changed = here.clone()
+        assert same_bits(here, changed)
+        changed[..., -1] = 0.0
+        signed = changed.clone()
+        signed[..., -1] = -0.0
+        assert not same_bits(here, changed) and not same_bits(changed, signed)
+    assert not same_bits(wide, wide[None])
+    assert not same_bits(torch.zeros(numbers, dtype=dtype), torch.zeros(numbers, dtype=torch.int32))
 
 
 def test_a_right_kernel_has_no_fault_and_a_small_error() -> None:

@@ -20,7 +20,8 @@ def require(machine: Machine, flags: Flags) -> None:
     if artifact is None:
         raise BackendUnavailable("example", "its stage has not run", FIX)
     if artifact.get("status") != "ok":
-        raise BackendUnavailable("example", f"its stage ended as {artifact.get('status')}", str(artifact.get("fix")))
+        reason = f"its stage ended as {artifact.get('status')}: {artifact.get('reason')}"
+        raise BackendUnavailable("example", reason, str(artifact.get("fix")))
 
 
 def load(machine: Machine, artifact: Artifact | None) -> Backend:

@@ -10,6 +10,9 @@ import pytest
 from nsa.errors import RecordError
 from nsa.report.verdict.exit import exit_status
 
+NOT_RUN = {"verdict": "NOT MEASURED", "wrong_shapes": [], "reason": "cuda is failed (it crashed)."}
+CELL = {"backend": "cuda", "S": 128, "reason": "it crashed"}
+
 
 @pytest.mark.parametrize(
     ("change", "status", "said"),
@@ -27,11 +30,17 @@ from nsa.report.verdict.exit import exit_status
         ({"comparison": {"regressions": ["cuda decode, S = 128: slower by"]}}, 1, "cuda decode, S = 128: slower by"),
         ({"comparison": {"regressions": ["slower on a CPU"], "decides": False}}, 0, "invest: GO"),
         ({"comparison": {"status": "none"}}, 0, "invest: GO"),
+        ({"accept": {"cuda": {**NOT_RUN, "status": "failed"}}}, 1, "accept: cuda is failed (it crashed)."),
+        ({"accept": {"cuda": {**NOT_RUN, "status": "unavailable"}}}, 0, "invest: GO"),
+        ({"decode": [{**CELL, "status": "failed"}]}, 1, "cuda failed at S = 128: it crashed"),
+        ({"decode": [{**CELL, "status": "oom"}]}, 0, "invest: GO"),
+        ({"artifacts": {"cuda": {"status": "failed", "reason": "nvcc"}}}, 1, "the own stage of cuda failed: nvcc"),
+        ({"artifacts": {"cuda": {"status": "skipped", "reason": "no GPU"}}}, 0, "invest: GO"),
         ({"comparison": {"status": "invalid", "reason": "the accepted run is INVALID"}}, 1, "run is INVALID"),
     ],
 )
 def test_exit_status(tmp_path: Path, change: dict[str, dict[str, object]], status: int, said: str) -> None:
-    """0 is decided, 1 rejected, wrong, blocked, slower or inconclusive, 3 not measured; the line says which."""
+    """0 is decided, 1 rejected, wrong, failed, blocked, slower or inconclusive, 3 not measured; the line says which."""
     sound = {"invest": {"verdict": "GO", "reason": "r"}, "accept": {}, "anomalies": []}
     comparison = {"status": "compared", "reason": "c", "decides": True, "regressions": []}
     gate = {**sound, **change, "comparison": {**comparison, **change.get("comparison", {})}}
@@ -41,7 +50,7 @@ def test_exit_status(tmp_path: Path, change: dict[str, dict[str, object]], statu
     assert (found, said in line) == (status, True)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"invest": 1}', "{"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"invest": 1}', "{", '{"schema_version": 1}'])
 def test_a_foreign_gate_json_is_one_clear_error(tmp_path: Path, content: str) -> None:
     """A broken, foreign or missing file is an error of one line."""
     path = tmp_path / "gate.json"
