@@ -115,26 +115,31 @@ class Judge:
         for first in range(0, len(replays), CHUNK):
             now = slice(first, first + CHUNK)
             exact = self.exact(replays[now])
-            found = torch.stack([output[self._b, self._g] for output in outputs[now]]).double()
+            found = torch.stack([output[self._b, self._g] for output in outputs[now]], dim=1).double()
             norm = exact.norm(dim=-1)
             error = (found - exact).norm(dim=-1) / norm
             errors.append(torch.where(norm > 0, error, found.norm(dim=-1)).max())
         return float(torch.stack(errors).max())
 
     def exact(self, replays: Sequence[int]) -> torch.Tensor:
-        """The right outputs of the judged rows in some replays: [C, R, h, Dv] float64."""
+        """The right outputs of the judged rows in some replays: [R, C, h, Dv] float64.
+
+        A row's replays share its K and V, so that one product of matrices serves all of them; what the token that
+        changed moves is added.
+        """
         drawn, changed = [self._replays.draw(replay) for replay in replays], self._replays.changed
         place = torch.arange(len(changed), device=changed.device)  # of the changed rows, which come first
-        q = torch.stack([each.q[self._b, self._g] for each in drawn]).double()  # [C, R, h, D]
-        k, v = (torch.stack([getattr(each, name) for each in drawn]).double() for name in "kv")  # [C, R', ...]
-        slot = torch.stack([each.slot for each in drawn])  # [C, R']
-        scale, heads = q.shape[-1] ** -0.5, q.shape[2]
-        where = slot[..., None, None].expand(-1, -1, heads, 1)
-        scores = q @ self._k.transpose(-1, -2) * scale  # [C, R, h, n*l']
-        own = (q[:, place] * k[:, :, None]).sum(-1, keepdim=True) * scale  # [C, R', h, 1]
-        scores[:, place] = scores[:, place].scatter(-1, where, own)
-        p = scores.masked_fill_(~self._seen[:, None], -torch.inf).softmax(-1)
-        out = p.where(self._seen.any(-1)[:, None, None], 0) @ self._v  # [C, R, h, Dv]
-        moved = v - self._v[place, slot]  # [C, R', Dv]
-        out[:, place] += p[:, place].gather(-1, where) * moved[:, :, None]
+        q = torch.stack([each.q[self._b, self._g] for each in drawn], dim=1).double()  # [R, C, h, D]
+        k, v = (torch.stack([getattr(each, name) for each in drawn], dim=1).double() for name in "kv")  # [R', C, ...]
+        slot = torch.stack([each.slot for each in drawn], dim=1)  # [R', C]
+        scale, heads = q.shape[-1] ** -0.5, q.shape[1:3]
+        where = slot[..., None, None].expand(-1, -1, heads[1], 1)
+        scores = (q.flatten(1, 2) @ self._k.transpose(1, 2)).unflatten(1, heads) * scale  # [R, C, h, n*l']
+        own = (q[place] * k[:, :, None]).sum(-1, keepdim=True) * scale  # [R', C, h, 1]
+        scores[place] = scores[place].scatter(-1, where, own)
+        p = scores.masked_fill_(~self._seen[:, None, None], -torch.inf).softmax(-1)
+        p = p.where(self._seen.any(-1)[:, None, None, None], 0)
+        out = (p.flatten(1, 2) @ self._v).unflatten(1, heads)  # [R, C, h, Dv]
+        moved = v - self._v[place[:, None], slot]  # [R', C, Dv]
+        out[place] += p[place].gather(-1, where) * moved[:, :, None]
         return out
