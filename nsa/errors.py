@@ -69,3 +69,7 @@ class NoMemory(NsaError):
 
 class Killed(NsaError):
     """A process of ours was killed from outside while it measured: nothing is recorded, and the next run does it."""
+
+
+class Disturbed(NsaError):
+    """Something else kept the host from measuring: nothing is recorded, and the next run measures it."""

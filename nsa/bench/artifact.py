@@ -7,18 +7,15 @@ import json
 from pathlib import Path
 
 from nsa import backends
-from nsa.errors import ConfigError, Killed, RecordError
+from nsa.errors import ConfigError, Disturbed, Killed, RecordError
 from nsa.kernels.failures import said
 from nsa.layout import Layout
 from nsa.records import files
 from nsa.records import stamp as stamps
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-NO_FAULT_OF_ITS = (
-    ConfigError,
-    RecordError,
-    Killed,
-)  # what it was given, a folder that takes nothing, an end from outside
+# What it was given, a folder that takes nothing, an end from outside, a host that was held up.
+NO_FAULT_OF_ITS = (ConfigError, RecordError, Killed, Disturbed)
 
 
 def run(backend: str, stamp: Path, environment: Path, out: Path) -> None:
@@ -29,7 +26,7 @@ def run(backend: str, stamp: Path, environment: Path, out: Path) -> None:
     Raises:
         ConfigError: the backend has no stage of its own, or CUDA was asked for and is not there.
         RecordError: what the stage starts from cannot be read, or the artifact cannot be written.
-        Killed: a process of the stage was killed from outside.
+        Killed, Disturbed: a process of the stage was killed or held up from outside.
     """
     own = backends.spec(backend).stage
     if own is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from standins import CPU
 
 from nsa.bench.method import timing
 from nsa.bench.method.timing import CudaTimer, copy_bandwidth, wall
+from nsa.errors import Disturbed
 
 
 def test_each_repetition_is_restored_and_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,6 +27,68 @@ def test_each_repetition_is_restored_and_timed_alone(monkeypatch: pytest.MonkeyP
     values = wall(lambda: takes("run", 5), CPU, 3, lambda: takes("restore", 1000))
     assert values == [5, 5, 5]
     assert happened == ["restore", "run"] * 3
+
+
+class Device:
+    """Stands in for torch.cuda: its clock runs while a kernel spins, and stands still while the host enqueues.
+
+    Args:
+        late: for each replay, whether the spin had ended before the host had enqueued it.
+    """
+
+    def __init__(self, late: list[bool]) -> None:
+        self.late, self.spun = late, list[int]()
+
+    def event(self, enable_timing: bool) -> Any:
+        """An event of a device that is at the replay already, or is not."""
+        assert enable_timing
+        late = self.late[len(self.spun) - 1]
+        ms = 0.5 if late else 0.01
+        return SimpleNamespace(record=lambda: None, query=lambda: late, elapsed_time=lambda stop: ms)
+
+
+@pytest.mark.parametrize(
+    ("late", "spun"),
+    [([False, False], [1, 1]), ([True, False, False], [1, 2, 1]), ([False, True, True, False], [1, 1, 2, 4])],
+)
+def test_a_delay_of_the_host_is_in_no_time(monkeypatch: pytest.MonkeyPatch, late: list[bool], spun: list[int]) -> None:
+    """A replay that the device reached before the host had enqueued it is timed again, with its state restored."""
+    device, restored = Device(late), list[str]()
+    monkeypatch.setattr(torch.cuda, "Event", device.event)
+    monkeypatch.setattr(torch.cuda, "_sleep", device.spun.append)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    timer = CudaTimer.__new__(CudaTimer)
+    timer.device, timer._flush = CPU, torch.ones(4)
+    assert timer.time(lambda: restored.append("restored"), lambda: None, True, 2) == [10_000, 10_000]
+    assert [cycles // timing.COVER_CYCLES for cycles in device.spun] == spun
+    assert len(restored) == len(late)
+
+
+def test_a_host_that_is_always_late_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is reported of a machine on which nothing can be timed."""
+    device = Device([True] * timing.COVER_ATTEMPTS)
+    monkeypatch.setattr(torch.cuda, "Event", device.event)
+    monkeypatch.setattr(torch.cuda, "_sleep", device.spun.append)
+    timer = CudaTimer.__new__(CudaTimer)
+    timer.device, timer._flush = CPU, torch.ones(4)
+    with pytest.raises(Disturbed, match="held up in each of 12 attempts"):
+        timer.time(lambda: None, lambda: None, True, 1)
+
+
+@pytest.mark.gpu
+def test_a_host_that_pauses_is_not_timed() -> None:
+    """A host that sleeps between the cover and the replay adds nothing to what the replay takes."""
+    timer = CudaTimer(torch.device("cuda"))
+    empty, calls = timer.capture_empty(2), list[int]()
+
+    def replay() -> None:
+        calls.append(1)
+        if len(calls) % 3 == 1:  # each first attempt
+            time.sleep(0.005)
+        empty.graph.replay()
+
+    assert max(timer.time(lambda: None, replay, True, 4)) < 1_000_000
+    assert len(calls) > 4
 
 
 @pytest.mark.gpu
