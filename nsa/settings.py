@@ -68,7 +68,7 @@ class Settings(BaseModel):
             raise ConfigError(line(error, "the settings")) from None
 
     # Of a section within a section pydantic then collects the errors itself, with the whole path to the key.
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # of pydantic, untyped
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_for_editors, defer_build=True)
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkContext, SpawnContext
 from typing import Generic, TypeVar
 
 from nsa.bench.turn import Done, Granted, Measured, Raised, Ready, Started, Turn, Word, serve
@@ -138,7 +138,7 @@ def run_together(
         KernelHung, KernelFailed, Killed: see Worker.hear.
         Exception: whatever one of them raised. The others are killed.
     """
-    context = multiprocessing.get_context("fork" if fork else "spawn")
+    context = multiprocessing.get_context("fork") if fork else multiprocessing.get_context("spawn")
     if fork:
         importlib.import_module(work.partition(":")[0])  # once, for all of them
     workers: list[Worker[R]] = []
@@ -161,9 +161,9 @@ def run_together(
     return [worker.done.result for worker in workers if worker.done is not None]
 
 
-def _start(context: BaseContext, work: str, job: J, timeout_s: float) -> Worker[R]:
+def _start(context: ForkContext | SpawnContext, work: str, job: J, timeout_s: float) -> Worker[R]:
     here, there = multiprocessing.Pipe()
-    process: multiprocessing.process.BaseProcess = context.Process(  # type: ignore[attr-defined]
+    process: multiprocessing.process.BaseProcess = context.Process(
         target=serve, args=(there, here, work, job, os.getpid())
     )
     process.start()
