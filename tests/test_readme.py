@@ -17,7 +17,7 @@ from pages import PAGES, ROOT, commands, headings, spans, text
 from typer.core import TyperGroup
 
 from nsa import backends
-from nsa.cli import app
+from nsa.cli import app, guide
 from nsa.config import Config
 from nsa.layout import Layout
 
@@ -129,6 +129,7 @@ def exists(words: list[str]) -> bool:
 
 def ours(arguments: list[str]) -> bool:
     """Whether the command line has a command, with these options."""
+    assert guide  # its commands are there once it is imported
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
     command = group.commands.get(arguments[0])

@@ -34,7 +34,8 @@ from nsa.kernels import registry
 from nsa.kernels.contract import Backend
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import CheckFacts, LeftOut
-from nsa.records.shapes import CheckShape, grid
+from nsa.records.grids import grid
+from nsa.records.shapes import CheckShape
 from nsa.records.words import AGAIN, BASELINE, PACKED, REFUSED, VARIANT, Row
 
 BLOCKS = 5  # randomised blocks that the repetitions are spread over

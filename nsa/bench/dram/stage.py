@@ -23,8 +23,9 @@ from nsa.machine.gpus import one_gpu
 from nsa.machine.host import Host
 from nsa.records import files
 from nsa.records.facts import CountedShape, DramFacts, KernelBytes
+from nsa.records.grids import grid
 from nsa.records.outcome import Failed, Ok, Skipped, Unavailable
-from nsa.records.shapes import CheckShape, grid
+from nsa.records.shapes import CheckShape
 from nsa.records.words import ITEM_BYTES
 
 INDEX_BYTES = 4  # block_indices and seq_lens are int32

@@ -24,7 +24,7 @@ from nsa.bench.workers import Turn
 from nsa.kernels import registry
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import RooflineFacts
-from nsa.records.shapes import roofline_grid
+from nsa.records.grids import roofline_grid
 from nsa.records.words import AGAIN, BASELINE, EMPTY, REFUSED, Row
 
 

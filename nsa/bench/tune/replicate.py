@@ -27,7 +27,8 @@ from nsa.kernels.failures import kernel_at_work
 from nsa.kernels.triton.plan import LaunchConfig, candidates, rule
 from nsa.kernels.triton.select import describe, run, size_of
 from nsa.machine.nvml import Sampler
-from nsa.records.shapes import CheckShape, grid, roofline_grid
+from nsa.records.grids import grid, roofline_grid
+from nsa.records.shapes import CheckShape
 from nsa.records.words import AGAIN
 
 REPETITIONS = 5  # of a candidate in a block

@@ -10,7 +10,8 @@ import pandas as pd
 
 from nsa.config import AcceptThresholds, CheckSettings, GateSettings
 from nsa.records.facts import CheckFacts
-from nsa.records.shapes import AXES, CONSTANT, GridShape, grid
+from nsa.records.grids import grid
+from nsa.records.shapes import AXES, CONSTANT, GridShape
 from nsa.records.words import ITEM_BYTES, REFUSED, VARIANT
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.stats import Estimate, speedup

@@ -7,7 +7,8 @@ from standins import CPU
 
 from nsa.bench.method.inputs import full_case, ragged_case
 from nsa.config import CheckSettings
-from nsa.records.shapes import CheckShape, grid
+from nsa.records.grids import grid
+from nsa.records.shapes import CheckShape
 
 SHAPE = CheckShape(24, 4, 32, 64, 6, 16, 200, 4, "float32")
 
