@@ -229,5 +229,7 @@ Count = Annotated[int, Whole()]
 Counts = Annotated[tuple[Count, ...], Distinct("a list of distinct whole numbers of at least 1")]
 Seed = Annotated[int, Whole(0)]
 Positive = Annotated[float, Number("a number above 0", 0, open=True)]
+# No longer wait fits the system's timers, which count milliseconds.
+Seconds = Annotated[float, Number("a number above 0 and below a million (seconds)", 0, 1e6, open=True)]
 Share = Annotated[float, Number("a number from 0 to 1", 0, 1)]
 Dtype = Literal["float32", "float16", "bfloat16"]

@@ -94,6 +94,7 @@ def test_config_file_holds_the_guides_defaults() -> None:
         ("decode.timeout_s", float("nan"), "decode.timeout_s: got nan, expected a number above 0"),
         ("decode.timeout_s", 10**400, "decode.timeout_s: got 1000"),
         ("decode.timeout_s", 0, "decode.timeout_s: got 0, expected a number above 0"),
+        ("decode.timeout_s", 3e6, "decode.timeout_s: got 3000000.0, expected a number above 0 and below a million"),
         ("decode.seed", 2**31, "decode.seed: got 2147483648, expected a whole number of at most 2147483647"),
         ("decode.model.window", 2**31, "decode.model.window: got 2147483648, expected a whole number of at most"),
         ("max_context", 2**31, "max_context: got 2147483648, expected a whole number of at most 2147483647"),
@@ -147,6 +148,8 @@ def test_a_bad_setting_is_named(key: str, value: object, expected: str) -> None:
     [
         (b"contexts: [128", "is not YAML"),
         (b"contexts: \xff\xfe", "is not YAML"),
+        (b"contexts: 2026-02-30\n", "is not YAML: day is out of range for month"),
+        (b"contexts: " + b"9" * 5000, "is not YAML: Exceeds the limit"),
         (b"- 128\n", "lacks the key 'contexts'"),
         (b"", "lacks the key 'contexts'"),
     ],

@@ -15,6 +15,7 @@ from nsa.settings import (
     Dtype,
     Number,
     Positive,
+    Seconds,
     Seed,
     Settings,
     Share,
@@ -60,7 +61,7 @@ class DecodeSettings(Settings):
     warmup: Annotated[int, Whole(0)] = 8
     processes: Count = 3
     cpu_threads: Count = 1
-    timeout_s: Positive = 600  # of one process
+    timeout_s: Seconds = 600  # of one process
     seed: Seed = 0
 
 
@@ -79,7 +80,7 @@ class CheckSettings(Settings):
     seeds: Count = 5
     iters: Count = 25
     processes: Count = 3
-    timeout_s: Positive = 1800  # of one process
+    timeout_s: Seconds = 1800  # of one process
     cpu_rows: Count = 16
     cpu_context: Count = 1088
 
@@ -119,7 +120,7 @@ class RooflineSettings(Settings):
     dtype: Dtype = "bfloat16"
     iters: Count = 25
     processes: Count = 3
-    timeout_s: Positive = 1800  # of one process
+    timeout_s: Seconds = 1800  # of one process
     targets: dict[str, Target] = Field(default_factory=dict, description="a target for each backend that has one")
 
     @field_validator("targets", mode="before")

@@ -103,6 +103,6 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
         raw = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a config.yaml") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-02-30, a number of thousands of digits
         raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    return Config.parse(raw if isinstance(raw, dict) else {}, environ)
+    return Config.parse(raw if isinstance(raw, dict) else {}, environ, str(path))

@@ -9,7 +9,7 @@ def typed(value):
         return [typed(item) for item in value]
     try:
         return yaml.safe_load(value) if isinstance(value, str) else value
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # no YAML, or 2026-02-30, a number of thousands of digits
         return value  # the configuration says what is wrong with it
 
 
