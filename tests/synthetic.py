@@ -184,6 +184,7 @@ def decode_facts(S: int, device: str, processes: int, changes: Mapping[str, obje
             "geometry": Geometry(S=S, batch=1, dtype=dtype, seed=0, **shape.model_dump()),
             "reads": reads,
             "bytes_read": int(expected) * 256,
+            "parts": "triton",
             "emit_weight": WEIGHT,
             "outputs_finite": True,
             "routing_fault": None,

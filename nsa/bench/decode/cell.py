@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import torch
 
 from nsa.attention.cache import KVCache
 from nsa.attention.layer import Keys, NsaAttention, Step
+from nsa.attention.parts import Name, step_parts
 from nsa.attention.prefill import fill
 from nsa.bench.decode.arms import ARMS, emission
 from nsa.bench.method.launches import launched
-from nsa.bench.method.reads import selected_by_kernel
+from nsa.bench.method.reads import compressed_by_parts, selected_by_kernel
 from nsa.config import DecodeSettings
 from nsa.kernels.contract import SelectAttention
+from nsa.kernels.step import Lengths
 from nsa.records.facts import Reads
 
 FILL_TOKENS = 2048  # hidden states drawn at once in prefill
@@ -27,6 +31,8 @@ class Cell:
     def __init__(self, settings: DecodeSettings, S: int, select: SelectAttention, device: torch.device) -> None:
         shape = settings.model
         self.settings, self.S, self.select, self.device = settings, S, select, device
+        self.parts = parts_of(settings, device)
+        self.computed_by = step_parts(self.parts)
         self.steps, self.emit_weight = emission(shape, S)  # {emits: S'}
         dtype: torch.dtype = getattr(torch, settings.dtype.of(device.type))
         longest = max(self.steps.values())
@@ -63,7 +69,9 @@ class Cell:
         selected = selected_by_kernel(
             self.select, full.block_indices, cache.seq_lens, shape.sel_block, cache.capacity, sizes, self.x
         )
-        cmp, sel, win = visible(full.cmp), selected.mean().item(), visible(full.win)
+        lengths = Lengths(cache.seq_lens, cache.max_length, cache.uniform)
+        compressed = compressed_by_parts(self.computed_by, lengths, shape, self.x)
+        cmp, sel, win = compressed.mean().item(), selected.mean().item(), visible(full.win)
         return Reads(cmp=cmp, sel=sel, win=win, actual=cmp + sel + win, expected=shape.reads_expected(self.S))
 
     def rewind(self, emits: bool) -> None:
@@ -88,7 +96,8 @@ class Cell:
     def step(self, name: str, emits: bool) -> Step:
         """The arm alone, from the lengths as they are: what is captured and timed."""
         arm = ARMS[name]
-        return self.layer.step(self.x, self.cache, self.select, arm.parts, self.frozen[emits] if arm.frozen else None)
+        frozen = self.frozen[emits] if arm.frozen else None
+        return self.layer.step(self.x, self.cache, self.select, arm.parts, frozen, self.computed_by)
 
     def finite_when_poisoned(self) -> bool:
         """Whether every arm's output stays finite while all tokens beyond its length are NaN."""
@@ -111,6 +120,12 @@ class Cell:
         shape, size = self.settings.model, self.x.element_size()
         per_token = (shape.head_dim + shape.value_dim) * size * shape.groups * self.settings.batch
         return round(self.reads.actual * per_token)
+
+
+def parts_of(settings: DecodeSettings, device: torch.device) -> Name:
+    """Which way compressed attention and routing are computed: the fastest that this device and installation have."""
+    best = device.type == "cuda" and importlib.util.find_spec("triton") is not None
+    return "triton" if best and settings.parts == "best" else "torch"
 
 
 def visible(keys: Keys | None) -> float:

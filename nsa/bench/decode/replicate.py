@@ -45,7 +45,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
     try:
         with device_at_work(backend.name):
             cell = Cell(job.settings, job.S, guarded(backend.name, backend.selection, whole=True), device)
-            finite, fault = cell.finite_when_poisoned(), routing_fault(device)
+            finite, fault = cell.finite_when_poisoned(), routing_fault(device, cell.computed_by.select_blocks)
             columns = {**columns_of(job), "backend_resolved": backend.name}
             timer = CudaTimer(device) if device.type == "cuda" else None
             candidates, outputs = _on_cuda(cell, order, columns, timer) if timer else _on_cpu(cell, columns)
@@ -71,6 +71,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
         geometry=job.geometry,
         reads=cell.reads,
         bytes_read=cell.bytes_read,
+        parts=cell.parts,
         emit_weight=cell.emit_weight,
         outputs_finite=finite,
         routing_fault=fault,

@@ -1,1 +1,1 @@
-"""The parts of a decode step beside selection as Triton kernels: compressed attention and routing."""
+"""Compressed attention and routing as Triton kernels."""

@@ -1,9 +1,7 @@
-"""The host's side of the parts: allocate, launch. Nothing waits for the device, and lengths are read on it alone."""
+"""The host's side: allocate and launch. Nothing waits for the device, and lengths are read on it alone."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,25 +10,26 @@ import torch
 import triton
 
 from nsa.kernels.parts import kernels
-from nsa.kernels.triton import kernel as selection
-from nsa.kernels.triton.plan import padded
+from nsa.kernels.splits import launch_combine, on, overlaps, processors
+from nsa.kernels.step import Lengths
+from nsa.kernels.tiles import padded
 from nsa.shapes import NsaShape
 
-OVERLAP_CAPABILITY = (9, 0)  # compute capability from which a kernel's launch can overlap the one before it
+MAX_SPLITS = 64  # a combination holds them all at once
+WEIGHED = 32  # blocks of one program that weighs them
+
+
 @dataclass(frozen=True)
 class Launch:
     """How many tokens a program takes in a step, and how many programs there are for a multiprocessor."""
 
-    tokens: int = 64
-    stages: int = 1
-    warps: int = 4
-    programs: int = 2
+    tokens: int
+    stages: int
+    warps: int
+    programs: int
 
 
-CMP = Launch(64, 2, 4, 2)
-REST = Launch(128, 2, 4, 1)
-MAX_SPLITS = 64
-WEIGHED = 32  # blocks of one program that weighs them
+CMP = Launch(64, 2, 4, 2)  # docs/kernels.md has what was tried
 
 
 class Scores(NamedTuple):
@@ -39,14 +38,6 @@ class Scores(NamedTuple):
     scores: torch.Tensor  # [B, G, M, h] float32, in units of log2(e)
     partial_m: torch.Tensor  # [B, G, splits, h] float32
     partial_l: torch.Tensor  # [B, G, splits, h] float32
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """The sequences' lengths: on the device, and the longest as the host knows it, which sizes the launches."""
-
-    seq_lens: torch.Tensor  # [B] int32
-    longest: int
 
 
 def compressed_attention(
@@ -59,18 +50,9 @@ def compressed_attention(
     """
     (B, G, h, _), Dv = q.shape, v.shape[3]
     partial_o, kept = attend_compressed(q, k, v, lengths, shape, keep)
-    splits, overlap = partial_o.shape[2], overlaps(q.device)
     o = torch.empty(B, G, h, Dv, dtype=q.dtype, device=q.device)
     with on(q.device):
-        selection.combine[(B * G, h)](
-            *(partial_o, kept.partial_m, kept.partial_l, o, h, splits),
-            DV=Dv,
-            DV_PADDED=padded(Dv),
-            SPLITS_PADDED=(width := triton.next_power_of_2(splits)),
-            OVERLAP=overlap,
-            num_warps=max(1, min(8, width * padded(Dv) // 512)),
-            launch_pdl=overlap,
-        )
+        launch_combine(partial_o, kept.partial_m, kept.partial_l, o, overlaps(q.device))
     return o, kept
 
 
@@ -123,7 +105,6 @@ def route(kept: Scores | None, lengths: Lengths, shape: NsaShape) -> torch.Tenso
         0 if every else (B, G, blocks), dtype=torch.float32, device=device
     )
     overlap = weighed and overlaps(device)
-    launch = {"launch_pdl": True} if overlap else {}
     with on(device):
         if weighed:
             assert kept is not None
@@ -138,32 +119,40 @@ def route(kept: Scores | None, lengths: Lengths, shape: NsaShape) -> torch.Tenso
                 SPLITS_PADDED=triton.next_power_of_2(splits),
                 OVERLAP=overlap,
                 num_warps=4,
-                **launch,
+                launch_pdl=overlap,
             )
-        chosen = triton.next_power_of_2(n)
-        width = max(triton.next_power_of_2(blocks), chosen)
-        kernels.choose[(B, G)](
-            *(importance, seq_lens, indices, seq_lens.stride(0), n, blocks),
-            BLOCK=shape.sel_block,
-            PADDED=width,
-            CHOSEN=chosen,
-            EVERY=every,
-            OVERLAP=overlap,
-            num_warps=max(1, min(8, width // 128)),
-            **launch,
-        )
+        _choose(importance, seq_lens, indices, shape.sel_block, every, overlap)
     return indices
 
 
-def on(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+def select_blocks(scores: torch.Tensor, seq_lens: torch.Tensor, sel_block: int, sel_count: int) -> torch.Tensor:
+    """Choose blocks by given scores, as nsa.attention.routing.select_blocks: [..., S_blk], [...] -> [..., n] int32."""
+    rows, blocks = seq_lens.numel(), scores.shape[-1]
+    indices = torch.empty(*seq_lens.shape, sel_count, dtype=torch.int32, device=scores.device)
+    made = (scores.contiguous().view(rows, 1, blocks), seq_lens.flatten(), indices.view(rows, 1, sel_count))
+    with on(scores.device):
+        _choose(*made, sel_block, blocks <= sel_count, False)
+    return indices
 
 
-@functools.cache
-def processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-
-
-@functools.cache
-def overlaps(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= OVERLAP_CAPABILITY
+def _choose(
+    importance: torch.Tensor,
+    seq_lens: torch.Tensor,
+    indices: torch.Tensor,
+    sel_block: int,
+    every: bool,
+    overlap: bool,
+) -> None:
+    (B, G, n), blocks = indices.shape, importance.shape[-1]
+    chosen = triton.next_power_of_2(n)
+    width = max(triton.next_power_of_2(max(1, blocks)), chosen)
+    kernels.choose[(B, G)](
+        *(importance, seq_lens, indices, seq_lens.stride(0), n, blocks),
+        BLOCK=sel_block,
+        PADDED=width,
+        CHOSEN=chosen,
+        EVERY=every,
+        OVERLAP=overlap,
+        num_warps=max(1, min(8, width // 128)),
+        launch_pdl=overlap,
+    )

@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-HEADS = tl.constexpr(16)  # the fewest rows that tl.dot takes; missing heads are padded
-LOWEST = tl.constexpr(-3.0e38)  # where a maximum starts: finite, for -inf minus -inf would be NaN
+from nsa.kernels.splits import HEADS, LOWEST
+
 ALWAYS = tl.constexpr((1 << 31) - 1)  # above the bits of any finite float32 score
 
 

@@ -8,7 +8,7 @@ from standins import CPU
 
 from nsa.attention.layer import Keys
 from nsa.bench.decode.arms import ARMS
-from nsa.bench.decode.cell import Cell, visible
+from nsa.bench.decode.cell import Cell, parts_of, visible
 from nsa.config import DecodeSettings
 from nsa.kernels.sdpa.packed import gather
 from nsa.shapes import NsaShape
@@ -53,3 +53,10 @@ def test_poison_beyond_the_length_is_seen() -> None:
     before = honest.cache.k.clone()
     assert honest.finite_when_poisoned() and torch.equal(honest.cache.k, before)  # nothing is lost
     assert not Cell(DecodeSettings(), 100, one_too_many, CPU).finite_when_poisoned()
+
+
+def test_the_parts_are_kernels_on_a_gpu_and_operators_elsewhere_or_on_request() -> None:
+    """Which way a cell takes follows from its device and decode.parts alone."""
+    best, torch_only = DecodeSettings(), DecodeSettings(parts="torch")
+    assert parts_of(best, torch.device("cuda")) == "triton"
+    assert parts_of(torch_only, torch.device("cuda")) == parts_of(best, CPU) == "torch"
