@@ -184,12 +184,9 @@ class Candidate:
         assert self._given is not None
         prepared, outputs = self._prepared[request.name]
         block = request.block
-        drawn = [  # of a replay's token only its position in the cache is needed
-            Drawn(q, token, token, k, v)
-            for q, token, k, v in zip(
-                *(place.view(self._segments) for place in (block.q, block.token, block.k, block.v)), strict=True
-            )
-        ]
+        q, token, k, v = (place.view(self._segments) for place in (block.q, block.token, block.k, block.v))
+        token = token.clone()  # what changed last is given back in the next block, which lies in the same memory
+        drawn = [Drawn(*each) for each in zip(q, token, token, k, v, strict=True)]  # a token's slot is not needed
         self._given.begin(drawn)
         outputs.into, outputs.odd = request.outputs.view(self._segments), None
         if self._timer is not None:

@@ -49,6 +49,7 @@ def there(
     Raises:
         BackendUnavailable, KernelFailed, NoMemory, RecordError: as nsa.kernels.registry.load.
     """
+    process.ask(wire.Ping())  # it has begun: what ends it from now on is what it loads
     process.ask(wire.Load(ENTRY, process.name, machine, flags, device, timed))
 
     def about(what: str) -> list[JsonValue]:
