@@ -157,7 +157,7 @@ class Switches(Model):
     """torch's switches for a whole process (nsa/bench/method/switches.py)."""
 
     deterministic_algorithms: bool
-    float32_matmul_precision: str
+    float32_matmul: str  # "ieee", "tf32" or "none"
     sdpa_backends: tuple[str, ...]  # that are enabled
     cudnn_benchmark: bool
     default_dtype: str

@@ -55,6 +55,11 @@ class Arena:
         if device.type == "cuda":  # such segments have no handle for another process
             torch.cuda.memory._set_allocator_settings("expandable_segments:False")
 
+    @property
+    def segments(self) -> Segments:
+        """The memory, by number."""
+        return self._segments
+
     def mark(self) -> Mark:
         """Where the free memory begins."""
         return len(self._segments), self._used

@@ -103,12 +103,10 @@ class Candidate:
 
     def _do(self, request: wire.Request) -> JsonValue:
         match request:
-            case wire.Ping():
-                return None
             case wire.Segment():
-                return self._segment(request)
+                self._segment(request)
             case wire.Load():
-                return self._load(request)
+                self._load(request)
             case wire.Calls():
                 return self._calls(request)
             case wire.Launched():
@@ -117,28 +115,28 @@ class Candidate:
             case wire.Bind():
                 changed = torch.tensor(request.changed, dtype=torch.long, device=self._device)
                 self._given = Given(request.call.view(self._segments), changed)
-                return None
             case wire.Prepare():
-                return self._prepare(request.name)
+                self._prepare(request.name)
             case wire.Replay():
                 return self._replay(request)
             case wire.Time():
                 return self._time(request)
             case wire.Warm():
-                prepared, _ = self._prepared[request.name]
                 assert self._timer is not None
+                prepared, _ = self._prepared[request.name]
                 return [*self._timer.time(lambda: None, prepared.run, False, request.repetitions)]
             case wire.Burst():
                 return self._burst(request)
             case wire.Release():
                 self._prepared, self._given = {}, None
-                return None
             case wire.About():
-                assert self._backend is not None
-                return {
-                    "notes": [*registry.notes(self._backend)],
-                    "switched": [*switches.changed(self._before, switches.read())],
-                }
+                return self._about()
+        return None
+
+    def _about(self) -> JsonValue:
+        assert self._backend is not None
+        switched = switches.changed(self._before, switches.read())
+        return {"notes": [*registry.notes(self._backend)], "switched": [*switched]}
 
     def _segment(self, request: wire.Segment) -> None:
         if request.tensor is None:
@@ -161,9 +159,10 @@ class Candidate:
 
     def _calls(self, request: wire.Calls) -> JsonValue:
         kernel, outputs = self._kernel(request.taken), list[torch.Tensor]()
-        for call, output in zip(request.calls, request.outputs, strict=True):
+        for placed, output in zip(request.calls, request.outputs, strict=True):
+            call = placed.view(self._segments)
             self._poison(output)
-            outputs.append(kernel(*call.view(self._segments)))
+            outputs.append(kernel(*call))
         places = zip(outputs, request.outputs, strict=True)
         return [_copied(output, place.view(self._segments)) for output, place in places]
 

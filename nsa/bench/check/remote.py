@@ -159,7 +159,7 @@ class Remote(RemoteKernel):
             return self._times(said.get("ns"), repetitions)
 
         def inputs() -> Call:
-            return Call(*(self._arena.view(place) for place in bound.tensors), bound.block_size)
+            return bound.view(self._arena.segments)
 
         return RemoteCandidate(columns, time, replay, returned, replay, self, inputs, give)
 

@@ -37,7 +37,8 @@ class Placed:
 
     def view(self, segments: Segments) -> Call:
         """The call."""
-        return Call(*(place.view(segments) for place in self.tensors), self.block_size)
+        q, k, v, block_indices, seq_lens = (place.view(segments) for place in self.tensors)
+        return Call(q, k, v, block_indices, seq_lens, self.block_size)
 
 
 @dataclass(frozen=True)
@@ -182,11 +183,11 @@ def opened(name: str, data: bytes) -> JsonValue:
             value: JsonValue = found["value"]
             return value
         said, text, kind = [str(each) for each in found["said"]], str(found["text"]), KINDS[found["kind"]]
-        error = kind(*said)
+        refused = kind(*said)
     except (ValueError, TypeError, KeyError) as error:
         raise no_answer(name) from error
-    error.add_note(f"in the candidate's process:\n{text}")
-    raise error
+    refused.add_note(f"in the candidate's process:\n{text}")
+    raise refused
 
 
 def no_answer(name: str) -> KernelFailed:

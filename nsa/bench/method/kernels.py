@@ -75,8 +75,10 @@ def able(kernels: Kernels, call: Call) -> tuple[dict[str, SelectAttention], dict
         except InputError as error:
             refused[name] = str(error)
         else:
-            remote = isinstance(kernel, RemoteKernel)
-            takes[name] = kernel.having_taken() if remote else guarded(name, kernel, takes=True)
+            if isinstance(kernel, RemoteKernel):
+                takes[name] = kernel.having_taken()
+            else:
+                takes[name] = guarded(name, kernel, takes=True)
     return takes, refused
 
 

@@ -17,7 +17,7 @@ def read() -> Switches:
     }
     return Switches(
         deterministic_algorithms=torch.are_deterministic_algorithms_enabled(),
-        float32_matmul_precision=torch.get_float32_matmul_precision(),
+        float32_matmul=torch.backends.cuda.matmul.fp32_precision,
         sdpa_backends=tuple(name for name, enabled in sdpa.items() if enabled),
         cudnn_benchmark=torch.backends.cudnn.benchmark,
         default_dtype=str(torch.get_default_dtype()).removeprefix("torch."),

@@ -25,12 +25,11 @@ def isolation_checks(record: Record[CheckFacts]) -> list[Check]:
 def baseline_disturbed(record: Record[CheckFacts]) -> Check:
     """Packed SDPA takes as long beside the candidate as it took before that was loaded."""
     name = "baseline_disturbed"
-    beside, logs = medians(record), list[tuple[float, float]]()
+    logs: list[tuple[float, float]] = []
+    beside = {key: float(str(time_ns)) for key, time_ns in medians(record).stack().dropna().items()}
     for alone in record.facts.baseline_alone:
-        place = (alone.backend, *alone.shape.sizes)
-        if place in beside.index and alone.process in beside.columns:
-            time_ns = float(beside.loc[place, alone.process])
-            logs += [(math.log(alone.median_ns), math.log(time_ns))] if time_ns > 0 and alone.median_ns > 0 else []
+        time_ns = beside.get((alone.backend, *alone.shape.sizes, alone.process), 0.0)
+        logs += [(math.log(alone.median_ns), math.log(time_ns))] if min(time_ns, alone.median_ns) > 0 else []
     if not logs:
         message = "packed SDPA was not timed without the candidate, so nothing shows whether that disturbs it"
         return Check(name, BLOCKING, record.name, None, DISTURBED, message, len(beside) > 0)
@@ -71,12 +70,12 @@ def excess(burst: Burst) -> float:
 
 def packed_sdpa_inaccurate(record: Record[CheckFacts]) -> Check:
     """A candidate may err twice as far as packed SDPA does: packed SDPA's own error has a bound."""
-    name, dtype, errors = "packed_sdpa_inaccurate", record.facts.dtype, record.rows["sdpa_oracle_error"].dropna()
-    allowed = PACKED_ERROR[dtype]
-    if errors.empty:
+    name, dtype, rows = "packed_sdpa_inaccurate", record.facts.dtype, record.rows
+    rows, allowed = rows[rows["sdpa_oracle_error"].notna()], PACKED_ERROR[dtype]
+    if rows.empty:
         return Check(name, BLOCKING, record.name, None, allowed, "no output of packed SDPA was judged", False)
-    worst = record.rows.loc[errors.idxmax()]
-    shape, error = GridShape(*(int(worst[axis]) for axis in AXES)), float(errors.max())
+    worst = rows.iloc[rows["sdpa_oracle_error"].to_numpy().argmax()]
+    shape, error = GridShape(*(int(worst[axis]) for axis in AXES)), float(worst["sdpa_oracle_error"])
     message = f"the worst row of packed SDPA is {error:.2g} off the oracle on {shape} in {dtype}, at most {allowed:.2g}"
     return Check(name, BLOCKING, record.name, error, allowed, message, not error <= allowed)
 

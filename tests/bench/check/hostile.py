@@ -188,6 +188,27 @@ def refuses_later() -> Callable[..., torch.Tensor]:
     return kernel
 
 
+def writes_its_strides(*arguments: Any) -> torch.Tensor:
+    """Some strides of q, k and the indices, as an output."""
+    q, k, _, indices, *_ = arguments
+    output = mine(*arguments)
+    output[0, 0, 0, :7] = torch.tensor([*q.stride()[2:], *k.stride()[:3], *indices.stride()[:2]])
+    return output
+
+
+def refuses_odd_batches(*arguments: Any) -> torch.Tensor:
+    if arguments[0].shape[0] % 2:
+        raise Refused("no odd batch")
+    return mine(*arguments)
+
+
+def writes_one_head(*arguments: Any) -> torch.Tensor:
+    q, _, v, *_ = arguments
+    output = torch.empty(*q.shape[:3], v.shape[3], dtype=q.dtype)
+    output[:, :, :1] = mine(*arguments)[:, :, :1]
+    return output
+
+
 def never_returns(*arguments: Any) -> torch.Tensor:
     time.sleep(600)
     raise AssertionError
@@ -204,3 +225,6 @@ shortens = loads(sets_lengths_when_replayed())
 static = loads(one_buffer())
 spoils = loads(spoils_what_it_returned())
 fickle = loads(refuses_later())
+strides = loads(writes_its_strides)
+picky = loads(refuses_odd_batches)
+unwritten = loads(writes_one_head)
