@@ -21,7 +21,7 @@ from nsa.config import Flags
 from nsa.machine.host import Host, Machine
 from nsa.records import files
 from nsa.records.facts import Device, Digests, Environment, Provenance
-from nsa.records.stamp import Sources, Stamp
+from nsa.records.stamp import Sources, Stamp, digest
 
 CPU = torch.device("cpu")
 ON_CPU = Host(Device(kind="cpu", name="a CPU", uuid=None), Machine(None), Flags())
@@ -58,7 +58,7 @@ WITH_GPU = ENVIRONMENT.model_copy(
 PROVENANCE = Provenance(
     git_commit=None, git_dirty=None, git_reason="of a test", utc_time="2026-01-01T00:00:00", environment=ENVIRONMENT
 )
-DIGESTS = Digests(sources="s", settings="c", machine="m")
+DIGESTS = Digests(sources=digest({}), settings="c", machine="m")
 
 
 def stage_inputs(
@@ -67,7 +67,7 @@ def stage_inputs(
     """The stamp, whose digests are DIGESTS, and the environment's record that a stage's command reads."""
     stamp = Stamp(
         stage=stage,
-        sources=Sources(digest="s", files=()),
+        sources=Sources(digest=DIGESTS.sources, files=()),
         settings={"device": "auto", "flags": {}, **json.loads(json.dumps(settings))},
         settings_digest="c",
         machine={},

@@ -20,6 +20,7 @@ from nsa.records import stamp as stamps
 from nsa.records.facts import Digests, Environment, Provenance
 from nsa.records.merge import Model
 from nsa.records.outcome import Header
+from nsa.records.stamp import Sources
 from nsa.settings import Settings, parse
 
 F = TypeVar("F", bound=Model)
@@ -35,6 +36,7 @@ class Opened:
     host: Host
     provenance: Provenance
     digests: Digests
+    sources: Sources
 
     def section(self, key: str, model: type[S], complete: bool = True) -> S:
         """A section of the stamped settings; one that is stamped in part (not complete) has defaults elsewhere.
@@ -61,7 +63,7 @@ def open_stage(stamp: Path, environment: Path, artifacts: Sequence[Path]) -> Ope
     made = {backend_of(path): files.read_json(path) for path in artifacts}
     flags = Flags(_flags(stamped.settings["flags"]))
     host = Host.of(str(stamped.settings["device"]), flags, seen, made)
-    return Opened(stamp, stamped.settings, host, provenance(seen), stamped.carried)
+    return Opened(stamp, stamped.settings, host, provenance(seen), stamped.carried, stamped.sources)
 
 
 def _flags(stamped: JsonValue) -> dict[str, bool]:
@@ -89,14 +91,19 @@ def write(
     backend: str | None,
     S: int | None = None,
 ) -> None:
-    """Write a stage's Parquet record, whatever its outcome."""
+    """Write a stage's Parquet record, whatever its outcome; raises as `header` does."""
     from nsa.records import parquet, schemas  # Arrow: the runner imports it while the processes start
 
     parquet.write(out, result.rows, schemas.OF_STAGE[stage], header(opened, stage, result, backend, S))
 
 
 def header(opened: Opened, stage: str, result: Result[F], backend: str | None, S: int | None = None) -> Header[F]:
-    """What a record says of itself."""
+    """What a record says of itself, made when all is measured.
+
+    Raises:
+        Disturbed: a source of the stage changed while it ran.
+    """
+    opened.sources.require_unchanged()
     return Header[F](
         stage=stage,
         backend=backend,

@@ -27,7 +27,9 @@ class Started:
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker's word that it waits for its turn."""
+    """A worker's word that it waits for its turn; `helpers`: pids of processes that it has started."""
+
+    helpers: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -85,16 +87,18 @@ class Turn:
 
     Attributes:
         ours: within a turn, the processes of the run, by the numbers that NVML gives them.
+        helpers: processes that this one has started, which belong to the run.
     """
 
     def __init__(self, connection: Connection[Ready | Measured, Granted] | None = None) -> None:
         self._connection = connection
         self.ours: frozenset[int] = frozenset()
+        self.helpers: frozenset[int] = frozenset()
         self.waited_s = 0.0
 
     def __enter__(self) -> Self:
         if self._connection is not None:
-            self._connection.send(Ready())
+            self._connection.send(Ready(self.helpers))
             self.ours = self._wait().ours
         return self
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Generic, TypeVar
 
 from nsa.bench.turn import Done, Granted, Measured, Raised, Ready, Started, Turn, Word, serve
 from nsa.errors import KernelFailed, KernelHung, Killed
+from nsa.machine.process import how_it_ended, killed_from_outside
 
 __all__ = ["Turn", "run_together"]
 
@@ -27,7 +27,6 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 POLL_S = 0.01  # between looks at a process that is about to end
-FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # no kernel ends its process by these
 
 
 @dataclass
@@ -41,7 +40,13 @@ class Worker(Generic[R]):
     since: float = field(default_factory=time.monotonic)
     started: bool = False
     waiting: bool = False
+    helpers: frozenset[int] = frozenset()
     done: Done[R] | None = None
+
+    @property
+    def pids(self) -> set[int]:
+        """Its process and those that it has started."""
+        return {self.process.pid or 0, *self.helpers}
 
     def remaining_s(self) -> float:
         """What is left of its time, now."""
@@ -71,7 +76,9 @@ class Worker(Generic[R]):
                 self.done = word
             case Started():
                 self.started = True
-            case Ready() | Measured():
+            case Ready():
+                self.waiting, self.helpers = True, word.helpers
+            case Measured():
                 self.waiting = True
 
     def grant(self, ours: frozenset[int]) -> None:
@@ -102,12 +109,11 @@ class Worker(Generic[R]):
         """What a process that says no more says of who ended it."""
         self.end()
         exitcode = self.process.exitcode or 0
-        if -exitcode in FROM_OUTSIDE:
-            name = signal.Signals(-exitcode).name
+        how = how_it_ended(exitcode)
+        if killed_from_outside(exitcode):
             return Killed(
-                f"its process was killed from outside ({name}: a user, a scheduler, or no memory left); run again"
+                f"its process was killed from outside ({how}: a user, a scheduler, or no memory left); run again"
             )
-        how = signal.Signals(-exitcode).name if exitcode < 0 else f"exit status {exitcode}"
         if not self.started:  # the interpreter, or a source that was being edited
             return RuntimeError(f"a process died before it began ({how}); the log says why")
         return KernelFailed(f"its process died while it ran ({how})")
@@ -148,7 +154,7 @@ def run_together(
         meanwhile()
         while busy := [worker for worker in workers if worker.done is None]:
             if all(worker.waiting for worker in busy):
-                _round(busy, ours(frozenset(worker.process.pid or 0 for worker in workers)))
+                _round(busy, ours(frozenset().union(*(worker.pids for worker in workers))))
             else:
                 _listen([worker for worker in busy if not worker.waiting])
         for worker in workers:

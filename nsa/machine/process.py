@@ -15,6 +15,7 @@ from contextlib import suppress
 PARENT = "NSA_PARENT"  # pid of the Snakemake that started the job
 CONSOLE = "NSA_CONSOLE"  # file descriptor of that Snakemake's console; the job's own output goes to its log
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # no kernel ends its process by these
 
 
 def die_with_run(environ: Mapping[str, str] = os.environ) -> None:
@@ -41,6 +42,16 @@ def die_with_parent(parent: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)  # what the kernel would have done
+
+
+def how_it_ended(exitcode: int) -> str:
+    """What a process's exit code, as multiprocessing gives it, says: a signal's name or an exit status."""
+    return signal.Signals(-exitcode).name if exitcode < 0 else f"exit status {exitcode}"
+
+
+def killed_from_outside(exitcode: int) -> bool:
+    """Whether somebody else ended the process: a user, a scheduler, or the system for want of memory."""
+    return -exitcode in FROM_OUTSIDE
 
 
 def announce(line: str, environ: Mapping[str, str] = os.environ) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nsa.config import Config
@@ -22,7 +22,7 @@ from nsa.pipeline.stages import REPORT, Stage, stages
 from nsa.records import files
 from nsa.records.facts import Digests
 from nsa.records.files import sha256
-from nsa.records.stamp import Sources, Stamp, read
+from nsa.records.stamp import Sources, Stamp, digest, read
 
 __all__ = ["Stamp", "digests", "read", "today", "write"]
 
@@ -85,7 +85,7 @@ def _make(config: Config, fingerprint: Mapping[str, str], accepted: Path, left_o
         machine = _machine(stage, fingerprint)
         yield Stamp(
             stage=stage.name,
-            sources=Sources(digest=_digest_files(sources, digest_of), files=tuple(sources)),
+            sources=Sources(digest=digest(sources, digest_of), files=tuple(sources)),
             settings=stage.settings,
             settings_digest=_digest_json(stage.settings),
             machine=machine,
@@ -100,11 +100,6 @@ def _machine(stage: Stage, fingerprint: Mapping[str, str]) -> dict[str, str] | N
     common = {fact: value for fact, value in fingerprint.items() if fact not in TOOLS}
     own = {name: fingerprint.get(name) or package_version(name) or "none" for name in stage.uses}
     return common | own
-
-
-def _digest_files(files: Mapping[str, Path], digest_of: Callable[[Path], str]) -> str:
-    lines = [f"{name} {digest_of(file)}\n" for name, file in files.items()]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _digest_json(value: object) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import JsonValue
 
 from nsa.records.merge import Merge, Model
-from nsa.records.shapes import CheckShape
+from nsa.records.shapes import CheckShape, GridShape
 
 SCHEMA_VERSION: Literal[2] = 2
 
@@ -161,17 +161,57 @@ class DecodeFacts(TimedFacts):
     launches: Annotated[dict[str, dict[str, int]] | None, Merge.FIRST]
 
 
+class Switches(Model):
+    """torch's switches for a whole process (nsa/bench/method/switches.py)."""
+
+    deterministic_algorithms: bool
+    float32_matmul: str  # "ieee", "tf32" or "none"
+    sdpa_backends: tuple[str, ...]  # that are enabled
+    cudnn_benchmark: bool
+    default_dtype: str
+    grad_enabled: bool
+    threads: int
+
+
+class Alone(Model):
+    """What a packed SDPA variant took on a shape before the candidate was loaded: the median of one process."""
+
+    process: int
+    backend: str  # as in the table's rows
+    shape: GridShape
+    median_ns: float
+
+
+class Burst(Model):
+    """Replays of the candidate without a pause, by the judge's clock, beside its own events (docs/method.md)."""
+
+    process: int
+    shape: GridShape
+    replays: int
+    burst_ns: float  # a replay, by the judge's clock
+    warm_ns: float  # the median of warm replays, by the candidate's events
+    empty_ns: float  # a replay of its empty graph, by the judge's clock
+
+
 class CheckFacts(TimedFacts):
     """A kernel check that ran.
 
     Attributes:
         grid: which shapes; `guide` is the acceptance grid of config.yaml.
         left_out: packed SDPA variants that refuse a shape.
+        baseline_alone: packed SDPA's times before the candidate was loaded; empty where nothing was timed.
+        bursts: of every shape that was timed.
+        switches: torch's in the process that judges.
+        switched: which of them the candidate changed in its process.
     """
 
     grid: Annotated[Literal["guide"], Merge.SAME] = "guide"
     dtype: Annotated[str, Merge.SAME]
     left_out: Annotated[tuple[LeftOut, ...], Merge.UNITED]
+    baseline_alone: Annotated[tuple[Alone, ...], Merge.EACH] = ()
+    bursts: Annotated[tuple[Burst, ...], Merge.EACH] = ()
+    switches: Annotated[Switches | None, Merge.SAME] = None
+    switched: Annotated[tuple[str, ...], Merge.UNITED] = ()
 
 
 class State(Model):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from nsa.errors import RecordError
+from nsa.errors import Disturbed, RecordError
 from nsa.records import files
 from nsa.records.facts import Digests
 from nsa.records.merge import Model
@@ -17,6 +20,15 @@ class Sources(Model):
 
     digest: str
     files: tuple[str, ...]
+
+    def require_unchanged(self) -> None:
+        """Look at the files again: what was measured while they changed is of no sources that anybody could name.
+
+        Raises:
+            Disturbed: one of them is another, or gone.
+        """
+        if digest({name: _located(name) for name in self.files}) != self.digest:
+            raise Disturbed("a source of this stage was edited while it ran, so nothing is recorded; run it again")
 
 
 class Gone(Model):
@@ -61,3 +73,17 @@ def read(path: Path) -> Stamp:
         return files.read_model(path, Stamp)
     except RecordError as error:
         raise RecordError(f"{str(error).rpartition(';')[0]}; run `snakemake -n`, which writes it anew") from error
+
+
+def digest(sources: Mapping[str, Path], digest_of: Callable[[Path], str] = files.sha256) -> str:
+    """The digest of some files' names and bytes; one that is not there has an empty one."""
+    lines = [f"{name} {digest_of(file) if file.is_file() else ''}\n" for name, file in sources.items()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _located(name: str) -> Path:
+    """Where a source lies, "nsa/shapes.py" for example, wherever its outermost package is installed."""
+    spec = importlib.util.find_spec(name.partition("/")[0])
+    folders = (spec.submodule_search_locations if spec else None) or ()
+    places = [Path(folder).parent / name for folder in folders]
+    return next((place for place in places if place.is_file()), Path(name))

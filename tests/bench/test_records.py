@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ from nsa import backends
 from nsa.bench.records import backend_of, open_stage, write
 from nsa.bench.runner import Result
 from nsa.config import DecodeSettings
-from nsa.errors import ConfigError, RecordError
+from nsa.errors import ConfigError, Disturbed, RecordError
 from nsa.records import files, parquet, schemas
 from nsa.records.facts import DecodeFacts
 from nsa.records.outcome import Header, NotRun, Ok, Unavailable
+from nsa.records.stamp import Sources, digest
 
 OWN_STAGE = [name for name in backends.names() if backends.spec(name).stage is not None]
 
@@ -97,6 +99,27 @@ def test_a_record_is_written_whatever_the_outcome(outcome: Ok[DecodeFacts] | Not
     assert (header.stage, header.backend, header.S, header.device) == ("decode", "cuda", 128, card)
     assert header.outcome == outcome and header.stamp == DIGESTS
     assert table.num_rows == len(rows)
+
+
+def test_a_source_that_changes_while_a_stage_runs_leaves_no_record(tmp_path: Path) -> None:
+    """What was measured partly with another source is no record of the stamp's, which it would carry."""
+    source = tmp_path / "kept_apart" / "kernel.py"
+    files.write_text(source, "BLOCK = 64\n")
+    files.write_text(source.parent / "__init__.py", "")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        opened = open_stage(*stage_inputs(tmp_path, "decode-cuda", {}, WITH_GPU), ())
+        name = "kept_apart/kernel.py"
+        opened = replace(opened, sources=Sources(digest=digest({name: source}), files=(name,)))
+        result = Result(ON_CUDA.device, Unavailable(reason="no GPU", fix="buy one"), ())
+        write(tmp_path / "before.parquet", opened, "decode", result, "cuda", S=128)
+        for change in (lambda: files.write_text(source, "BLOCK = 32\n"), source.unlink):
+            change()
+            with pytest.raises(Disturbed, match=r"^a source of this stage was edited while it ran, .*; run it again$"):
+                write(tmp_path / "after.parquet", opened, "decode", result, "cuda", S=128)
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert (tmp_path / "before.parquet").is_file() and not (tmp_path / "after.parquet").exists()
 
 
 def test_every_timed_stage_has_its_columns() -> None:

@@ -24,12 +24,12 @@ from nsa.cli import app
 from nsa.config import Config, DecodeSettings
 from nsa.records import files
 from nsa.records.facts import Digests
-from nsa.records.stamp import Sources, Stamp
+from nsa.records.stamp import Sources, Stamp, digest
 from nsa.report.analysis import summary
 from nsa.report.page import render
 from nsa.report.verdict import exit as verdict
 
-CARRIED = Digests(sources="s", settings="c", machine=None)  # by the records of the stamps below
+CARRIED = Digests(sources=digest({}), settings="c", machine=None)  # by the records of the stamps below
 ROOT = Path(cli.__file__).parents[2]
 FLAGS = ("NSA_SEL_CUDA_BUILD", "NSA_SEL_CUDA", "NSA_USE_TRITON_SEL", "NSA_TRITON_SEL_FORCE", "NSA_FA2_FORCE")
 
@@ -60,7 +60,7 @@ def heavy(result: subprocess.CompletedProcess[str]) -> set[str]:
 
 def stamp(folder: Path, stage: str, **settings: Any) -> Path:
     """Write a stamp with these settings."""
-    path, sources = folder / f"{stage}.json", Sources(digest="s", files=())
+    path, sources = folder / f"{stage}.json", Sources(digest=CARRIED.sources, files=())
     made = Stamp(
         stage=stage, sources=sources, settings=settings, settings_digest="c", machine=None, machine_digest=None
     )

@@ -13,6 +13,7 @@ from nsa.config import Config
 from nsa.errors import ConfigError
 from nsa.pipeline.sources import Code
 from nsa.pipeline.stages import Stage, stages
+from nsa.records.stamp import Sources, digest
 
 ROOT = Path(__file__).parents[2]
 NAMES = tuple(backends.BUILT_IN)
@@ -83,6 +84,13 @@ def test_measuring_does_not_claim_the_report(code: Code, raw: dict[str, Any]) ->
     measured = [f"{stage}-{backend}" for stage in KINDS for backend in NAMES]
     for stage in (*measured, "environment", "artifact-cuda", "artifact-triton", "roofline"):
         assert not any(file.startswith("nsa/report/") for file in claimed(stage, code, raw)), stage
+
+
+@pytest.mark.parametrize("stage", ["check-triton", "decode-acme"])
+def test_a_stages_sources_are_found_again_by_their_names(stage: str, acme: Path, raw: dict[str, Any]) -> None:
+    """After a run the files are looked at once more, those of an installed backend included: none has changed."""
+    found = Code().sources(all_stages(raw)[stage])
+    Sources(digest=digest(found), files=tuple(found)).require_unchanged()
 
 
 def test_an_installed_backend_claims_its_package_and_what_it_imports(acme: Path, raw: dict[str, Any]) -> None:

@@ -10,7 +10,13 @@ from nsa.machine.host import Host
 
 @dataclass(frozen=True)
 class Job:
-    """A backend on the whole grid, on a card, in one of the check's `of` processes; `seed` moves every random draw."""
+    """A backend on the whole grid, on a card, in one of the check's `of` processes.
+
+    Attributes:
+        seed: moves every random draw.
+        packs: whether the backend may launch what packed SDPA launches.
+        apart: whether it is loaded in a process of its own, which this one judges (docs/method.md).
+    """
 
     backend: str
     settings: CheckSettings
@@ -18,3 +24,5 @@ class Job:
     process: int
     of: int = 1
     seed: int = 0
+    packs: bool = False
+    apart: bool = False

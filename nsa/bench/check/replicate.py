@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import median
 
 import torch
 
-from nsa import backends
 from nsa.bench.check.job import Job
-from nsa.bench.method.accuracy import oracle, run_poisoned, selected_oracle
+from nsa.bench.check.loading import Loaded, here, there
+from nsa.bench.check.process import CandidateProcess
+from nsa.bench.check.remote import RemoteCandidate
+from nsa.bench.method import switches
+from nsa.bench.method.accuracy import oracle, run_poisoned, same_bits, selected_oracle
 from nsa.bench.method.behaviour import follows_its_inputs, is_packed_sdpa, reads_what_it_is_given, repeats
 from nsa.bench.method.failures import device_at_work
 from nsa.bench.method.inputs import Call, full_case, ragged_case
-from nsa.bench.method.interleave import interleave, replicate_facts
+from nsa.bench.method.interleave import Group, interleave, replicate_facts
 from nsa.bench.method.kernels import (
     Kernels,
     Outputs,
+    Timed,
     able,
     changed_input,
     enter,
@@ -32,18 +38,34 @@ from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.kernels import registry
 from nsa.kernels.contract import Backend
+from nsa.kernels.sdpa.backend import load as load_packed
 from nsa.machine.nvml import Sampler
-from nsa.records.facts import CheckFacts, LeftOut
+from nsa.records.facts import Alone, Burst, CheckFacts, LeftOut
 from nsa.records.grids import grid
-from nsa.records.shapes import CheckShape
-from nsa.records.words import AGAIN, BASELINE, PACKED, REFUSED, VARIANT, Row
+from nsa.records.shapes import CheckShape, GridShape
+from nsa.records.words import AGAIN, BASELINE, ITEM_BYTES, PACKED, REFUSED, VARIANT, Row
 
 BLOCKS = 5  # randomised blocks that the repetitions are spread over
 CPU_CALLS = 5  # of each kernel on a CPU, which records no time
 SEEDS = 1000  # draws that one seed of the check keeps for itself
 TIMED_SEED = 1000  # the inputs that are timed, one draw a process, are none of those checked before
 UNSEEN_SEED = 500_000  # nor are those on which what is timed is replayed before
+FURTHER_BYTES = 1 << 24  # indices, lengths, tokens that change, and what lies between tensors
 REPLAY_SEED = 1_000_000  # replays of one call that draw something of their own each
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the steps of a replicate share; `columns` name the shape in every row."""
+
+    job: Job
+    columns: Row
+    timer: CudaTimer | None
+    turn: Turn
+    sampler: Sampler
+
+
+Loader = Callable[[torch.device, bool], Loaded]  # of a device, and whether its kernel is timed there
 
 
 def replicate(job: Job, turn: Turn) -> Replicated[CheckFacts]:
@@ -54,53 +76,66 @@ def replicate(job: Job, turn: Turn) -> Replicated[CheckFacts]:
         NoMemory: a shape does not fit.
         KernelFailed: the backend, or a packed variant, failed while it ran.
     """
-    backend = registry.load(job.backend, job.host.machine, job.host.flags)
-    packed = registry.load(BASELINE, job.host.machine, job.host.flags)
-    rivals = {f"{VARIANT}{name}": variant for name, variant in packed.variants.items()}
-    return check_kernel(backend, rivals, job, turn, backends.spec(job.backend).packs)
+    machine, flags = job.host.machine, job.host.flags
+    rivals = {f"{VARIANT}{name}": variant for name, variant in load_packed(machine, None).variants.items()}
+    if not job.apart:
+        return check(job, turn, rivals, lambda *_: here(lambda: registry.load(job.backend, machine, flags)))
+    with CandidateProcess(job.backend) as process:
+        turn.helpers = frozenset({process.pid})
+        reserve = shared_bytes(job)
+        return check(job, turn, rivals, lambda device, timed: there(process, machine, flags, device, timed, reserve))
 
 
 def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs: bool) -> Replicated[CheckFacts]:
-    """Check one backend's kernel: correctness on ragged inputs, behaviour, and the timed calls.
+    """Check one backend's kernel in this process."""
+    return check(replace(job, packs=packs), turn, rivals, lambda *_: here(lambda: backend))
+
+
+def check(job: Job, turn: Turn, rivals: Kernels, load: Loader) -> Replicated[CheckFacts]:
+    """Check one kernel: correctness on ragged inputs, behaviour, the timed calls, and what needs no timing.
 
     Args:
-        backend: whose kernel is checked.
-        rivals: packed SDPA's variants, by the names of their rows.
         job: on what, and in which process.
         turn: the process's right to the GPU.
-        packs: whether the backend may launch what packed SDPA launches.
+        rivals: packed SDPA's variants, by the names of their rows.
+        load: the candidate; called once packed SDPA was timed without it.
     """
-    start, device, name = time.monotonic(), torch.device(job.host.device.kind), backend.name
+    start, device, name = time.monotonic(), torch.device(job.host.device.kind), job.backend
     on_cuda = device.type == "cuda"
     if not on_cuda:
         torch.set_num_threads(1)  # waiting threads spin, and small kernels gain nothing from them
     timer = CudaTimer(device) if on_cuda else None
-    kernels = {name: backend.selection, **rivals}
-    rows: list[Row] = []
+    seen, rows = switches.read(), list[Row]()
     left_out: list[LeftOut] = []
     others: set[int] = set()
-    with device_at_work(name), Sampler(job.host.device.uuid) as sampler:
+    bursts: list[Burst] = []
+    with device_at_work(BASELINE if job.apart else name), Sampler(job.host.device.uuid) as sampler:
+        run = Run(job, columns={}, timer=timer, turn=turn, sampler=sampler)
         rates: list[tuple[float, float]] = []
         if on_cuda:
             with turn:
                 rates.append(bandwidths(device))
+        alone = _alone(rivals, run) if timer and job.apart else []
+        candidate = load(timer.device if timer else device, timer is not None)
+        kernels: Kernels = {name: candidate.backend.selection, **rivals}
         first: tuple[CheckShape, Kernels] | None = None  # the first shape, and the kernels that take it
         for shape in grid(job.settings, device.type):
-            columns: Row = {**asdict(shape), "process": job.process}
+            run = replace(run, columns={**asdict(shape), "process": job.process})
             takes, refused = able(kernels, ragged_case(shape, 0, device))
             if name in refused:
-                rows.append({**columns, "backend": name, "seed": 0, "fault": f"{REFUSED}{refused[name]}"})
+                rows.append({**run.columns, "backend": name, "seed": 0, "fault": f"{REFUSED}{refused[name]}"})
                 continue
             left_out += (LeftOut(name=each, shape=str(shape), reason=why) for each, why in refused.items())
-            rows += _judged(name, takes, shape, job, columns, counts=first is None)
+            rows += _judged(name, takes, shape, job, run.columns, counts=first is None)
             first = first or (shape, takes)
-            rows += _timed(name, takes, shape, job, columns, timer, turn, sampler)
+            found, burst = _timed(name, takes, shape, run)
+            rows += found
+            bursts += [burst] if burst else []
             others.update(sampler.other_processes(turn.ours))
             print(f"check {name}: process {job.process + 1}: {shape}", flush=True)
-        if first is not None and job.process == 0 and not packs:
-            # After the timing: a process that was profiled launches more slowly ever after.
-            fault = is_packed_sdpa(name, first[1], _probe(first[0], job))
-            rows += [{**asdict(first[0]), "process": 0, "backend": name, "seed": 0, "fault": fault}] if fault else []
+        if first is not None:
+            rows += _untimed(name, *first, job)
+        notes, switched = registry.notes(candidate.backend), candidate.switched()
     facts = CheckFacts(
         device=job.host.device,
         flush=FLUSH if on_cuda else NO_FLUSH,
@@ -108,11 +143,23 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
         read_bandwidth_bytes_per_s=tuple(read for _, read in rates),
         replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
         other_processes=tuple(sorted(others)),
-        notes=registry.notes(backend),
+        notes=notes,
         dtype=job.settings.dtype.of(device.type),
         left_out=tuple(left_out),
+        baseline_alone=tuple(alone),
+        bursts=tuple(bursts),
+        switches=seen,
+        switched=switched,
     )
     return Replicated(rows, facts)
+
+
+def _untimed(name: str, shape: CheckShape, kernels: Kernels, job: Job) -> list[Row]:
+    """What is looked at once, after all timing: a process that was profiled launches more slowly ever after."""
+    if job.process > 0 or job.packs:
+        return []
+    fault = is_packed_sdpa(name, kernels, _probe(shape, job))
+    return [{**asdict(shape), "process": 0, "backend": name, "seed": 0, "fault": fault}] if fault else []
 
 
 def _judged(name: str, kernels: Kernels, shape: CheckShape, job: Job, columns: Row, *, counts: bool) -> list[Row]:
@@ -149,43 +196,90 @@ def _correctness(kernels: Kernels, shape: CheckShape, seed: int, job: Job, colum
     return judge(outputs, PACKED, columns, seed, exact)
 
 
-def _timed(
-    name: str,
-    kernels: Kernels,
-    shape: CheckShape,
-    job: Job,
-    columns: Row,
-    timer: CudaTimer | None,
-    turn: Turn,
-    sampler: Sampler,
-) -> list[Row]:
+def _alone(rivals: Kernels, run: Run) -> list[Alone]:
+    """What packed SDPA takes on the first and the last shape while there is no candidate."""
+    job, found = run.job, list[Alone]()
+    shapes = grid(job.settings, job.host.device.kind)
+    device = torch.device(job.host.device.kind)
+    for shape in dict.fromkeys((shapes[0], shapes[-1])):
+        takes, _ = able(rivals, ragged_case(shape, 0, device))
+        timed, order, _ = _entered(takes, shape, run)
+        selected_oracle(timed.replays.call)  # the same heavy work before the turn as beside the candidate
+        times: dict[str, list[int]] = {}
+        with run.turn:
+            blocks = _interleaved([list(timed.group.values())], order, run)
+        for row in blocks:
+            times.setdefault(str(row["backend"]), []).append(int(str(row["value_ns"])))
+        found += (
+            Alone(process=job.process, backend=name, shape=GridShape(*shape.sizes), median_ns=median(values))
+            for name, values in times.items()
+        )
+    return found
+
+
+def _entered(kernels: Kernels, shape: CheckShape, run: Run) -> tuple[Timed, random.Random, int]:
+    """Kernels that are ready to be timed on a shape's full inputs, the order of all that follows, and its seed."""
+    device, seed = torch.device(run.job.host.device.kind), TIMED_SEED * (run.job.seed + 1) + run.job.process
+    order = random.Random(f"{seed}/{shape}")
+    replays = Replays(full_case(shape, seed, device), REPLAY_SEED * seed, changes=True)
+    return enter(kernels, run.columns, replays, order, run.timer, every=True), order, seed
+
+
+def _timed(name: str, kernels: Kernels, shape: CheckShape, run: Run) -> tuple[list[Row], Burst | None]:
     """Time every kernel in randomised blocks, the checked one twice under two names, and judge all that they returned.
 
     On CUDA each kernel is a captured graph, timed cold. On a CPU the same calls are made but no time is recorded: it
     would decide nothing. Before, what is timed is replayed on inputs that it has never seen, ragged and full.
     """
-    device, seed = torch.device(job.host.device.kind), TIMED_SEED * (job.seed + 1) + job.process
-    call, order = full_case(shape, seed, device), random.Random(f"{seed}/{shape}")
-    replays = Replays(call, REPLAY_SEED * seed, changes=True)
-    timed = enter({**kernels, f"{AGAIN}{name}": kernels[name]}, columns, replays, order, timer, every=True)
+    timed, order, seed = _entered({**kernels, f"{AGAIN}{name}": kernels[name]}, shape, run)
+    call, mine, device = timed.replays.call, timed.group[name], torch.device(run.job.host.device.kind)
     rows: list[Row] = []
     for unseen in (ragged_case(shape, UNSEEN_SEED + seed, device), full_case(shape, UNSEEN_SEED + seed, device)):
         outputs = _uncontrolled(on_unseen(timed, unseen, {name}))
-        rows += judge(outputs, PACKED, columns, None, selected_oracle(unseen))
+        rows += judge(outputs, PACKED, run.columns, None, selected_oracle(unseen))
     given = full_case(shape, seed, device)
     for tensor, original in zip(call[:5], given[:5], strict=True):
         tensor.copy_(original)
-    with turn:
-        iters = job.settings.iters if timer else min(job.settings.iters, CPU_CALLS)
-        times = interleave([list(timed.group.values())], iters, BLOCKS, order, sampler, timer)
+    apart = [each for each in timed.group.values() if isinstance(each, RemoteCandidate)]
+    local = [each for each in timed.group.values() if not isinstance(each, RemoteCandidate)]
+    for each in apart:
+        each.give()
+    with run.turn:
+        times = _interleaved([local, apart] if apart else [local], order, run)
         last, outputs = last_calls(timed)
-    judged = judge_timed(timed, _uncontrolled(outputs), PACKED, columns, seed)
-    if changed := changed_input(call._replace(q=given.q), given):
+        burst = mine.remote.burst(name, call) if run.timer and isinstance(mine, RemoteCandidate) else None
+    changed = changed_input(mine.inputs(), call) if isinstance(mine, RemoteCandidate) else None
+    if burst and not same_bits(burst.output, mine.returned.outputs[-1]):
+        changed = changed or "replays without a pause gave another output than the timed one on the same inputs"
+    judged = judge_timed(timed, _uncontrolled(outputs), PACKED, run.columns, seed)
+    if changed := changed or changed_input(call._replace(q=given.q), given):
         judged = [{**row, "fault": row.get("fault") or changed} if row["backend"] == name else row for row in judged]
+    if isinstance(mine, RemoteCandidate):
+        mine.remote.release()
     rows += judged
-    return [*rows, *times, *last] if timer else rows
+    if not run.timer:
+        return rows, None
+    return [*rows, *times, *last], burst.fact(run.job.process, shape) if burst else None
+
+
+def _interleaved(groups: Sequence[Group], order: random.Random, run: Run) -> list[Row]:
+    """The blocks of a turn; groups of two processes alternate."""
+    iters = run.job.settings.iters if run.timer else min(run.job.settings.iters, CPU_CALLS)
+    return interleave(groups, iters, BLOCKS, order, run.sampler, run.timer, alternating=len(groups) > 1)
 
 
 def _uncontrolled(outputs: Outputs) -> Outputs:
     """What is judged: all but the A/A control's."""
     return {name: output for name, output in outputs.items() if not name.startswith(AGAIN)}
+
+
+def shared_bytes(job: Job) -> int:
+    """What both processes see at once, at most: the inputs of a call, and what a block's replays take and give."""
+    item, replays = ITEM_BYTES[job.settings.dtype.of(job.host.device.kind)], -(-job.settings.iters // BLOCKS)
+    cells = [
+        (shape.head_dim + shape.value_dim)
+        * shape.rows
+        * (shape.context + shape.sel_block + (replays + 1) * shape.heads_per_group)
+        for shape in grid(job.settings, job.host.device.kind)
+    ]
+    return item * max(cells) + FURTHER_BYTES

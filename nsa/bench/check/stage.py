@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from nsa import backends as specs
 from nsa.bench.check.job import Job
 from nsa.bench.records import open_stage, write
-from nsa.bench.runner import Result, Say, Task
+from nsa.bench.runner import CONTEXT_BYTES, Result, Say, Task
 from nsa.bench.runner import run as run_task
 from nsa.config import CheckSettings
 from nsa.layout import Layout
@@ -26,7 +27,9 @@ def run(backend: str, stamp: Path, environment: Path, artifacts: Sequence[Path],
     write(out, opened, "check", result, backend)
 
 
-def check(backend: str, settings: CheckSettings, host: Host, say: Say, seed: int = 0) -> Result[CheckFacts]:
+def check(
+    backend: str, settings: CheckSettings, host: Host, say: Say, seed: int = 0, apart: bool | None = None
+) -> Result[CheckFacts]:
     """Check one backend: rows of schemas.CHECK_REPETITIONS, and its facts or why there are none.
 
     On a CPU nothing is timed: a timing there says nothing about a GPU kernel.
@@ -37,19 +40,22 @@ def check(backend: str, settings: CheckSettings, host: Host, say: Say, seed: int
         host: where to check.
         say: receives lines of progress.
         seed: moves every random draw.
+        apart: whether the backend is loaded in a process of its own; by default on CUDA, whose times decide.
 
     Raises:
         Killed: a process was killed from outside; such a check has no record.
     """
-    processes = settings.processes if host.device.kind == "cuda" else 1
+    on_cuda = host.device.kind == "cuda"
+    processes = settings.processes if on_cuda else 1
+    packs, own = specs.spec(backend).packs, on_cuda if apart is None else apart
     task = Task(
         name=f"check {backend}",
         backends=(backend, BASELINE),
         work="nsa.bench.check.replicate:replicate",
-        job=lambda card, process: Job(backend, settings, card, process, processes, seed),
+        job=lambda card, process: Job(backend, settings, card, process, processes, seed, packs, own),
         processes=processes,
         timeout_s=settings.timeout_s,
-        memory_bytes=memory_bytes(settings, host.device.kind),
+        memory_bytes=memory_bytes(settings, host.device.kind) + (CONTEXT_BYTES if own else 0),
         less_memory="use a GPU with more memory, or lower check.rows or check.context",
         log=Layout().log(f"check_{backend}"),
     )

@@ -6,12 +6,11 @@ Each function returns the fault that it saw, as one phrase, or None.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 from nsa.bench.method.accuracy import same_bits
 from nsa.bench.method.inputs import Call
-from nsa.bench.method.launches import launched
 from nsa.bench.method.reads import selected_by_kernel, selected_by_tensors
+from nsa.bench.method.remote import launched_by
 from nsa.kernels.contract import SelectAttention
 
 REPLAYS = 3
@@ -56,7 +55,7 @@ def reads_what_it_is_given(kernel: SelectAttention, call: Call) -> str | None:
 
 def is_packed_sdpa(name: str, kernels: Mapping[str, SelectAttention], call: Call) -> str | None:
     """A kernel that launches exactly what a packed SDPA variant launches is that variant under another name."""
-    launches = {each: sorted(launched(partial(kernel, *call), call.q.device)) for each, kernel in kernels.items()}
+    launches = {each: sorted(launched_by(kernel, call)) for each, kernel in kernels.items()}
     for rival, names in launches.items():
         if rival != name and names == launches[name]:
             return f"{name} launches exactly what {rival} launches: it is packed SDPA under another name"

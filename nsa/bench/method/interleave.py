@@ -35,6 +35,7 @@ def interleave(
     order: random.Random,
     sampler: Sampler,
     timer: CudaTimer | None = None,
+    alternating: bool = False,
 ) -> list[Row]:
     """Time every candidate of every group so often: a row for each repetition, as they were made; none is dropped.
 
@@ -48,6 +49,8 @@ def interleave(
         order: the source of every random choice.
         sampler: of the GPU.
         timer: on CUDA; it brings the device into the state in which everything is timed.
+        alternating: the groups run in different processes and are timed on the same call: the device is brought into
+            that state before each of them, and their places in a block are counted together.
     """
     if timer is not None:
         timer.settle()
@@ -55,8 +58,13 @@ def interleave(
     blocks = min(blocks, iters)
     for block in range(blocks):
         repetitions = iters // blocks + (block < iters % blocks)
+        before = 0
         for group in order.sample(list(groups), len(groups)):
-            times = [(place, one, one.time(repetitions)) for place, one in enumerate(order.sample(group, len(group)))]
+            if timer is not None and alternating:
+                timer.settle()
+            turns = enumerate(order.sample(group, len(group)), before)
+            times = [(place, one, one.time(repetitions)) for place, one in turns]
+            before += len(group) if alternating else 0
             state = sampler.sample()
             rows += [
                 {**one.columns, "block": block, "order": place, "value_ns": value, **state}

@@ -13,7 +13,8 @@ from nsa.bench.method.accuracy import fault, mean_absolute_error, selected_oracl
 from nsa.bench.method.failures import guarded
 from nsa.bench.method.inputs import Call
 from nsa.bench.method.interleave import Candidate
-from nsa.bench.method.replays import Judge, Replays
+from nsa.bench.method.remote import RemoteKernel
+from nsa.bench.method.replays import Changes, Judge, Replays
 from nsa.bench.method.timing import CudaTimer, wall
 from nsa.errors import InputError
 from nsa.kernels.contract import SelectAttention
@@ -48,10 +49,12 @@ class KernelCandidate(Candidate):
     Attributes:
         replay: one untimed call on the inputs as they are: what is under test is what is timed.
         returned: what its timed calls gave.
+        run: what is timed, bare.
     """
 
     replay: Callable[[], torch.Tensor]
     returned: Returned
+    run: Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,14 @@ def able(kernels: Kernels, call: Call) -> tuple[dict[str, SelectAttention], dict
     refused: dict[str, str] = {}
     for name, kernel in kernels.items():
         try:
-            guarded(name, kernel)(*call)
+            (kernel if isinstance(kernel, RemoteKernel) else guarded(name, kernel))(*call)
         except InputError as error:
             refused[name] = str(error)
         else:
-            takes[name] = guarded(name, kernel, takes=True)
+            if isinstance(kernel, RemoteKernel):
+                takes[name] = kernel.having_taken()
+            else:
+                takes[name] = guarded(name, kernel, takes=True)
     return takes, refused
 
 
@@ -91,10 +97,28 @@ def enter(
         timer: on CUDA; None on a CPU, whose wall times decide nothing.
         every: whether what each timed call returns is kept, to be judged.
     """
-    make = partial(_on_cuda, timer) if timer else _on_cpu
-    names = order.sample(list(kernels), len(kernels))
-    group = {name: make(name, kernels[name], {**columns, "backend": name}, replays, Returned(every)) for name in names}
+    group: dict[str, KernelCandidate] = {}
+    for name in order.sample(list(kernels), len(kernels)):
+        kernel, own, returned = kernels[name], {**columns, "backend": name}, Returned(every)
+        if isinstance(kernel, RemoteKernel):
+            group[name] = kernel.prepare(own, replays, returned)
+        else:
+            group[name] = prepare(name, kernel, own, replays, returned, timer)
     return Timed(group, replays)
+
+
+def prepare(
+    name: str,
+    kernel: SelectAttention,
+    columns: Row,
+    replays: Changes,
+    returned: Returned,
+    timer: CudaTimer | None,
+) -> KernelCandidate:
+    """Make one kernel of this process ready to be timed."""
+    if timer is None:
+        return _on_cpu(name, kernel, columns, replays, returned)
+    return _on_cuda(timer, name, kernel, columns, replays, returned)
 
 
 def on_unseen(timed: Timed, unseen: Call, repeat: Collection[str]) -> Outputs:
@@ -139,6 +163,8 @@ def last_calls(timed: Timed) -> tuple[list[Row], Outputs]:
         rows.append({**candidate.columns, "order": place, "value_ns": value})
         output = candidate.returned.outputs[-1] if candidate.returned.every else candidate.replay().clone()
         outputs[name] = output, fault(output, replays.call)
+    replays.count = common
+    replays.refresh()  # of those that run elsewhere this process changed no input
     return rows, outputs
 
 
@@ -203,7 +229,7 @@ def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _on_cuda(
-    timer: CudaTimer, name: str, kernel: SelectAttention, columns: Row, replays: Replays, returned: Returned
+    timer: CudaTimer, name: str, kernel: SelectAttention, columns: Row, replays: Changes, returned: Returned
 ) -> KernelCandidate:
     with kernel_at_work(name):
         captured = timer.capture(lambda: None, partial(kernel, *replays.call), WARMUP)
@@ -223,10 +249,10 @@ def _on_cuda(
             before, captured.graph.replay, True, repetitions, lambda: returned.keep(output, replays.count - 1)
         )
 
-    return KernelCandidate(columns, time, replay, returned)
+    return KernelCandidate(columns, time, replay, returned, captured.graph.replay)
 
 
-def _on_cpu(name: str, kernel: SelectAttention, columns: Row, replays: Replays, returned: Returned) -> KernelCandidate:
+def _on_cpu(name: str, kernel: SelectAttention, columns: Row, replays: Changes, returned: Returned) -> KernelCandidate:
     call = guarded(name, kernel)
 
     def replay() -> torch.Tensor:
@@ -241,4 +267,4 @@ def _on_cpu(name: str, kernel: SelectAttention, columns: Row, replays: Replays, 
     for _ in range(WARMUP):  # as before a capture
         replay()
 
-    return KernelCandidate(columns, time, replay, returned)
+    return KernelCandidate(columns, time, replay, returned, replay)

@@ -24,8 +24,49 @@ class Drawn(NamedTuple):
     v: torch.Tensor  # [R, Dv]
 
 
-class Replays:
-    """The inputs of one call's timed replays, changed in place before each.
+class Changes:
+    """A call whose inputs are changed in place before each timed replay: new queries, and a token in some rows.
+
+    Args:
+        call: the inputs.
+        changed: [R], the rows of which a token changes.
+
+    Attributes:
+        count: of the replays so far.
+    """
+
+    def __init__(self, call: Call, changed: torch.Tensor) -> None:
+        self.call, self.changed, self.count = call, changed, 0
+        self._b, self._g = changed // call.q.shape[1], changed % call.q.shape[1]
+        self._kept: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None  # token, key and value before
+
+    def refresh(self) -> None:
+        """Change the inputs for the next replay."""
+        raise NotImplementedError
+
+    def apply(self, drawn: Drawn) -> None:
+        """Change the inputs to these."""
+        self.call.q.copy_(drawn.q)
+        self.restore()
+        if len(self.changed):
+            where = (self._b, self._g, drawn.token)
+            self._kept = drawn.token, self.call.k[where], self.call.v[where]
+            self.call.k[where], self.call.v[where] = drawn.k, drawn.v
+
+    def restore(self) -> None:
+        """Give the changed token back what it was."""
+        if self._kept is not None:
+            token, k, v = self._kept
+            self.call.k[self._b, self._g, token], self.call.v[self._b, self._g, token] = k, v
+            self._kept = None
+
+    def forget(self) -> None:
+        """All inputs were written anew: there is nothing to give back."""
+        self._kept = None
+
+
+class Replays(Changes):
+    """The inputs of one call's timed replays, drawn from a seed.
 
     Every replay has queries that none had before. With `changes` a token of K and V changes in some rows, too: its key
     is the row's first query, so that its value moves the output by far more than rounding. A memo of queries, and K and
@@ -38,13 +79,10 @@ class Replays:
     """
 
     def __init__(self, call: Call, seed: int, changes: bool) -> None:
-        self.call, self.seed, self.count = call, seed, 0
         B, G, device = call.q.shape[0], call.q.shape[1], call.q.device
-        self._generator = torch.Generator(device)
         rows = torch.linspace(0, B * G - 1, min(CHANGED_ROWS, B * G), device=device).long() if changes else None
-        self.changed = torch.empty(0, dtype=torch.long, device=device) if rows is None else rows.unique()
-        self._b, self._g = self.changed // G, self.changed % G
-        self._kept: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None  # token, key and value before
+        super().__init__(call, torch.empty(0, dtype=torch.long, device=device) if rows is None else rows.unique())
+        self.seed, self._generator = seed, torch.Generator(device)
 
     def draw(self, replay: int) -> Drawn:
         """What is new in a replay: the same whenever it is asked."""
@@ -60,22 +98,10 @@ class Replays:
         return Drawn(q, place * size + offset, start + offset, q[self._b, self._g, 0], v)
 
     def refresh(self) -> None:
-        """Change the inputs for the next replay."""
+        """Draw the inputs of the next replay, and change them."""
         drawn = self.draw(self.count)
         self.count += 1
-        self.call.q.copy_(drawn.q)
-        self.restore()
-        if len(self.changed):
-            where = (self._b, self._g, drawn.token)
-            self._kept = drawn.token, self.call.k[where], self.call.v[where]
-            self.call.k[where], self.call.v[where] = drawn.k, drawn.v
-
-    def restore(self) -> None:
-        """Give the changed token back what it was."""
-        if self._kept is not None:
-            token, k, v = self._kept
-            self.call.k[self._b, self._g, token], self.call.v[self._b, self._g, token] = k, v
-            self._kept = None
+        self.apply(drawn)
 
 
 class Judge:

@@ -78,7 +78,7 @@ class CudaTimer:
     def time(
         self,
         restore: Callable[[], None],
-        replay: Callable[[], None],
+        replay: Callable[[], object],
         cold: bool,
         repetitions: int,
         after: Callable[[], None] = lambda: None,
@@ -100,7 +100,7 @@ class CudaTimer:
         return [round(start.elapsed_time(stop) * 1e6) for start, stop in events]
 
     def _covered(
-        self, restore: Callable[[], None], replay: Callable[[], None], cold: bool
+        self, restore: Callable[[], None], replay: Callable[[], object], cold: bool
     ) -> tuple[torch.cuda.Event, torch.cuda.Event]:
         """The events around a replay that was wholly enqueued before the device came to it."""
         for attempt in range(COVER_ATTEMPTS):

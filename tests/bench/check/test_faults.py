@@ -96,10 +96,10 @@ class OnlyWhenTimed:
     def around(self, function: Callable[..., Any], timing: bool) -> Callable[..., Any]:
         """The function, at work while the kernel is timed, and whether it is timed afterwards."""
 
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
             self.timing = True
             try:
-                return function(*arguments)
+                return function(*arguments, **named)
             finally:
                 self.timing = timing
 

@@ -143,12 +143,12 @@ def test_on_a_cpu_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_backend_competes_with_every_packed_variant() -> None:
     """The variants are those of packed SDPA, by their names; those that a CPU lacks are left out with a reason."""
-    found = replicate(Job("sdpa", SMALL, ON_CPU, 0), Turn())
+    found = replicate(Job("sdpa", SMALL, ON_CPU, 0, packs=True), Turn())
     refused = {left.name for left in found.facts.left_out}
     assert {f"sdpa:{name}" for name in VARIANTS} >= {row["backend"] for row in found.rows} - {"sdpa"}
     assert refused == {"sdpa:blocks", "sdpa:varlen"}
     assert all("expected a CUDA device" in left.reason for left in found.facts.left_out)
-    assert all(row["fault"] is None for row in found.rows)  # it packs, and says so in its spec
+    assert all(row["fault"] is None for row in found.rows)  # it packs, and the job says so
 
 
 def test_the_batched_oracle_judges_all_but_the_first_seed(monkeypatch: pytest.MonkeyPatch) -> None:

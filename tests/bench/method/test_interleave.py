@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from itertools import groupby, pairwise
+from typing import Any
 
 import pytest
 from standins import Sampler
@@ -55,6 +56,36 @@ def test_the_order_is_random_in_each_block() -> None:
     for row in rows:
         turn = turns[int(str(row["block"]))]
         assert row["order"] == [name for name in turn if name[0] == str(row["group"])].index(str(row["name"]))
+
+
+class Settled:
+    """A timer that only says when it settles."""
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+
+    def settle(self) -> None:
+        self.told.append("settle")
+
+
+@pytest.mark.parametrize("alternating", [False, True])
+def test_groups_of_two_processes_share_the_places_of_a_block(alternating: bool) -> None:
+    """The device is settled before each of them, and `order` is the place in the block; others settle once."""
+    bench, told = Bench(3, 2), list[str]()
+    for g, group in enumerate(bench.groups):
+        bench.groups[g] = [
+            Candidate(one.columns, lambda count, g=g: told.append(str(g)) or bench.time(count)) for one in group
+        ]
+    timer: Any = Settled(told)
+    rows = interleave(bench.groups, 8, 8, random.Random(0), Sampler(), timer, alternating)
+    settled = told[1:] if alternating else told  # one at the start in any case
+    blocks = [settled[first : first + 7] for first in range(0, len(settled), 7)] if alternating else []
+    assert told[0] == "settle" and told.count("settle") == 1 + 16 * alternating
+    for block in blocks:
+        assert block in (["settle", "0", "0", "0", "settle", "1", "1"], ["settle", "1", "1", "settle", "0", "0", "0"])
+    for block in range(8):
+        places = [row["order"] for row in rows if row["block"] == block]
+        assert sorted(map(int, map(str, places))) == ([0, 1, 2, 3, 4] if alternating else [0, 0, 1, 1, 2])
 
 
 def test_the_order_is_that_of_its_source() -> None:

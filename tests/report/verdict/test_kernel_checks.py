@@ -39,7 +39,8 @@ def test_a_sound_check_fires_nothing(lab: Lab) -> None:
     assert [found for found in checks.values() if found.fired] == []
     assert set(checks) == {
         *("record_invalid", "record_stale", "packed_variant_wrong", "packed_variant_refused", "aa_control"),
-        *("replicates_differ", "clock_spread", "throttling", "other_processes"),
+        *("replicates_differ", "clock_spread", "throttling", "other_processes", "torch_switched"),
+        *("packed_sdpa_inaccurate", "baseline_disturbed", "clocks_disagree"),
     }
 
 

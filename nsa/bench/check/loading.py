@@ -1,0 +1,63 @@
+"""The candidate, loaded in the process that judges it or in one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from pydantic import JsonValue
+
+from nsa.bench.check import wire
+from nsa.bench.check.process import CandidateProcess
+from nsa.bench.check.remote import Remote
+from nsa.bench.method import switches
+from nsa.config import Flags
+from nsa.kernels.contract import Backend
+from nsa.machine.host import Machine
+
+ENTRY = "nsa.kernels.registry:load"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A backend, in whatever process, and what tells which of torch's switches it has changed by now."""
+
+    backend: Backend
+    switched: Callable[[], tuple[str, ...]]
+
+
+def here(load: Callable[[], Backend]) -> Loaded:
+    """A backend of this process."""
+    before = switches.read()
+    backend = load()
+    return Loaded(backend, lambda: switches.changed(before, switches.read()))
+
+
+def there(
+    process: CandidateProcess, machine: Machine, flags: Flags, device: torch.device, timed: bool, reserve: int
+) -> Loaded:
+    """A backend of the candidate's process, shown as one of this process; it has no variants.
+
+    Args:
+        process: that was started for it.
+        machine, flags: see nsa.kernels.registry.load.
+        device: of all tensors.
+        timed: whether its graphs are timed, on CUDA.
+        reserve: bytes of memory that both see.
+
+    Raises:
+        BackendUnavailable, KernelFailed, NoMemory, RecordError: as nsa.kernels.registry.load.
+    """
+    process.ask(wire.Ping())  # it has begun: what ends it from now on is what it loads
+    process.ask(wire.Load(ENTRY, process.name, machine, flags, device, timed))
+
+    def about(what: str) -> list[JsonValue]:
+        said = process.ask(wire.About())
+        found = said.get(what) if isinstance(said, dict) else None
+        if not isinstance(found, list):
+            raise wire.no_answer(process.name)
+        return found
+
+    backend = Backend(process.name, Remote(process, device, reserve), notes=lambda: about("notes"))
+    return Loaded(backend, lambda: tuple(str(each) for each in about("switched")))

@@ -1,0 +1,74 @@
+"""The candidate's process as the judge sees it: it is started, asked, and found dead."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Self
+
+from pydantic import JsonValue
+
+from nsa.bench.check import wire
+from nsa.bench.check.candidate import serve
+from nsa.errors import KernelFailed, Killed
+from nsa.machine.process import how_it_ended, killed_from_outside
+
+GRACE_S = 5.0  # in which a process that says no more must have ended
+
+
+class CandidateProcess:
+    """The process that loads the candidate; it starts at once, dies with this one, and is killed at the end.
+
+    Raises:
+        KernelFailed: it died, or said what its harness does not say.
+        Killed: it was killed from outside.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._connection: Connection[wire.Request, bytes]
+        context = multiprocessing.get_context("spawn")
+        self._connection, there = multiprocessing.Pipe()
+        self._process = context.Process(target=serve, args=(there, os.getpid()), daemon=True)
+        self._process.start()
+        there.close()
+        self._answered = False
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid or 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+
+    def ask(self, request: wire.Request) -> JsonValue:
+        """Ask, and wait for the answer; raises what was refused, too."""
+        try:
+            self._connection.send(request)
+            data = self._connection.recv_bytes(wire.MAX_BYTES)
+        except (EOFError, OSError):  # closed, reset or cut short by its death
+            raise self._death() from None
+        self._answered = True
+        return wire.opened(self.name, data)
+
+    def _death(self) -> KernelFailed | Killed | RuntimeError:
+        self._process.join(GRACE_S)
+        if self._process.exitcode is None:
+            self._process.kill()
+            return KernelFailed(f"{self.name}: its process says no more and did not end; it was killed")
+        how = how_it_ended(self._process.exitcode)
+        if killed_from_outside(self._process.exitcode):
+            return Killed(f"the candidate's process was killed from outside ({how}); run again")
+        if not self._answered:
+            return RuntimeError(f"the candidate's process died before it began ({how}); the log says why")
+        return KernelFailed(f"{self.name}: its process died while it ran ({how})")
