@@ -244,10 +244,12 @@ def _on_cuda(
         replays.refresh()
         output.fill_(torch.nan)
 
+    def after() -> None:
+        returned.keep(output, replays.count)
+        replays.count += 1
+
     def time(repetitions: int) -> list[int]:
-        return timer.time(
-            before, captured.graph.replay, True, repetitions, lambda: returned.keep(output, replays.count - 1)
-        )
+        return timer.time(before, captured.graph.replay, True, repetitions, after)
 
     return KernelCandidate(columns, time, replay, returned, captured.graph.replay)
 
@@ -259,7 +261,8 @@ def _on_cpu(name: str, kernel: SelectAttention, columns: Row, replays: Changes, 
         return call(*replays.call).clone()  # at once: what is not there yet when the call returns is not its output
 
     def run() -> None:
-        returned.keep(replay(), replays.count - 1)
+        returned.keep(replay(), replays.count)
+        replays.count += 1
 
     def time(repetitions: int) -> list[int]:
         return wall(run, replays.call.q.device, repetitions, replays.refresh)

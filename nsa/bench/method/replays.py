@@ -32,7 +32,7 @@ class Changes:
         changed: [R], the rows of which a token changes.
 
     Attributes:
-        count: of the replays so far.
+        count: of the replays so far; who keeps the output of one counts it.
     """
 
     def __init__(self, call: Call, changed: torch.Tensor) -> None:
@@ -98,10 +98,8 @@ class Replays(Changes):
         return Drawn(q, place * size + offset, start + offset, q[self._b, self._g, 0], v)
 
     def refresh(self) -> None:
-        """Draw the inputs of the next replay, and change them."""
-        drawn = self.draw(self.count)
-        self.count += 1
-        self.apply(drawn)
+        """Draw the inputs of the next replay, and change them; the same again for one that is repeated."""
+        self.apply(self.draw(self.count))
 
 
 class Judge:

@@ -138,6 +138,7 @@ def test_every_timed_replay_has_the_judges_inputs(start: Start) -> None:
     right: dict[int, torch.Tensor] = {}
     for replay in range(12):
         expected.refresh()
+        expected.count += 1
         right[replay] = mine(*other)
     found = {name: candidate.returned for name, candidate in timed.group.items()}
     assert found["cuda"].replays == [0, 1, 2, 9, 10, 11] and found["again:cuda"].replays == [3, 4, 5, 6, 7, 8]
