@@ -77,7 +77,9 @@ def check_here(job: Job, turn: Turn) -> Replicated[CheckFacts]:
 def check_there(job: Job, turn: Turn, process: CandidateProcess) -> Replicated[CheckFacts]:
     """The same, with the backend in the candidate's process."""
     machine, flags, reserve = job.host.machine, job.host.flags, shared_bytes(job)
-    return check(job, turn, _variants(job), lambda *where: there(process, machine, flags, *where, reserve))
+    return check(
+        job, turn, _variants(job), lambda device, timed: there(process, machine, flags, device, timed, reserve)
+    )
 
 
 def _variants(job: Job) -> Kernels:
