@@ -5,7 +5,6 @@ It has no results, no seed, and no inputs but those that the judge gives it, blo
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
@@ -25,15 +24,12 @@ from nsa.bench.method.timing import Captured, CudaTimer
 from nsa.kernels import registry
 from nsa.kernels.contract import Backend, SelectAttention
 from nsa.kernels.failures import BackendBroken
-from nsa.machine.process import die_with_parent
 
 POISONED = 8  # tensors as large as an output that are full of NaN and freed just before a call
 
 
-def serve(connection: Connection[bytes, wire.Request], judge: int) -> None:
-    """What the process does: answers, until the judge is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    die_with_parent(judge)
+def serve(connection: Connection[bytes, wire.Request]) -> None:
+    """Answer, until the judge is gone."""
     candidate = Candidate()
     while True:
         try:

@@ -1,19 +1,24 @@
-"""The candidate's process as the judge sees it: it is started, asked, and found dead."""
+"""The candidate's process as the judge sees it: it is started, asked, and found dead.
+
+This imports no torch: the process is started before the judge does, so that both import it at the same time.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import JsonValue
 
-from nsa.bench.check import wire
-from nsa.bench.check.candidate import serve
 from nsa.errors import KernelFailed, Killed
-from nsa.machine.process import how_it_ended, killed_from_outside
+from nsa.machine.process import die_with_parent, how_it_ended, killed_from_outside
+
+if TYPE_CHECKING:
+    from nsa.bench.check import wire
 
 GRACE_S = 5.0  # in which a process that says no more must have ended
 
@@ -31,7 +36,7 @@ class CandidateProcess:
         self._connection: Connection[wire.Request, bytes]
         context = multiprocessing.get_context("spawn")
         self._connection, there = multiprocessing.Pipe()
-        self._process = context.Process(target=serve, args=(there, os.getpid()), daemon=True)
+        self._process = context.Process(target=begin, args=(there, os.getpid()), daemon=True)
         self._process.start()
         there.close()
         self._answered = False
@@ -53,6 +58,8 @@ class CandidateProcess:
 
     def ask(self, request: wire.Request) -> JsonValue:
         """Ask, and wait for the answer; raises what was refused, too."""
+        from nsa.bench.check import wire
+
         try:
             self._connection.send(request)
             data = self._connection.recv_bytes(wire.MAX_BYTES)
@@ -72,3 +79,12 @@ class CandidateProcess:
         if not self._answered:
             return RuntimeError(f"the candidate's process died before it began ({how}); the log says why")
         return KernelFailed(f"{self.name}: its process died while it ran ({how})")
+
+
+def begin(connection: Connection[bytes, wire.Request], judge: int) -> None:
+    """What the process does, from its first moment on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends it from outside, and is nothing that it raised
+    die_with_parent(judge)
+    from nsa.bench.check.candidate import serve
+
+    serve(connection)

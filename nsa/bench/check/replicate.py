@@ -68,22 +68,23 @@ class Run:
 Loader = Callable[[torch.device, bool], Loaded]  # of a device, and whether its kernel is timed there
 
 
-def replicate(job: Job, turn: Turn) -> Replicated[CheckFacts]:
-    """Check the job's backend on the whole grid against every packed SDPA variant.
-
-    Raises:
-        BackendUnavailable: the backend cannot run here.
-        NoMemory: a shape does not fit.
-        KernelFailed: the backend, or a packed variant, failed while it ran.
-    """
+def check_here(job: Job, turn: Turn) -> Replicated[CheckFacts]:
+    """Check the job's backend in this process; raises as nsa.bench.check.judge.replicate does."""
     machine, flags = job.host.machine, job.host.flags
-    rivals = {f"{VARIANT}{name}": variant for name, variant in load_packed(machine, None).variants.items()}
-    if not job.apart:
-        return check(job, turn, rivals, lambda *_: here(lambda: registry.load(job.backend, machine, flags)))
-    with CandidateProcess(job.backend) as process:
-        turn.helpers = frozenset({process.pid})
-        reserve = shared_bytes(job)
-        return check(job, turn, rivals, lambda device, timed: there(process, machine, flags, device, timed, reserve))
+    return check(job, turn, _variants(job), lambda *_: here(lambda: registry.load(job.backend, machine, flags)))
+
+
+def check_there(job: Job, turn: Turn, process: CandidateProcess) -> Replicated[CheckFacts]:
+    """The same, with the backend in the candidate's process."""
+    machine, flags, reserve = job.host.machine, job.host.flags, shared_bytes(job)
+    return check(
+        job, turn, _variants(job), lambda device, timed: there(process, machine, flags, device, timed, reserve)
+    )
+
+
+def _variants(job: Job) -> Kernels:
+    """Every packed SDPA variant, by the name of its rows; not by way of the registry, which imports specs of others."""
+    return {f"{VARIANT}{name}": each for name, each in load_packed(job.host.machine, None).variants.items()}
 
 
 def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs: bool) -> Replicated[CheckFacts]:
@@ -133,8 +134,7 @@ def check(job: Job, turn: Turn, rivals: Kernels, load: Loader) -> Replicated[Che
             bursts += [burst] if burst else []
             others.update(sampler.other_processes(turn.ours))
             print(f"check {name}: process {job.process + 1}: {shape}", flush=True)
-        if first is not None:
-            rows += _untimed(name, *first, job)
+        rows += _untimed(name, first, job)
         notes, switched = registry.notes(candidate.backend), candidate.switched()
     facts = CheckFacts(
         device=job.host.device,
@@ -154,12 +154,14 @@ def check(job: Job, turn: Turn, rivals: Kernels, load: Loader) -> Replicated[Che
     return Replicated(rows, facts)
 
 
-def _untimed(name: str, shape: CheckShape, kernels: Kernels, job: Job) -> list[Row]:
-    """What is looked at once, after all timing: a process that was profiled launches more slowly ever after."""
-    if job.process > 0 or job.packs:
-        return []
-    fault = is_packed_sdpa(name, kernels, _probe(shape, job))
-    return [{**asdict(shape), "process": 0, "backend": name, "seed": 0, "fault": fault}] if fault else []
+def _untimed(name: str, first: tuple[CheckShape, Kernels] | None, job: Job) -> list[Row]:
+    """What needs no timing, after all of it: a process that was profiled launches more slowly ever after."""
+    rows: list[Row] = []
+    if first is not None and job.process == 0 and not job.packs:
+        shape, kernels = first
+        fault = is_packed_sdpa(name, kernels, _probe(shape, job))
+        rows += [{**asdict(shape), "process": 0, "backend": name, "seed": 0, "fault": fault}] if fault else []
+    return rows
 
 
 def _judged(name: str, kernels: Kernels, shape: CheckShape, job: Job, columns: Row, *, counts: bool) -> list[Row]:
@@ -234,9 +236,11 @@ def _timed(name: str, kernels: Kernels, shape: CheckShape, run: Run) -> tuple[li
     timed, order, seed = _entered({**kernels, f"{AGAIN}{name}": kernels[name]}, shape, run)
     call, mine, device = timed.replays.call, timed.group[name], torch.device(run.job.host.device.kind)
     rows: list[Row] = []
-    for unseen in (ragged_case(shape, UNSEEN_SEED + seed, device), full_case(shape, UNSEEN_SEED + seed, device)):
+    for draw in (ragged_case, full_case):
+        unseen = draw(shape, UNSEEN_SEED + seed, device)
         outputs = _uncontrolled(on_unseen(timed, unseen, {name}))
         rows += judge(outputs, PACKED, run.columns, None, selected_oracle(unseen))
+        del unseen  # caches of gigabytes: three are there at once, at most
     given = full_case(shape, seed, device)
     for tensor, original in zip(call[:5], given[:5], strict=True):
         tensor.copy_(original)

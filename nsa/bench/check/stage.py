@@ -51,7 +51,7 @@ def check(
     task = Task(
         name=f"check {backend}",
         backends=(backend, BASELINE),
-        work="nsa.bench.check.replicate:replicate",
+        work="nsa.bench.check.judge:replicate",
         job=lambda card, process: Job(backend, settings, card, process, processes, seed, packs, own),
         processes=processes,
         timeout_s=settings.timeout_s,

@@ -20,7 +20,7 @@ from nsa.errors import InputError
 from nsa.kernels.contract import Backend
 from nsa.records import files, parquet
 
-candidate.CudaTimer = Timer  # type: ignore[misc, assignment]  # this process, too, has no GPU
+candidate.CudaTimer = Timer  # this process, too, has no GPU
 
 
 class Refused(InputError):
@@ -29,7 +29,7 @@ class Refused(InputError):
 
 def loads(kernel: Callable[..., object], **further: Any) -> Callable[..., Backend]:
     """A backend of one kernel."""
-    return lambda name, machine, flags: Backend(name, kernel, **further)  # type: ignore[arg-type]
+    return lambda name, machine, flags: Backend(name, kernel, **further)
 
 
 def zeros(*arguments: Any) -> torch.Tensor:
@@ -42,15 +42,15 @@ def patches_the_judges_functions(name: str, machine: object, flags: object) -> B
     for module in (accuracy, kernels):
         for judge in ("worst_row_error", "mean_absolute_error"):
             setattr(module, judge, lambda *_: 0.0)
-        setattr(module, "selected_oracle", zeros)  # noqa: B010
-    accuracy.oracle, accuracy.fault = zeros, lambda *_: None  # type: ignore[assignment]
-    behaviour.same_bits = accuracy.same_bits = lambda *_: True  # type: ignore[assignment]
+        module.selected_oracle = zeros
+    accuracy.oracle, accuracy.fault = zeros, lambda *_: None
+    behaviour.same_bits = accuracy.same_bits = lambda *_: True
     return Backend(name, zeros)
 
 
 def patches_the_records(name: str, machine: object, flags: object) -> Backend:
     """No record is written, as far as this process goes."""
-    files.write_text = files.write_model = parquet.write = lambda *_: None  # type: ignore[assignment]
+    files.write_text = files.write_model = parquet.write = lambda *_: None
     return Backend(name, zeros)
 
 
@@ -62,8 +62,8 @@ def patches_the_clock(name: str, machine: object, flags: object) -> Backend:
             super().time(*arguments)
             return [1] * arguments[3]
 
-    candidate.CudaTimer = Fast  # type: ignore[misc, assignment]
-    torch.cuda.Event.elapsed_time = lambda *_: 0.0  # type: ignore[assignment]
+    candidate.CudaTimer = Fast
+    torch.cuda.Event.elapsed_time = lambda *_: 0.0
     return Backend(name, mine)
 
 
@@ -76,7 +76,7 @@ def skips_the_burst(name: str, machine: object, flags: object) -> Backend:
             object.__setattr__(prepared, "replay", lambda: torch.zeros(2, 2, 2, 32))
         return bursts(self, request)
 
-    candidate.Candidate._burst = burst  # type: ignore[method-assign]
+    candidate.Candidate._burst = burst
     return Backend(name, mine)
 
 

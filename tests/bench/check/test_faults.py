@@ -13,7 +13,7 @@ from standins import ON_CPU, Timer
 
 from nsa.bench.check import replicate as module
 from nsa.bench.check.job import Job
-from nsa.bench.check.replicate import replicate
+from nsa.bench.check.judge import replicate
 from nsa.bench.workers import Turn
 from nsa.errors import BackendUnavailable, InputError, KernelFailed
 from nsa.kernels import registry

@@ -13,9 +13,10 @@ import torch
 from bench.check.simulated import SHAPES, SMALL, judged, timed
 from standins import ON_CPU, ON_CUDA
 
-from nsa.bench.check import loading, remote
+from nsa.bench.check import loading, remote, wire
 from nsa.bench.check.job import Job
-from nsa.bench.check.replicate import replicate
+from nsa.bench.check.judge import replicate
+from nsa.bench.check.process import CandidateProcess
 from nsa.bench.check.stage import check
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn, run_together
@@ -50,7 +51,7 @@ def faults(found: Replicated[CheckFacts]) -> set[object]:
 
 def errors(found: Replicated[CheckFacts], backend: str = "cuda") -> list[float]:
     """The errors of a kernel's outputs."""
-    return [row["oracle_error"] for row in judged(found.rows) if row["backend"] == backend]  # type: ignore[misc]
+    return [row["oracle_error"] for row in judged(found.rows) if row["backend"] == backend]
 
 
 @pytest.mark.parametrize("host", [ON_CPU, ON_CUDA], ids=["on a CPU", "timed"])
@@ -89,7 +90,7 @@ def test_a_candidate_that_patches_the_records_is_recorded(monkeypatch: pytest.Mo
     monkeypatch.setattr("nsa.kernels.registry.require", lambda *_: None)
     result = check("cuda", ONE, ON_CPU, print, apart=True)
     assert isinstance(result.outcome, Ok)
-    assert min(row["oracle_error"] for row in result.rows if row["backend"] == "cuda") > 0.9  # type: ignore[type-var]
+    assert min(row["oracle_error"] for row in result.rows if row["backend"] == "cuda") > 0.9
 
 
 def test_a_candidate_that_patches_its_clock_contradicts_the_judges(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,13 +171,13 @@ def hung(told: Path, turn: Turn) -> None:
     """A judge that waits for a candidate that never answers."""
     with pytest.MonkeyPatch.context() as patch:
         told.write_text("")
-        start = loading.CandidateProcess.__enter__
+        start = CandidateProcess.__enter__
 
-        def enter(process: loading.CandidateProcess) -> loading.CandidateProcess:
+        def enter(process: CandidateProcess) -> CandidateProcess:
             told.write_text(str(process.pid))
             return start(process)
 
-        patch.setattr(loading.CandidateProcess, "__enter__", enter)
+        patch.setattr(CandidateProcess, "__enter__", enter)
         apart(patch, "hangs")
 
 
@@ -192,7 +193,7 @@ def test_a_candidate_that_never_answers_is_killed_with_its_judge(tmp_path: Path)
 
 def says_its_candidate(_: object, turn: Turn) -> frozenset[int]:
     """The pids that a judge gives its parent, beside what the parent knows in its turn."""
-    with loading.CandidateProcess("cuda") as process:
+    with CandidateProcess("cuda") as process:
         turn.helpers = frozenset({process.pid})
         with turn:
             return turn.ours if process.pid in turn.ours else frozenset()
@@ -201,15 +202,15 @@ def says_its_candidate(_: object, turn: Turn) -> frozenset[int]:
 def test_the_candidates_process_is_one_of_the_runs_own() -> None:
     """It is no stranger on the GPU: the parent counts it with its judge, which says its number."""
     (ours,) = run_together(f"{__name__}:says_its_candidate", [None], 60.0, True, lambda pids: pids)
-    assert len(ours) == 2  # type: ignore[arg-type]
+    assert len(ours) == 2
 
 
 def test_a_candidate_that_is_killed_from_outside_leaves_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user, a scheduler or a full memory is no fault of the kernel's."""
-    with loading.CandidateProcess("cuda") as process:
+    with CandidateProcess("cuda") as process:
         psutil.Process(process.pid).kill()
         with pytest.raises(Killed, match=r"^the candidate's process was killed from outside \(SIGKILL\); run again$"):
-            process.ask(loading.wire.Ping())
+            process.ask(wire.Ping())
 
 
 def test_a_failure_is_an_outcome_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:

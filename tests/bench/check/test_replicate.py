@@ -13,7 +13,7 @@ from standins import ON_CPU, ON_CUDA
 
 from nsa.bench.check import replicate as module
 from nsa.bench.check.job import Job
-from nsa.bench.check.replicate import replicate
+from nsa.bench.check.judge import replicate
 from nsa.bench.method import kernels
 from nsa.bench.workers import Turn
 from nsa.kernels.sdpa.packed import VARIANTS
