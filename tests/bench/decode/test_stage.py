@@ -136,7 +136,10 @@ def test_a_cell_on_a_gpu_times_graphs_cold_and_warm(tmp_path: Path) -> None:
     facts = result.outcome.facts
     modes = {(row["arm"], row["mode"], row["cache_state"]) for row in result.rows}
     graphs = {(arm, "graph", state) for arm in (*ARMS, EMPTY) for state in ("cold", "warm")}
+    others = [f"{arm}@{name}" for name in ("index_select", "blocks", "varlen") for arm in ("all", "sel")]
+    graphs |= {(arm, "graph", "cold") for arm in (*others, "all@torch parts")}
     assert modes == graphs | {("all", "eager", "warm")}
+    assert (facts.parts, facts.variant, facts.left_out) == ("triton", "gather", ())
     assert facts.outputs_finite and min(facts.bandwidth_bytes_per_s) > 1e11 and facts.other_processes == ()
     assert facts.launches is not None
     assert sum(facts.launches["none"].values()) < 25  # nothing is made anew in each step, tables of angles for instance
