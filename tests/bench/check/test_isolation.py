@@ -38,7 +38,10 @@ def apart(
     """What a replicate finds of one of the hostile module's backends; this process is the judge."""
     monkeypatch.setattr(loading, "ENTRY", f"{HOSTILE}:{entry}")
     monkeypatch.setattr(remote, "MOST_REPLAYS", 20)
-    found = replicate(Job("cuda", settings, host, process, apart=True), Turn())
+    turn = Turn()
+    found = replicate(Job("cuda", settings, host, process, apart=True), turn)
+    (pid,) = turn.helpers
+    assert not psutil.pid_exists(pid)  # known to the parent, and ended with the check
     assert HOSTILE not in sys.modules  # what judges has imported nothing of the candidate's
     return found
 
