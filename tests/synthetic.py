@@ -149,6 +149,8 @@ def replicate(process: int, device: str = "cuda", **changes: object) -> Replicat
         sm_clock_min_mhz=clock,
         sm_clock_max_mhz=clock,
         throttle_bits=0 if device == "cuda" else None,
+        sm_clock_start_mhz=clock,
+        waited_clock_s=0.0,
     )
     return sound.model_copy(update=changes)
 

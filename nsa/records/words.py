@@ -20,6 +20,8 @@ ARMS = {  # what every cell times, and the parts that run in it
     "all_without_sel": ("cmp", "route", "win"),
     "all_again": STEP,  # the A/A control: the same arm under another name
 }
+CONTROL = "control:"  # before the name of fixed work of the harness's own, timed in every block, CUDA only
+TRAIN, STREAM = CONTROLS = (f"{CONTROL}train", f"{CONTROL}stream")  # small launches, and bytes copied
 EMPTY = "empty"  # a captured graph with one trivial kernel: the floor of the method, CUDA only
 BASELINE = "sdpa"  # packed SDPA, with which every kernel is compared
 VARIANT = f"{BASELINE}:"  # before the name of one of its variants, which compete in a kernel check

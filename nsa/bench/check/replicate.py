@@ -12,6 +12,8 @@ from nsa import backends
 from nsa.bench.check.job import Job
 from nsa.bench.method.accuracy import oracle, run_poisoned, selected_oracle
 from nsa.bench.method.behaviour import follows_its_inputs, is_packed_sdpa, reads_what_it_is_given, repeats
+from nsa.bench.method.clocks import Clock
+from nsa.bench.method.control import Control
 from nsa.bench.method.failures import device_at_work
 from nsa.bench.method.inputs import Call, full_case, ragged_case
 from nsa.bench.method.interleave import interleave, replicate_facts
@@ -80,6 +82,8 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
     left_out: list[LeftOut] = []
     others: set[int] = set()
     with device_at_work(name), Sampler(job.host.device.uuid) as sampler:
+        clock = Clock(sampler, timer.nudge) if timer else None
+        control = Control(timer)
         rates: list[tuple[float, float]] = []
         if on_cuda:
             with turn:
@@ -94,7 +98,7 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
             left_out += (LeftOut(name=each, shape=str(shape), reason=why) for each, why in refused.items())
             rows += _judged(name, takes, shape, job, columns, counts=first is None)
             first = first or (shape, takes)
-            rows += _timed(name, takes, shape, job, columns, timer, turn, sampler)
+            rows += _timed(name, takes, shape, job, columns, timer, turn, sampler, clock, control)
             others.update(sampler.other_processes(turn.ours))
             print(f"check {name}: process {job.process + 1}: {shape}", flush=True)
         if first is not None and job.process == 0 and not packs:
@@ -106,7 +110,7 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
         flush=FLUSH if on_cuda else NO_FLUSH,
         bandwidth_bytes_per_s=tuple(copied for copied, _ in rates),
         read_bandwidth_bytes_per_s=tuple(read for _, read in rates),
-        replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
+        replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows, clock),),
         other_processes=tuple(sorted(others)),
         notes=registry.notes(backend),
         dtype=job.settings.dtype.of(device.type),
@@ -158,6 +162,8 @@ def _timed(
     timer: CudaTimer | None,
     turn: Turn,
     sampler: Sampler,
+    clock: Clock | None,
+    control: Control,
 ) -> list[Row]:
     """Time every kernel in randomised blocks, the checked one twice under two names, and judge all that they returned.
 
@@ -177,7 +183,8 @@ def _timed(
         tensor.copy_(original)
     with turn:
         iters = job.settings.iters if timer else min(job.settings.iters, CPU_CALLS)
-        times = interleave([list(timed.group.values())], iters, BLOCKS, order, sampler, timer)
+        groups = [list(timed.group.values()), *control.groups("backend", columns)]
+        times = interleave(groups, iters, BLOCKS, order, sampler, timer, clock)
         last, outputs = last_calls(timed)
     judged = judge_timed(timed, _uncontrolled(outputs), PACKED, columns, seed)
     if changed := changed_input(call._replace(q=given.q), given):

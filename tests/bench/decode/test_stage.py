@@ -22,7 +22,7 @@ from nsa.machine.environment import probe
 from nsa.machine.host import Host, Machine
 from nsa.records.facts import Device
 from nsa.records.outcome import Ok, Unavailable
-from nsa.records.words import ARMS, EMPTY
+from nsa.records.words import ARMS, CONTROLS, EMPTY
 from nsa.shapes import NsaShape
 
 SETTINGS = DecodeSettings(iters=5, warmup=1, processes=2)
@@ -136,7 +136,7 @@ def test_a_cell_on_a_gpu_times_graphs_cold_and_warm(tmp_path: Path) -> None:
     facts = result.outcome.facts
     modes = {(row["arm"], row["mode"], row["cache_state"]) for row in result.rows}
     graphs = {(arm, "graph", state) for arm in (*ARMS, EMPTY) for state in ("cold", "warm")}
-    assert modes == graphs | {("all", "eager", "warm")}
+    assert modes == graphs | {("all", "eager", "warm")} | {(name, "graph", "cold") for name in CONTROLS}
     assert facts.outputs_finite and min(facts.bandwidth_bytes_per_s) > 1e11 and facts.other_processes == ()
     assert facts.launches is not None
     assert sum(facts.launches["none"].values()) < 25  # nothing is made anew in each step, tables of angles for instance

@@ -98,6 +98,8 @@ def test_a_replicates_facts_are_of_all_its_rows() -> None:
         sm_clock_min_mhz=1500,
         sm_clock_max_mhz=1995,
         throttle_bits=5,
+        sm_clock_start_mhz=None,
+        waited_clock_s=0.0,
     )
 
 
