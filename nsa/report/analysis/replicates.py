@@ -11,7 +11,7 @@ from nsa.records.facts import CheckFacts
 from nsa.records.shapes import AXES
 from nsa.records.words import AGAIN
 from nsa.report.analysis.read import Record
-from nsa.report.analysis.stats import Estimate, log_interval
+from nsa.report.analysis.stats import Estimate, log_interval, rounding
 
 
 def medians(record: Record[CheckFacts]) -> pd.DataFrame:
@@ -30,8 +30,10 @@ def again_ratio(record: Record[CheckFacts], confidence: float) -> Estimate | Non
     if record.backend not in names or AGAIN + record.backend not in names:
         return None
     again, first = (pd.DataFrame(times.xs(name, level="backend")) for name in (AGAIN + record.backend, record.backend))
+    timed = record.rows[record.rows["value_ns"].notna()].groupby(["backend", *AXES])["value_ns"].apply(rounding)
+    least = sum(float(timed[name].mean()) for name in (AGAIN + record.backend, record.backend))  # were all shapes alike
     known = (again / first).map(math.log).mean(axis=0).dropna()  # over the shapes that the process timed twice
-    return log_interval(known.map(math.exp), confidence) if len(known) else None
+    return log_interval(known.map(math.exp), confidence, least) if len(known) else None
 
 
 @dataclass(frozen=True)

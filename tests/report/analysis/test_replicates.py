@@ -41,3 +41,13 @@ def test_a_pace_is_over_the_median_of_the_processes(lab: Lab) -> None:
 def test_a_check_without_times_has_no_paces(lab: Lab) -> None:
     """On a CPU nothing is timed, so no process has a pace."""
     assert paces(read_check(lab.check("cuda", device="cpu"))) == []
+
+
+def test_one_tick_in_every_process_and_shape_is_no_bias(lab: Lab) -> None:
+    """A kernel whose second name takes 0.5 µs longer everywhere differs by what the clock may."""
+    record = read_check(lab.check("cuda", processes=10))
+    for name, value in (("cuda", 30_000), ("again:cuda", 30_500)):
+        record.rows.loc[record.rows["value_ns"].notna() & (record.rows["backend"] == name), "value_ns"] = value
+    ratio = again_ratio(record, 0.95)
+    assert ratio is not None and ratio.value == pytest.approx(30.5 / 30)
+    assert ratio.low < 1 < ratio.high
