@@ -9,14 +9,14 @@ import pandas as pd
 
 from nsa.records.facts import CheckFacts
 from nsa.records.shapes import AXES
-from nsa.records.words import AGAIN
+from nsa.records.words import AGAIN, CONTROLS
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.stats import Estimate, log_interval, rounding
 
 
 def medians(record: Record[CheckFacts]) -> pd.DataFrame:
-    """The median of each process in ns [(backend, shape), process], of everything that an ok check timed."""
-    timed = record.rows[record.rows["value_ns"].notna()]
+    """The median of each process in ns [(backend, shape), process], of everything but the control that it timed."""
+    timed = record.rows[record.rows["value_ns"].notna() & ~record.rows["backend"].isin(CONTROLS)]
     return timed.groupby(["backend", *AXES, "process"])["value_ns"].median().unstack("process")
 
 

@@ -35,7 +35,7 @@ READS = Reads(cmp=127.0, sel=1024.0, win=512.0, actual=1663.0, expected=1663.0)
 
 def reads(actual: float) -> Reads:
     """Reads that were counted."""
-    return READS.model_copy(update={"actual": actual})
+    return READS.model_copy(update={"actual": actual, "sel": actual - READS.cmp - READS.win})
 
 
 def checks_of(lab: Lab, **cell: object) -> dict[str, Check]:
@@ -84,7 +84,7 @@ def test_aa_control_fires_when_the_same_arm_differs(lab: Lab) -> None:
 
 
 def test_one_tick_of_the_clock_in_every_process_is_no_bias(lab: Lab) -> None:
-    """Two names of an arm that differ by 0.5 µs in all ten processes differ by what the clock may; by 2 % they do not."""
+    """Two names of an arm that differ by 0.5 µs in all ten processes do not differ; by 2 % they do."""
     for again, blocks in ((96_500, False), (95_500, False), (97_920, True)):
         found = fired_with(lab, again)
         assert ("aa_control" in found) is blocks, again
