@@ -1,4 +1,4 @@
-"""What the processes of a kernel check say of each other, over all of its shapes."""
+"""What the processes of a record say of each other, over all arms of a cell or all shapes of a check."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pandas as pd
 
 from nsa.records.facts import CheckFacts
 from nsa.records.shapes import AXES
-from nsa.records.words import AGAIN, CONTROLS
-from nsa.report.analysis.read import Record
-from nsa.report.analysis.stats import Estimate, log_interval, rounding
+from nsa.records.words import AGAIN, ARMS, CONTROLS
+from nsa.report.analysis.read import Cell, Record, primary_rows
+from nsa.report.analysis.stats import Estimate, log_interval, process_times, rounding
 
 
 def medians(record: Record[CheckFacts]) -> pd.DataFrame:
@@ -38,10 +38,10 @@ def again_ratio(record: Record[CheckFacts], confidence: float) -> Estimate | Non
 
 @dataclass(frozen=True)
 class Pace:
-    """How one process timed one kernel: over the median of the processes, geometric mean over the shapes."""
+    """How one process timed one kernel (geometric mean over the shapes) or arm: over the median of the processes."""
 
     ratio: float  # 1.0 is alike, 2.0 is twice as slow
-    backend: str  # as in the record's rows: a variant, or a kernel timed again, too
+    timed: str  # as in the record's rows: a variant, or a kernel timed again, too; "arm sel"
     process: int
 
 
@@ -53,4 +53,14 @@ def paces(record: Record[CheckFacts]) -> list[Pace]:
         Pace(math.exp(ratio), str(backend), int(str(process)))
         for process, column in relative.items()
         for backend, ratio in column.dropna().items()
+    ]
+
+
+def cell_paces(cell: Cell) -> list[Pace]:
+    """The pace of every process on every arm of an ok cell."""
+    times = process_times(primary_rows(cell), cell.facts.emit_weight)
+    return [
+        Pace(float(ratio), f"arm {arm}", int(str(process)))
+        for arm, column in (times[[*ARMS]] / times[[*ARMS]].median()).items()
+        for process, ratio in column.dropna().items()
     ]

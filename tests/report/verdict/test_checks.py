@@ -52,7 +52,7 @@ def test_a_sound_cell_fires_nothing(lab: Lab) -> None:
     """Every check is made and kept on a sound cell, and none cries."""
     checks = checks_of(lab, iters=12)
     assert [check for check in checks.values() if check.fired] == []
-    assert len(checks) == 20
+    assert len(checks) == 23
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,8 @@ def test_reads_are_equal_up_to_the_rounding_of_an_average(lab: Lab) -> None:
 
 
 def test_no_bandwidth_makes_no_floor(lab: Lab) -> None:
-    """Where the bandwidth was not measured there is no floor to be below."""
+    """Where the bandwidth was not measured there is no floor to be below, which blocks on a GPU."""
+    assert fired(lab, iters=12, facts={"bandwidth_bytes_per_s": ()}) == {"fact_missing": BLOCKING}
     assert "below_memory_floor" not in checks_of(lab, facts={"bandwidth_bytes_per_s": ()})
 
 

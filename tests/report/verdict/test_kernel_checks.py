@@ -39,7 +39,7 @@ def test_a_sound_check_fires_nothing(lab: Lab) -> None:
     assert [found for found in checks.values() if found.fired] == []
     assert set(checks) == {
         *("record_invalid", "record_stale", "packed_variant_wrong", "packed_variant_refused", "aa_control"),
-        *("replicates_differ", "clock_spread", "throttling", "other_processes"),
+        *("replicates_differ", "fact_missing", "control_moved", "throttled", "clock_spread", "other_processes"),
     }
 
 
@@ -66,8 +66,6 @@ def test_a_sound_check_fires_nothing(lab: Lab) -> None:
             WARNING,
             {"facts": {"replicates": tuple(replicate(p, sm_clock_min_mhz=900) for p in range(3))}},
         ),
-        ("throttling", WARNING, {"alter": ({"process": 1}, {"throttle_bits": 0x4})}),
-        ("throttling", WARNING, {"facts": {"replicates": tuple(replicate(p, throttle_bits=8) for p in range(3))}}),
         ("other_processes", WARNING, {"facts": {"other_processes": (17,)}}),
     ],
 )
