@@ -117,17 +117,17 @@ def changed(
         paired: whether the same processes timed both (two arms of one run): what a process does to both then cancels.
             Two runs are not paired, though they number their processes alike.
     """
-    return judged(ratio_of(reference_ms, candidate_ms, confidence, paired=paired))
+    least = sum(rounding(NS_PER_MS * times.dropna()) for times in (reference_ms, candidate_ms))
+    return judged(ratio_of(reference_ms, candidate_ms, confidence, paired=paired, least=least))
 
 
 def ratio_of(
-    reference_ms: pd.Series[float], candidate_ms: pd.Series[float], confidence: float, *, paired: bool
+    reference: pd.Series[float], candidate: pd.Series[float], confidence: float, *, paired: bool, least: float
 ) -> Estimate:
-    """The candidate's time over the reference's, never surer than the clock; see `changed`."""
-    least = sum(rounding(NS_PER_MS * times.dropna()) for times in (reference_ms, candidate_ms))
+    """The candidate's time over the reference's, in any unit, with an interval; see `changed`, and `interval`."""
     if paired:
-        return log_interval((candidate_ms / reference_ms).dropna(), confidence, least)
-    return welch(np.log(reference_ms.to_numpy(float)), np.log(candidate_ms.to_numpy(float)), confidence, least)
+        return log_interval((candidate / reference).dropna(), confidence, least)
+    return welch(np.log(reference.to_numpy(float)), np.log(candidate.to_numpy(float)), confidence, least)
 
 
 def judged(ratio: Estimate) -> Change:
