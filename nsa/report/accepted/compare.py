@@ -129,7 +129,9 @@ def compare(run: Run, folder: Path, config: Config) -> Comparison:
         accepted=str(path),
         decides=decides,
         lines=lines,
-        regressions=tuple(regression_words(line, gates.regression.margin) for line in lines if line.regression),
+        regressions=tuple(
+            regression_words(line, gates.regression.margin, decides) for line in lines if line.regression
+        ),
         since=differences(accepted.header.software, software(run)),
     )
 
@@ -271,12 +273,13 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str,
     return tuple(f"{key} {before.get(key)} → {now.get(key)}" for key in SOFTWARE if before.get(key) != now.get(key))
 
 
-def regression_words(found: Line, margin: float) -> str:
+def regression_words(found: Line, margin: float, relative: bool) -> str:
     """A confirmed slowdown as a clause."""
     assert found.ratio is not None
     ratio, what = found.ratio, "decode" if found.kind == DECODE else "kernel check"
     shown = f"{percent_change(ratio.value)} [{percent_change(ratio.low)}, {percent_change(ratio.high)}]"
-    return f"{found.backend} {what}, {found.where}: slower by {shown}, beyond the margin of {100 * margin:g} %"
+    than = " relative to the control" if relative else ""
+    return f"{found.backend} {what}, {found.where}: slower by {shown}{than}, beyond the margin of {100 * margin:g} %"
 
 
 def percent_change(ratio: float) -> str:

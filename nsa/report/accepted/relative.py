@@ -28,10 +28,9 @@ def has_control(times: pd.DataFrame) -> bool:
 
 def step_times(times: pd.DataFrame, arm: str = "all") -> dict[tuple[str, int], pd.Series[float]]:
     """T(arm) of each decode cell, (backend, S), one time per process."""
-    steps = times[(times["kind"] == DECODE) & (times["arm"] == arm)].astype({"S": int})
-    cells = list(dict.fromkeys(zip(steps["backend"], steps["S"], strict=True)))
-    table = steps.pivot(index="process", columns=["backend", "S"], values="time_ms")
-    return {cell: table[cell].dropna() for cell in cells}
+    steps = times[(times["kind"] == DECODE) & (times["arm"] == arm)].set_index("process")
+    cells = steps.groupby(["backend", "S"], sort=False)["time_ms"]
+    return {(str(backend), int(S)): each.dropna() for (backend, S), each in cells}
 
 
 def shape_times(times: pd.DataFrame, backend: str, control: str | None = None) -> pd.DataFrame:
