@@ -6,6 +6,7 @@ record, between records, and between a run and the accepted one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -31,7 +32,7 @@ class Control:
         self._timer = timer
         if timer is not None:
             start = torch.linspace(-1, 1, SHAPE[0] * SHAPE[1], device=timer.device).reshape(SHAPE)
-            work = {TRAIN: partial(_train, start), STREAM: timer.stream}
+            work: dict[str, Callable[[], torch.Tensor]] = {TRAIN: partial(_train, start), STREAM: timer.stream}
             self._graphs = {name: timer.capture(_nothing, run, WARMUP) for name, run in work.items()}
 
     def groups(self, key: str, columns: Row) -> list[Group]:

@@ -160,16 +160,17 @@ def compared(run: Run, accepted: AcceptedRun, now: pd.DataFrame, timed: Timed, g
         elif same_record(run.records[name], accepted):
             lines.append(accepted_itself(DECODE, backend, where, before))
         else:
-            beside = [{name: each[backend, S] for name, each in one.items()} for one in fixed]
-            change = relative_change(before, after, *beside, share)
+            control_of = [{name: each[backend, S] for name, each in one.items()} for one in fixed]
+            change = relative_change(before, after, control_of, share)
             lines.append(line(DECODE, backend, where, change, before, after, margin))
     for backend in kernels:
         shapes = [shape_times(times, backend) for times in (then, now)]
-        beside = [{name: shape_times(times, backend, name) for name in workloads} for times in (then, now)]
+        control = [{name: shape_times(times, backend, name) for name in workloads} for times in (then, now)]
         name = check_name(backend)
         reason = refusal(run, accepted, name, len(shapes[0]) > 0) or config_differs(CHECK, accepted, timed)
         other = len(set(shapes[0].columns) ^ set(shapes[1].columns))
-        if any(set(each.columns) != set(shapes[0].columns) for one in beside for each in one.values()):
+        beside = zip(shapes, control, strict=True)
+        if any(set(each.columns) != set(own.columns) for own, one in beside for each in one.values()):
             reason = reason or NO_CONTROL
         if reason or other:
             reason = reason or f"other config: {other} shapes are in one of the two grids only"
@@ -177,7 +178,7 @@ def compared(run: Run, accepted: AcceptedRun, now: pd.DataFrame, timed: Timed, g
         elif same_record(run.records[name], accepted):
             lines.append(accepted_itself(CHECK, backend, GEOMEAN, geometric_mean(shapes[0])))
         else:
-            lines += kernel_lines(backend, shapes, beside, share, margin)
+            lines += kernel_lines(backend, shapes, control, share, margin)
     return tuple(lines)
 
 
@@ -219,13 +220,13 @@ def kernel_lines(
     before, after = shapes
     mean = (geometric_mean(before), geometric_mean(after))
     fixed = [{name: geometric_mean(each) for name, each in one.items()} for one in control]
-    change = relative_change(*mean, *fixed, share)
+    change = relative_change(*mean, fixed, share)
     found = [line(CHECK, backend, f"{GEOMEAN} of {before.shape[1]} shapes", change, *mean, margin)]
     each = each_of(before.shape[1], share)  # the worst of many: its interval must hold for all of them
 
-    def changed(shape: object) -> Change:
+    def changed(shape: str) -> Change:
         fixed = [{name: times[shape].dropna() for name, times in one.items()} for one in control]
-        return relative_change(before[shape].dropna(), after[shape].dropna(), *fixed, each)
+        return relative_change(before[shape].dropna(), after[shape].dropna(), fixed, each)
 
     changes = {shape: changed(shape) for shape in before.columns}
     worst = max(changes, key=lambda shape: changes[shape].ratio.value)

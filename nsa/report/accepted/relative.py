@@ -8,7 +8,7 @@ each, and the interval spans what both say: slower is only what is slower than e
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -28,9 +28,9 @@ def has_control(times: pd.DataFrame) -> bool:
 
 def step_times(times: pd.DataFrame, arm: str = "all") -> dict[tuple[str, int], pd.Series[float]]:
     """T(arm) of each decode cell, (backend, S), one time per process."""
-    steps = times[(times["kind"] == DECODE) & (times["arm"] == arm)].set_index("process")
+    steps = times[(times["kind"] == DECODE) & (times["arm"] == arm)].astype({"S": int}).set_index("process")
     cells = steps.groupby(["backend", "S"], sort=False)["time_ms"]
-    return {(str(backend), int(S)): each.dropna() for (backend, S), each in cells}
+    return {(str(backend), int(str(S))): each.dropna() for (backend, S), each in cells}
 
 
 def shape_times(times: pd.DataFrame, backend: str, control: str | None = None) -> pd.DataFrame:
@@ -51,23 +51,24 @@ def typical(times: pd.Series[float]) -> float:
 
 
 def relative_change(
-    before: pd.Series[float], now: pd.Series[float], then_fixed: Fixed, now_fixed: Fixed, confidence: float
+    before: pd.Series[float], now: pd.Series[float], control: Sequence[Fixed], confidence: float
 ) -> Change:
     """How a time changed between two runs, relative to the control of each; as it is where there is none, on a CPU.
 
     Args:
         before, now: of the accepted run and of today's, in ms by process.
-        then_fixed, now_fixed: the control that the same processes timed.
+        control: what the same processes timed of it, in the accepted run and in today's.
         confidence: of each of the intervals that the result spans.
     """
     least = rounding(NS_PER_MS * before) + rounding(NS_PER_MS * now)
-    if not then_fixed:
+    then, today = control
+    if not then:
         return judged(ratio_of(before, now, confidence, paired=False, least=least))
     found = []
-    for name, then in then_fixed.items():
-        once, today = (times / fixed for times, fixed in ((before, then), (now, now_fixed[name])))
-        clock = rounding(NS_PER_MS * then) + rounding(NS_PER_MS * now_fixed[name])
-        found.append(ratio_of(once.dropna(), today.dropna(), confidence, paired=False, least=least + clock))
+    for name in then:
+        pair = ((before / then[name]).dropna(), (now / today[name]).dropna())
+        clock = rounding(NS_PER_MS * then[name]) + rounding(NS_PER_MS * today[name])
+        found.append(ratio_of(*pair, confidence, paired=False, least=least + clock))
     value = math.exp(sum(math.log(ratio.value) for ratio in found) / len(found))
     low, high = min(ratio.low for ratio in found), max(ratio.high for ratio in found)
     return judged(Estimate(value, low, high, min(ratio.processes for ratio in found)))

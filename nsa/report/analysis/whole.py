@@ -55,16 +55,18 @@ def require_alike(path: Path, rows: pd.DataFrame, series: Sequence[str]) -> None
     counts = how_often(rows, [*series, "process"]).unstack("process", fill_value=0)  # [series, process]
     if counts.empty:  # a CPU's kernel check
         return
-    usual = counts.mode(axis=1)[0]
-    differs = counts.ne(usual, axis=0)
-    if not differs.to_numpy().any():
+    table = counts.to_numpy()
+    usual = counts.mode(axis=1)[0].to_numpy()
+    differs = table != usual[:, None]
+    if not differs.any():
         return
-    process = differs.sum().idxmax()
-    where = differs[process].idxmax()
-    other = counts.loc[where].eq(usual.loc[where]).idxmax()
+    process = int(differs.sum(axis=0).argmax())
+    where = int(differs[:, process].argmax())
+    other = int((table[where] == usual[where]).argmax())
+    one, another = (f"process {counts.columns[place]}" for place in (process, other))
     raise RecordError(
-        f"{path}: process {process} timed {words(where)} {counts.loc[where, process]} times, and process {other} "
-        f"{usual.loc[where]:g} times, expected as often in every process; {FIX}"
+        f"{path}: {one} timed {words(tuple(counts.index[where]))} {table[where, process]} times, and {another} "
+        f"{table[where, other]} times, expected as often in every process; {FIX}"
     )
 
 
@@ -72,19 +74,19 @@ def require_as_often(path: Path, rows: pd.DataFrame, among: Sequence[str], names
     """In a process, what takes turns is timed equally often; the empty graph and the control stand apart."""
     turns = rows[~rows[names[0]].isin((EMPTY, *CONTROLS))]
     counts = how_often(turns, ["process", *among, *names])
-    for where, each in counts.groupby(["process", *among]):
+    for _, each in counts.groupby(["process", *among]):
         if each.nunique() > 1:
-            most, least = each.idxmax(), each.idxmin()
+            (process, *most), (_, *least) = (each.index[int(place)] for place in (each.argmax(), each.argmin()))
             raise RecordError(
-                f"{path}: process {where[0]} timed {words(most[1:])} {each.max()} times, and {words(least[1:])} "
-                f"{each.min()} times, expected as often; {FIX}"
+                f"{path}: process {process} timed {words(most)} {each.max()} times, and {words(least)} {each.min()} "
+                f"times, expected as often; {FIX}"
             )
 
 
 def require_own_times(path: Path, rows: pd.DataFrame, series: Sequence[str]) -> None:
     """No process holds each row twice, or the times of another one: a copy is no replicate."""
     timed = rows[rows["value_ns"].notna()].sort_values([*series, "value_ns"])
-    own = {int(process): part for process, part in timed.groupby("process")}
+    own = {int(str(process)): part for process, part in timed.groupby("process")}
     distinct = timed.groupby([*series, "process"])["value_ns"].nunique().gt(1).groupby("process").mean()
     telling = [process for process in own if distinct[process] > 0.5]  # elsewhere the clock is too coarse to tell
     for process in telling:

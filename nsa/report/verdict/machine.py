@@ -65,9 +65,9 @@ def control_moved(record: Record[TimedFacts], run: Moves) -> list[Check]:
     found: list[tuple[float, str]] = []
     for name in own:
         times, shown = own[name].dropna(), str(name).removeprefix(CONTROL)
-        low, high = times.idxmin(), times.idxmax()
-        span = (times[high] - times[low]) / float(times.median())
-        clause = f"{times[low] / 1e3:.4g} µs in process {low} to {times[high] / 1e3:.4g} in process {high}"
+        low, high = float(times.min()), float(times.max())
+        span = (high - low) / float(times.median())
+        clause = f"{low / 1e3:.4g} µs in process {times.idxmin()} to {high / 1e3:.4g} in process {times.idxmax()}"
         found.append((span, f"its {shown} went from {clause}, {span:.1%}"))
         typical = {other: typical_ns(each[name]) for other, each in run.items() if name in each}
         usual = float(np.median(list(typical.values())))
@@ -123,8 +123,11 @@ def throttled(record: Record[TimedFacts], values: pd.DataFrame) -> list[Check]:
     low = known["sm_clock_mhz"] < (1 - LOWER_CLOCK) * high
     series = [known[column] for column in series_of(record)]
     full = known["value_ns"].where(~low).groupby(series, dropna=False).transform("median")  # at the high clock
-    slower = np.log(known["value_ns"][low] / full[low]).dropna().groupby(known["process"][low]).mean()
-    slowed = {int(process): math.expm1(log) for process, log in slower.items() if math.expm1(log) > THROTTLED_WARNS}
+    logs = (known["value_ns"] / full).map(math.log)[low].dropna()
+    slower = logs.groupby(known["process"]).mean()
+    slowed = {
+        int(str(process)): math.expm1(log) for process, log in slower.items() if math.expm1(log) > THROTTLED_WARNS
+    }
     worst = max(map(math.expm1, slower), default=0.0)
     named = ", ".join(f"process {process} was {by:.1%} slower" for process, by in slowed.items())
     message = f"where its SM clock was below {(1 - LOWER_CLOCK) * high:.0f} MHz, {named}" if named else ""

@@ -150,8 +150,8 @@ def test_all_intervals_of_a_report_hold_together() -> None:
             [rows[where(rows) & arm].set_index("process")["time_ms"] for arm in (kernel(rows), *fixed(rows))]
             for rows in (before, now)
         )
-        controls = (dict(zip(CONTROLS, times, strict=True)) for times in (then, today))
-        return relative_change(one, other, *controls, confidence).ratio
+        control = [dict(zip(CONTROLS, times, strict=True)) for times in (then, today)]
+        return relative_change(one, other, control, confidence).ratio
 
     def kernel(rows: pd.DataFrame) -> pd.Series[bool]:
         return ~rows["arm"].isin(CONTROLS)
