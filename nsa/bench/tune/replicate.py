@@ -101,7 +101,7 @@ def tune(shape: CheckShape, device: torch.device, timer: CudaTimer | None, turn:
     kernels = {plan: partial(run, plan) for plan in candidates(size)}
     ragged = ragged_case(replace(shape, rows=min(shape.rows, JUDGED_ROWS)), SEED, device)
     tried, aa_ratio = compare(kernels, call, ragged, timer, turn, sampler)
-    right = [row for row in tried if row.fault is None and row.median_us is not None]
+    right = [row for row in tried if row.fault is None and (row.median_us or 0.0) > 0]  # 0 is no time of anything
     best = min(right, key=lambda row: row.median_us or 0.0, default=None)
     return TunedSize(
         size=size,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nsa.errors import RecordError
-from nsa.records.facts import Reads
+from nsa.records.facts import Reads, TimedFacts
 from nsa.records.shapes import AXES, GridShape
 from nsa.records.words import AGAIN, CONTROL, CONTROLS, EMPTY
 
@@ -40,6 +40,14 @@ def require_whole_check(path: Path, rows: pd.DataFrame, on_cuda: bool) -> None:
     require_own_times(path, rows, CHECK_SERIES)
     if on_cuda:
         require_judged(path, rows)
+
+
+def require_rates(path: Path, facts: TimedFacts) -> None:
+    """A bandwidth that was measured is a number above 0: a floor is made of it."""
+    for name in ("bandwidth_bytes_per_s", "read_bandwidth_bytes_per_s"):
+        for rate in getattr(facts, name):
+            if not (math.isfinite(rate) and rate > 0):
+                raise RecordError(f"{path}: {name} holds {rate:g}, expected numbers above 0; {FIX}")
 
 
 def require_named(path: Path, rows: pd.DataFrame, columns: Sequence[str]) -> None:

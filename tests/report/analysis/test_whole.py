@@ -169,3 +169,11 @@ def test_a_shape_that_nobody_asked_for_makes_a_check_invalid(lab: Lab) -> None:
     assert accept.verdict == "NOT MEASURED"
     assert "N=256 h=4 D=64 Dv=64 n=12 is no shape of the grid that the settings ask for" in accept.reason
     assert CONFIG.check.sel_count == (8, 16)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("inf")])
+def test_a_bandwidth_is_a_number_above_0(lab: Lab, rate: float) -> None:
+    """A floor that is made of nothing, or of less, is none: such a cell or check is INVALID."""
+    facts = {"bandwidth_bytes_per_s": (4e12, rate, 4e12)}
+    for record in (read_cell(lab.cell(facts=facts)), read_check(lab.check(facts=facts))):
+        assert record.status == "invalid", rate
