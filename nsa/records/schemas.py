@@ -39,7 +39,7 @@ TIMING = [  # one repetition, and the state of the GPU in its block
 REPETITIONS = pa.schema(
     [
         *CELL,
-        ("arm", pa.string()),  # one of ARMS, EMPTY, or one of CONTROLS
+        ("arm", pa.string()),  # one of ARMS, an arm computed in another way (OTHER), EMPTY, or one of CONTROLS
         ("emits", pa.bool_()),  # whether this step adds a compressed token
         ("backend_requested", pa.string()),
         ("backend_resolved", pa.string()),
