@@ -9,7 +9,7 @@ import pandas as pd
 
 from nsa.records.facts import CheckFacts
 from nsa.records.shapes import AXES
-from nsa.records.words import AGAIN, ARMS, CONTROLS
+from nsa.records.words import AGAIN, CONTROLS, EMPTY
 from nsa.report.analysis.read import Cell, Record, primary_rows
 from nsa.report.analysis.stats import Estimate, log_interval, process_times, rounding
 
@@ -58,9 +58,9 @@ def paces(record: Record[CheckFacts]) -> list[Pace]:
 
 def cell_paces(cell: Cell) -> list[Pace]:
     """The pace of every process on every arm of an ok cell."""
-    times = process_times(primary_rows(cell), cell.facts.emit_weight)
+    times = process_times(primary_rows(cell), cell.facts.emit_weight).drop(columns=[EMPTY, *CONTROLS], errors="ignore")
     return [
         Pace(float(ratio), f"arm {arm}", int(str(process)))
-        for arm, column in (times[[*ARMS]] / times[[*ARMS]].median()).items()
+        for arm, column in (times / times.median()).items()
         for process, ratio in column.dropna().items()
     ]
