@@ -11,7 +11,7 @@ from nsa.config import Target
 from nsa.records import parquet, schemas
 from nsa.records.facts import RooflineFacts, State
 from nsa.records.shapes import GridShape
-from nsa.records.words import Scalar
+from nsa.records.words import CONTROLS, Scalar
 from nsa.report.analysis.kernel import Tolerance
 from nsa.report.analysis.roofline import RooflineReport
 
@@ -49,6 +49,7 @@ def made(pace: tuple[float, ...] = (0.99, 1.0, 1.01)) -> Rows:
             right = {"mae": 1e-5, "oracle_error": 2e-3, "sdpa_oracle_error": 1.9e-3}
             rows.append({**row, "process": process, "seed": process, **right})
     for process, factor in enumerate(pace):
+        rows += [{"backend": name, "process": process, "value_ns": round(60_000 * factor)} for name in CONTROLS]
         rows += [{"backend": "empty", "process": process, "value_ns": round(3400 * factor)} for _ in range(3)]
     return rows
 

@@ -100,6 +100,11 @@ class Timer:
     def settle(self) -> None:
         self.settled += 1
 
+    def nudge(self) -> None: ...
+
+    def stream(self) -> torch.Tensor:
+        return torch.zeros(1)
+
     def capture(self, prepare: Callable[[], None], run: Callable[[], torch.Tensor], warmup: int) -> Captured:
         self.captures += 1
         prepare()
@@ -151,6 +156,11 @@ class Sampler:
             "power_w": 300.0,
             "throttle_bits": 1 << self.readings,
         }
+
+    def sm_clock(self) -> None:
+        """What its clock is at the start of a block is not told."""
+
+    def sm_clock_limit(self) -> None: ...
 
     def other_processes(self, ours: Iterable[int] = ()) -> list[int]:
         return sorted({7} - set(ours))

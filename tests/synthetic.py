@@ -34,7 +34,7 @@ from nsa.records.grids import grid
 from nsa.records.merge import Model
 from nsa.records.outcome import Failed, Header, Ok, OutOfMemory, Skipped, Unavailable
 from nsa.records.shapes import GridShape
-from nsa.records.words import AGAIN, Scalar
+from nsa.records.words import AGAIN, CONTROLS, Scalar
 from nsa.shapes import NsaShape
 
 GPU = Device(kind="cuda", name="NVIDIA Synthetic", uuid="GPU-0")
@@ -154,6 +154,8 @@ def replicate(process: int, device: str = "cuda", **changes: object) -> Replicat
         sm_clock_min_mhz=clock,
         sm_clock_max_mhz=clock,
         throttle_bits=0 if device == "cuda" else None,
+        sm_clock_start_mhz=clock,
+        waited_clock_s=0.0,
     )
     return sound.model_copy(update=changes)
 
@@ -261,7 +263,18 @@ def decode_rows(
         if device == "cuda":
             base = {**cell, "arm": "empty", "emits": False, "mode": "graph", "cache_state": "cold"}
             rows += [{**base, "process": process, "block": 0, "order": 9, "value_ns": 3400} for _ in range(iters)]
+            rows += controls({**base, "emits": None, "process": process}, "arm")
     return rows
+
+
+def controls(columns: Where, key: str) -> Rows:
+    """The control of one process, which takes as long in each."""
+    times_ns = zip(CONTROLS, (60_000, 90_000), strict=True)
+    return [
+        {**columns, key: name, "block": block, "order": place, "value_ns": value + step}
+        for place, (name, value) in enumerate(times_ns)
+        for block, step in itertools.product(range(2), (0, 32, 64))
+    ]
 
 
 def clocks(device: str) -> dict[str, Scalar]:
@@ -309,18 +322,25 @@ def check_rows(backend: str, device: str, speedup: float, processes: int) -> Row
             row = {**shape, "backend": name, "dtype": GRID.dtype.of(device)}
             if not name.startswith(AGAIN):
                 rows += [{**row, "process": 0, "seed": seed, **correct} for seed in range(asked.seeds)]
+                replicates = range(processes if on_cuda else 0)
+                rows += [{**row, "process": process, "seed": None, **correct, "judged": 5} for process in replicates]
             for process, order in itertools.product(range(processes if on_cuda else 0), range(5)):
                 pace = 1 + 0.002 * rng.standard_normal()
                 timing = {"process": process, "order": order, "value_ns": round(1e3 * time_us * pace)}
                 rows.append({**row, **timing, **clocks(device)})
+        for process in range(processes if on_cuda else 0):
+            rows += controls({**row, **clocks(device), "process": process}, "backend")
     return rows
 
 
 def altered(rows: Rows, drop: Where | None, alter: tuple[Where, Where] | None) -> Rows:
-    """The rows without those that match `drop`, and with those that match `alter` altered."""
+    """The rows without those that match `drop`, and those that match `alter` altered: a time, where there is one."""
 
     def match(row: Where, where: Where | None) -> bool:
         return where is not None and all(row.get(key) == value for key, value in where.items())
 
+    def timeless(row: Where) -> bool:
+        return "value_ns" in new and row.get("value_ns") is None
+
     where, new = alter or (None, {})
-    return [{**row, **new} if match(row, where) else row for row in rows if not match(row, drop)]
+    return [{**row, **new} if match(row, where) and not timeless(row) else row for row in rows if not match(row, drop)]

@@ -88,7 +88,7 @@ class Sampler:
         """The columns that each repetition records; throttle_bits are NVML's clock event reasons."""
         power_mw = self._read(pynvml.nvmlDeviceGetPowerUsage)
         return {
-            "sm_clock_mhz": self._read(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM),
+            "sm_clock_mhz": self.sm_clock(),
             "temperature_c": self._read(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
             "power_w": None if power_mw is None else power_mw / 1000,
             "throttle_bits": self._read(pynvml.nvmlDeviceGetCurrentClocksEventReasons),
@@ -98,9 +98,17 @@ class Sampler:
         """The default and the highest clocks of the device."""
         return {
             "sm_clock_default_mhz": self._read(pynvml.nvmlDeviceGetDefaultApplicationsClock, pynvml.NVML_CLOCK_SM),
-            "sm_clock_max_mhz": self._read(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_SM),
+            "sm_clock_max_mhz": self.sm_clock_limit(),
             "memory_clock_max_mhz": self._read(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_MEM),
         }
+
+    def sm_clock(self) -> int | None:
+        """The SM clock now, MHz."""
+        return self._read(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM)
+
+    def sm_clock_limit(self) -> int | None:
+        """The highest SM clock of the device, MHz."""
+        return self._read(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_SM)
 
     def processes(self) -> frozenset[int]:
         """Process ids that compute on the device, as NVML names them: in a container these may be the host's."""

@@ -104,6 +104,8 @@ class Replicate(Model):
     sm_clock_min_mhz: int | None
     sm_clock_max_mhz: int | None
     throttle_bits: int | None  # NVML's clock event reasons, seen at any time
+    sm_clock_start_mhz: int | None  # at its first block, for which later blocks wait
+    waited_clock_s: float  # for the clock to be back there, all blocks together
 
 
 class LeftOut(Model):

@@ -39,7 +39,7 @@ TIMING = [  # one repetition, and the state of the GPU in its block
 REPETITIONS = pa.schema(
     [
         *CELL,
-        ("arm", pa.string()),  # one of ARMS, an arm computed in another way (OTHER), or EMPTY
+        ("arm", pa.string()),  # one of ARMS, an arm computed in another way (OTHER), EMPTY, or one of CONTROLS
         ("emits", pa.bool_()),  # whether this step adds a compressed token
         ("backend_requested", pa.string()),
         ("backend_resolved", pa.string()),
@@ -51,7 +51,7 @@ REPETITIONS = pa.schema(
 
 CHECK_REPETITIONS = pa.schema(
     [
-        ("backend", pa.string()),  # a backend's name, VARIANT and a packed SDPA variant, or AGAIN and a backend's name
+        ("backend", pa.string()),  # a backend's name, VARIANT and one of SDPA's, AGAIN and a backend's, or CONTROLS
         ("rows", pa.int32()),  # N = sequences x groups
         ("heads_per_group", pa.int32()),
         ("head_dim", pa.int32()),
@@ -71,7 +71,7 @@ CHECK_REPETITIONS = pa.schema(
     ]
 )
 
-# Of the empty graph the backend is EMPTY, and there is no shape; the bytes are those of the selected K and V.
+# The empty graph, whose backend is EMPTY, and CONTROLS have no shape; the bytes are those of the selected K and V.
 ROOFLINE = CHECK_REPETITIONS.append(pa.field("selected_bytes", pa.int64()))
 
 OF_STAGE = {"decode": REPETITIONS, "check": CHECK_REPETITIONS, "roofline": ROOFLINE}

@@ -31,6 +31,8 @@ TIMED = {
             sm_clock_min_mhz=1980,
             sm_clock_max_mhz=1995,
             throttle_bits=4,
+            sm_clock_start_mhz=1980,
+            waited_clock_s=0.0,
         ),
         Replicate(
             process=1,
@@ -38,6 +40,8 @@ TIMED = {
             sm_clock_min_mhz=None,
             sm_clock_max_mhz=None,
             throttle_bits=None,
+            sm_clock_start_mhz=None,
+            waited_clock_s=0.0,
         ),
     ),
     "other_processes": (7,),

@@ -17,6 +17,8 @@ from nsa.bench.check.remote import RemoteCandidate
 from nsa.bench.method import switches
 from nsa.bench.method.accuracy import oracle, run_poisoned, same_bits, selected_oracle
 from nsa.bench.method.behaviour import follows_its_inputs, is_packed_sdpa, reads_what_it_is_given, repeats
+from nsa.bench.method.clocks import Clock
+from nsa.bench.method.control import Control
 from nsa.bench.method.failures import device_at_work
 from nsa.bench.method.inputs import Call, full_case, ragged_case
 from nsa.bench.method.interleave import Group, interleave, replicate_facts
@@ -63,6 +65,8 @@ class Run:
     timer: CudaTimer | None
     turn: Turn
     sampler: Sampler
+    clock: Clock | None
+    control: Control
 
 
 Loader = Callable[[torch.device, bool], Loaded]  # of a device, and whether its kernel is timed there
@@ -111,7 +115,8 @@ def check(job: Job, turn: Turn, rivals: Kernels, load: Loader) -> Replicated[Che
     others: set[int] = set()
     bursts: list[Burst] = []
     with device_at_work(BASELINE if job.apart else name), Sampler(job.host.device.uuid) as sampler:
-        run = Run(job, columns={}, timer=timer, turn=turn, sampler=sampler)
+        clock = Clock(sampler, timer.nudge) if timer else None
+        run = Run(job, {}, timer, turn, sampler, clock, Control(timer))
         rates: list[tuple[float, float]] = []
         if on_cuda:
             with turn:
@@ -141,7 +146,7 @@ def check(job: Job, turn: Turn, rivals: Kernels, load: Loader) -> Replicated[Che
         flush=FLUSH if on_cuda else NO_FLUSH,
         bandwidth_bytes_per_s=tuple(copied for copied, _ in rates),
         read_bandwidth_bytes_per_s=tuple(read for _, read in rates),
-        replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
+        replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows, clock),),
         other_processes=tuple(sorted(others)),
         notes=notes,
         dtype=job.settings.dtype.of(device.type),
@@ -248,8 +253,9 @@ def _timed(name: str, kernels: Kernels, shape: CheckShape, run: Run) -> tuple[li
     local = [each for each in timed.group.values() if not isinstance(each, RemoteCandidate)]
     for each in apart:
         each.give()
+    beside = run.control.groups("backend", run.columns)
     with run.turn:
-        times = _interleaved([local, apart] if apart else [local], order, run)
+        times = _interleaved([local, apart] if apart else [local], order, run, beside)
         last, outputs = last_calls(timed)
         burst = mine.remote.burst(name, call) if run.timer and isinstance(mine, RemoteCandidate) else None
     changed = changed_input(mine.inputs(), call) if isinstance(mine, RemoteCandidate) else None
@@ -266,10 +272,11 @@ def _timed(name: str, kernels: Kernels, shape: CheckShape, run: Run) -> tuple[li
     return [*rows, *times, *last], burst.fact(run.job.process, shape) if burst else None
 
 
-def _interleaved(groups: Sequence[Group], order: random.Random, run: Run) -> list[Row]:
-    """The blocks of a turn; groups of two processes alternate."""
+def _interleaved(groups: Sequence[Group], order: random.Random, run: Run, beside: Sequence[Group] = ()) -> list[Row]:
+    """The blocks of a turn; groups of two processes alternate. `beside`: the control, in this process."""
     iters = run.job.settings.iters if run.timer else min(run.job.settings.iters, CPU_CALLS)
-    return interleave(groups, iters, BLOCKS, order, run.sampler, run.timer, alternating=len(groups) > 1)
+    every = [*groups, *beside]
+    return interleave(every, iters, BLOCKS, order, run.sampler, run.timer, run.clock, alternating=len(groups) > 1)
 
 
 def _uncontrolled(outputs: Outputs) -> Outputs:

@@ -14,6 +14,8 @@ from nsa.bench.decode.arms import ARMS
 from nsa.bench.decode.cell import Cell
 from nsa.bench.decode.job import Job
 from nsa.bench.decode.routing_check import routing_fault
+from nsa.bench.method.clocks import Clock
+from nsa.bench.method.control import Control
 from nsa.bench.method.failures import device_at_work, guarded
 from nsa.bench.method.interleave import Candidate, interleave, replicate_facts
 from nsa.bench.method.timing import FLUSH, NO_FLUSH, CudaTimer, bandwidths, wall
@@ -51,12 +53,14 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
             finite, fault = cell.finite_when_poisoned(), routing_fault(device, cell.computed_by.select_blocks)
             columns = {**columns_of(job), "backend_resolved": backend.name}
             timer = CudaTimer(device) if device.type == "cuda" else None
+            control = Control(timer).groups("arm", {**columns, "emits": None, "mode": "graph", "cache_state": "cold"})
             candidates, outputs = _on_cuda(cell, order, columns, timer) if timer else _on_cpu(cell, columns)
             for output in outputs:
                 output.fill_(torch.nan)  # what is checked below was written by the timed replays
             with turn, Sampler(job.host.device.uuid) as sampler:
                 rates = [bandwidths(device)] if timer else []
-                rows = interleave([candidates], job.settings.iters, BLOCKS, order, sampler, timer)
+                clock = Clock(sampler, timer.nudge) if timer else None
+                rows = interleave([candidates, *control], job.settings.iters, BLOCKS, order, sampler, timer, clock)
                 strangers = sampler.other_processes(turn.ours)
             finite &= all(bool(output.isfinite().all()) for output in outputs)
             # After the timing: a process that was profiled launches more slowly ever after.
@@ -68,7 +72,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
         flush=FLUSH if device.type == "cuda" else NO_FLUSH,
         bandwidth_bytes_per_s=tuple(copied for copied, _ in rates),
         read_bandwidth_bytes_per_s=tuple(read for _, read in rates),
-        replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
+        replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows, clock),),
         other_processes=tuple(strangers),
         notes=registry.notes(backend),
         geometry=job.geometry,

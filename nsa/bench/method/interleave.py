@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from nsa.bench.method.clocks import Clock
 from nsa.bench.method.timing import CudaTimer
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import Replicate
@@ -35,6 +36,7 @@ def interleave(
     order: random.Random,
     sampler: Sampler,
     timer: CudaTimer | None = None,
+    clock: Clock | None = None,
     alternating: bool = False,
 ) -> list[Row]:
     """Time every candidate of every group so often: a row for each repetition, as they were made; none is dropped.
@@ -49,6 +51,7 @@ def interleave(
         order: the source of every random choice.
         sampler: of the GPU.
         timer: on CUDA; it brings the device into the state in which everything is timed.
+        clock: on CUDA; each block waits for it.
         alternating: the groups run in different processes and are timed on the same call: the device is brought into
             that state before each of them, and their places in a block are counted together.
     """
@@ -57,6 +60,8 @@ def interleave(
     rows: list[Row] = []
     blocks = min(blocks, iters)
     for block in range(blocks):
+        if clock is not None:
+            clock.wait()
         repetitions = iters // blocks + (block < iters % blocks)
         before = 0
         for group in order.sample(list(groups), len(groups)):
@@ -74,8 +79,8 @@ def interleave(
     return rows
 
 
-def replicate_facts(process: int, duration_s: float, rows: Iterable[Row]) -> Replicate:
-    """What one process's rows say of the GPU's state while it timed."""
+def replicate_facts(process: int, duration_s: float, rows: Iterable[Row], clock: Clock | None = None) -> Replicate:
+    """What one process's rows, and the clock that its blocks waited for, say of the GPU's state while it timed."""
     clocks, bits = (
         [value for row in rows if isinstance(value := row.get(column), int)]
         for column in ("sm_clock_mhz", "throttle_bits")
@@ -89,4 +94,6 @@ def replicate_facts(process: int, duration_s: float, rows: Iterable[Row]) -> Rep
         sm_clock_min_mhz=min(clocks, default=None),
         sm_clock_max_mhz=max(clocks, default=None),
         throttle_bits=seen if bits else None,
+        sm_clock_start_mhz=clock.start_mhz if clock else None,
+        waited_clock_s=round(clock.waited_s, 3) if clock else 0.0,
     )

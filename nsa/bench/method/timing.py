@@ -13,6 +13,7 @@ from nsa.bench.method.settle import SecondContext
 from nsa.errors import Disturbed
 
 FLUSH_BYTES = 256 << 20  # several times the L2 of any GPU: written, then as many read, before each cold repetition
+STREAM_BYTES = 128 << 20  # of the control that copies: half a buffer
 FLUSH = "write 256 MiB, read 256 MiB"  # how records name it; times of two methods are not comparable
 NO_FLUSH = "none"  # on a CPU
 BANDWIDTH_BYTES = 1 << 30  # of the buffers by which the memory's rate is measured
@@ -52,6 +53,16 @@ class CudaTimer:
         """
         self._flush.zero_()
         torch.sum(self._clean, dim=0, out=self._sum)
+
+    def stream(self) -> torch.Tensor:
+        """Copy STREAM_BYTES: fixed work for the memory, part of the control."""
+        part = self._flush[:STREAM_BYTES]
+        return part.copy_(self._clean.view(torch.int8)[:STREAM_BYTES])
+
+    def nudge(self) -> None:
+        """A little work for the memory, waited for: the clocks are then those of a device at work."""
+        self.empty_cache()
+        torch.cuda.synchronize(self.device)
 
     def capture(self, prepare: Callable[[], None], run: Callable[[], torch.Tensor], warmup: int) -> Captured:
         """Warm up on a side stream, then capture `run`; `prepare` restores the state and is not captured.

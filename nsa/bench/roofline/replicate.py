@@ -11,6 +11,8 @@ from functools import partial
 import torch
 
 from nsa.bench.method.accuracy import selected_oracle
+from nsa.bench.method.clocks import Clock
+from nsa.bench.method.control import Control
 from nsa.bench.method.failures import device_at_work
 from nsa.bench.method.inputs import Call, full_case
 from nsa.bench.method.interleave import Candidate, Group, interleave, replicate_facts
@@ -43,11 +45,12 @@ def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
         rows, entered = _enter_all({name: backend.selection for name, backend in loaded.items()}, job, order, timer)
         empty = timer.capture_empty(WARMUP)
         nothing = Candidate({"backend": EMPTY}, partial(timer.time, lambda: None, empty.graph.replay, True))
-        groups: list[Group] = [[nothing], *(list(timed.group.values()) for _, timed in entered)]
+        clock, control = Clock(sampler, timer.nudge), Control(timer).groups("backend", {})
+        groups: list[Group] = [[nothing], *control, *(list(timed.group.values()) for _, timed in entered)]
         iters = job.settings.iters
         with turn:
             before = bandwidths(device)
-            rows += interleave(groups, iters, iters, order, sampler, timer)
+            rows += interleave(groups, iters, iters, order, sampler, timer, clock)
             lasts = [last_calls(timed) for _, timed in entered]
             after = bandwidths(device)
             others = sampler.other_processes(turn.ours)
@@ -60,7 +63,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
         flush=FLUSH,
         bandwidth_bytes_per_s=(before[0], after[0]),
         read_bandwidth_bytes_per_s=(before[1], after[1]),
-        replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
+        replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows, clock),),
         other_processes=tuple(others),
         notes=tuple({"backend": name, "note": note} for name, one in loaded.items() for note in registry.notes(one)),
         backends={},  # the stage fills them in, those that did not take part among them

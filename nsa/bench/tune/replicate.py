@@ -13,6 +13,7 @@ import torch
 from triton.runtime.errors import OutOfResources
 
 from nsa.bench.method.accuracy import run_poisoned, selected_oracle, worst_row_error
+from nsa.bench.method.clocks import Clock
 from nsa.bench.method.failures import device_at_work
 from nsa.bench.method.inputs import Call, full_case, ragged_case
 from nsa.bench.method.interleave import interleave
@@ -100,7 +101,7 @@ def tune(shape: CheckShape, device: torch.device, timer: CudaTimer | None, turn:
     kernels = {plan: partial(run, plan) for plan in candidates(size)}
     ragged = ragged_case(replace(shape, rows=min(shape.rows, JUDGED_ROWS)), SEED, device)
     tried, aa_ratio = compare(kernels, call, ragged, timer, turn, sampler)
-    right = [row for row in tried if row.fault is None and row.median_us is not None]
+    right = [row for row in tried if row.fault is None and (row.median_us or 0.0) > 0]  # 0 is no time of anything
     best = min(right, key=lambda row: row.median_us or 0.0, default=None)
     return TunedSize(
         size=size,
@@ -169,8 +170,9 @@ def _times(
 ) -> tuple[dict[str, list[int]], Timed]:
     """The times of each in blocks, and those that were still timed in the last; the first and its control stay."""
     times: dict[str, list[int]] = {name: [] for name in timed.group}
+    clock = Clock(sampler, timer.nudge) if timer else None
     for _ in range(BLOCKS):
-        for row in interleave([list(timed.group.values())], REPETITIONS, 1, order, sampler, timer):
+        for row in interleave([list(timed.group.values())], REPETITIONS, 1, order, sampler, timer, clock):
             name, value = row["backend"], row["value_ns"]
             assert isinstance(name, str) and isinstance(value, int)
             times[name].append(value)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from nsa.config import Config, GateSettings
 from nsa.errors import RecordError
 from nsa.records.facts import TimedFacts
-from nsa.records.shapes import AXES, GridShape
+from nsa.records.shapes import GridShape
+from nsa.records.words import CONTROLS
 from nsa.report.accepted.keep import (
     CHECK,
     DECODE,
@@ -27,13 +26,23 @@ from nsa.report.accepted.keep import (
     software,
     what_is_timed,
 )
+from nsa.report.accepted.relative import (
+    control_words,
+    geometric_mean,
+    has_control,
+    relative_change,
+    shape_times,
+    step_times,
+    typical,
+)
 from nsa.report.analysis.read import Record, cell_name, check_name
-from nsa.report.analysis.stats import Change, Estimate, changed, each_of
+from nsa.report.analysis.stats import Change, Estimate, each_of
 from nsa.report.verdict.checks import blocking
 from nsa.report.verdict.gates import outcome_words
 from nsa.report.verdict.run import Run
 
 NONE, COMPARED, NOT_COMPARABLE, INVALID = "none", "compared", "not comparable", "invalid"
+NO_CONTROL = "no control was timed beside it"
 GEOMEAN, WORST = "geometric mean", "worst shape"
 
 
@@ -46,7 +55,7 @@ class Line:
     where: str  # "S = 128", "geometric mean of 32 shapes", "worst shape: N=…"
     verdict: str  # slower, faster, same, too few replicates or not comparable
     reason: str | None = None  # why it is not comparable
-    ratio: Estimate | None = None  # of today's time over the accepted one
+    ratio: Estimate | None = None  # of today's time over the accepted one, relative to the control on a GPU
     before_ms: float | None = None
     now_ms: float | None = None
     regression: bool = False  # slower, and the whole interval lies beyond the margin
@@ -104,16 +113,25 @@ def compare(run: Run, folder: Path, config: Config) -> Comparison:
     if accepted.header.model != model:
         reason = f"Not comparable: another GPU. {path} is of {accepted.header.model}, and this run is of {model}."
         return replace(empty, status=NOT_COMPARABLE, reason=reason, accepted=str(path))
-    lines = compared(run, accepted, process_medians(run), what_is_timed(run, config), gates)
+    if device.kind == "cuda" and not has_control(accepted.times):
+        reason = (
+            f"Not comparable: {path} was accepted when runs had no control, without which a slower kernel and a slower "
+            "machine look alike; `python -m nsa accept` keeps a run anew."
+        )
+        return replace(empty, status=NOT_COMPARABLE, reason=reason, accepted=str(path))
+    now = process_medians(run)
+    lines = compared(run, accepted, now, what_is_timed(run, config), gates)
     decides = device.kind == "cuda"
     return replace(
         empty,
         status=COMPARED,
-        reason=summary(lines, accepted, decides),
+        reason=summary(lines, accepted, control_words(accepted.times, now) if decides else ""),
         accepted=str(path),
         decides=decides,
         lines=lines,
-        regressions=tuple(regression_words(line, gates.regression.margin) for line in lines if line.regression),
+        regressions=tuple(
+            regression_words(line, gates.regression.margin, decides) for line in lines if line.regression
+        ),
         since=differences(accepted.header.software, software(run)),
     )
 
@@ -125,8 +143,9 @@ def compared(run: Run, accepted: AcceptedRun, now: pd.DataFrame, timed: Timed, g
         now: the run's process_medians.
         timed: what the run timed, see what_is_timed.
     """
-    then = accepted.times
+    then, workloads = accepted.times, CONTROLS if accepted.header.device == "cuda" else ()
     steps = [step_times(times) for times in (then, now)]
+    fixed = [{name: step_times(times, name) for name in workloads} for times in (then, now)]
     cells, kernels = list(dict.fromkeys([*steps[1], *steps[0]])), check_keys(run, then)
     share = each_of(max(1, len(cells) + 2 * len(kernels)), gates.confidence)  # all lines hold together
     margin, lines = gates.regression.margin, []
@@ -134,25 +153,32 @@ def compared(run: Run, accepted: AcceptedRun, now: pd.DataFrame, timed: Timed, g
         before, after = (times.get((backend, S), pd.Series(dtype=float)) for times in steps)
         name, where = cell_name(backend, S), f"S = {S}"
         reason = refusal(run, accepted, name, len(before) > 0) or config_differs(DECODE, accepted, timed)
+        if not all((backend, S) in each for one in fixed for each in one.values()):
+            reason = reason or NO_CONTROL
         if reason:
             lines.append(Line(DECODE, backend, where, NOT_COMPARABLE, reason))
         elif same_record(run.records[name], accepted):
             lines.append(accepted_itself(DECODE, backend, where, before))
         else:
-            change = changed(before, after, share, paired=False)
+            control_of = [{name: each[backend, S] for name, each in one.items()} for one in fixed]
+            change = relative_change(before, after, control_of, share)
             lines.append(line(DECODE, backend, where, change, before, after, margin))
     for backend in kernels:
         shapes = [shape_times(times, backend) for times in (then, now)]
+        control = [{name: shape_times(times, backend, name) for name in workloads} for times in (then, now)]
         name = check_name(backend)
         reason = refusal(run, accepted, name, len(shapes[0]) > 0) or config_differs(CHECK, accepted, timed)
         other = len(set(shapes[0].columns) ^ set(shapes[1].columns))
+        beside = zip(shapes, control, strict=True)
+        if any(set(each.columns) != set(own.columns) for own, one in beside for each in one.values()):
+            reason = reason or NO_CONTROL
         if reason or other:
             reason = reason or f"other config: {other} shapes are in one of the two grids only"
             lines.append(Line(CHECK, backend, GEOMEAN, NOT_COMPARABLE, reason))
         elif same_record(run.records[name], accepted):
             lines.append(accepted_itself(CHECK, backend, GEOMEAN, geometric_mean(shapes[0])))
         else:
-            lines += kernel_lines(backend, shapes[0], shapes[1], share, margin)
+            lines += kernel_lines(backend, shapes, control, share, margin)
     return tuple(lines)
 
 
@@ -178,37 +204,34 @@ def refusal(run: Run, accepted: AcceptedRun, name: str, known: bool) -> str | No
     return f"blocked by {', '.join(blocked)}" if blocked else None
 
 
-def kernel_lines(backend: str, before: pd.DataFrame, after: pd.DataFrame, share: float, margin: float) -> list[Line]:
-    """The geometric mean over the shapes, and the shape that became slower by most."""
+def kernel_lines(
+    backend: str,
+    shapes: Sequence[pd.DataFrame],
+    control: Sequence[Mapping[str, pd.DataFrame]],
+    share: float,
+    margin: float,
+) -> list[Line]:
+    """The geometric mean over the shapes, and the shape that became slower by most.
+
+    Args:
+        shapes: the kernel's times in the accepted run and in today's, see shape_times.
+        control: those of the control beside it, likewise.
+    """
+    before, after = shapes
     mean = (geometric_mean(before), geometric_mean(after))
-    change = changed(*mean, share, paired=False)
+    fixed = [{name: geometric_mean(each) for name, each in one.items()} for one in control]
+    change = relative_change(*mean, fixed, share)
     found = [line(CHECK, backend, f"{GEOMEAN} of {before.shape[1]} shapes", change, *mean, margin)]
     each = each_of(before.shape[1], share)  # the worst of many: its interval must hold for all of them
-    changes = {
-        shape: changed(before[shape].dropna(), after[shape].dropna(), each, paired=False) for shape in before.columns
-    }
+
+    def changed(shape: str) -> Change:
+        fixed = [{name: times[shape].dropna() for name, times in one.items()} for one in control]
+        return relative_change(before[shape].dropna(), after[shape].dropna(), fixed, each)
+
+    changes = {shape: changed(shape) for shape in before.columns}
     worst = max(changes, key=lambda shape: changes[shape].ratio.value)
     where = f"{WORST}: {GridShape(*map(int, worst))}"
     return [*found, line(CHECK, backend, where, changes[worst], before[worst], after[worst], margin)]
-
-
-def step_times(times: pd.DataFrame) -> dict[tuple[str, int], pd.Series[float]]:
-    """T(all) of each decode cell, (backend, S), one time per process."""
-    steps = times[(times["kind"] == DECODE) & (times["arm"] == "all")].astype({"S": int})
-    cells = list(dict.fromkeys(zip(steps["backend"], steps["S"], strict=True)))
-    table = steps.pivot(index="process", columns=["backend", "S"], values="time_ms")
-    return {cell: table[cell].dropna() for cell in cells}
-
-
-def shape_times(times: pd.DataFrame, backend: str) -> pd.DataFrame:
-    """The times of a kernel check, a row per process and a column per shape."""
-    rows = times[(times["kind"] == CHECK) & (times["backend"] == backend)]
-    return rows.pivot(index="process", columns=list(AXES), values="time_ms")
-
-
-def geometric_mean(times: pd.DataFrame) -> pd.Series[float]:
-    """Over the shapes, of the processes that timed them all."""
-    return np.exp(np.log(times.dropna()).mean(axis=1))
 
 
 def line(
@@ -236,11 +259,6 @@ def same_record(record: Record[TimedFacts], accepted: AcceptedRun) -> bool:
     return own is not None and own == accepted.header.records.get(record.name)
 
 
-def typical(times: pd.Series[float]) -> float:
-    """The geometric mean over the processes."""
-    return math.exp(np.log(times).mean())
-
-
 def config_differs(kind: str, accepted: AcceptedRun, timed: Timed) -> str | None:
     """Why another thing was timed then, the first key that differs named; None where it was the same."""
     before, now = accepted.header.timed.get(kind, {}), timed[kind]
@@ -256,12 +274,13 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str,
     return tuple(f"{key} {before.get(key)} → {now.get(key)}" for key in SOFTWARE if before.get(key) != now.get(key))
 
 
-def regression_words(found: Line, margin: float) -> str:
+def regression_words(found: Line, margin: float, relative: bool) -> str:
     """A confirmed slowdown as a clause."""
     assert found.ratio is not None
     ratio, what = found.ratio, "decode" if found.kind == DECODE else "kernel check"
     shown = f"{percent_change(ratio.value)} [{percent_change(ratio.low)}, {percent_change(ratio.high)}]"
-    return f"{found.backend} {what}, {found.where}: slower by {shown}, beyond the margin of {100 * margin:g} %"
+    than = " relative to the control" if relative else ""
+    return f"{found.backend} {what}, {found.where}: slower by {shown}{than}, beyond the margin of {100 * margin:g} %"
 
 
 def percent_change(ratio: float) -> str:
@@ -269,11 +288,11 @@ def percent_change(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f} %"
 
 
-def summary(lines: Sequence[Line], accepted: AcceptedRun, decides: bool) -> str:
-    """How many lines say what, in one sentence."""
+def summary(lines: Sequence[Line], accepted: AcceptedRun, control: str) -> str:
+    """How many lines say what, in one sentence, and one on the control, or on the CPU that has none."""
     order = ("slower", "faster", "same", "too few replicates", NOT_COMPARABLE)
     counts = {verdict: sum(found.verdict == verdict for found in lines) for verdict in order}
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "nothing to compare"
     header = accepted.header
     origin = f"accepted {header.accepted_utc}, commit {(header.git_commit or 'unknown')[:12]}"
-    return f"{said} ({accepted.path}, {origin}).{'' if decides else ' Times of a CPU decide nothing.'}"
+    return f"{said} ({accepted.path}, {origin}). {control or 'Times of a CPU decide nothing'}."

@@ -21,6 +21,7 @@ from nsa.records import parquet
 from nsa.records.facts import SCHEMA_VERSION, CheckFacts, TimedFacts
 from nsa.records.made import AcceptedHeader, Identity
 from nsa.records.shapes import AXES
+from nsa.records.words import CONTROLS
 from nsa.report.analysis.read import Cell, Record, primary_rows
 from nsa.report.analysis.stats import NS_PER_MS, process_times
 from nsa.report.verdict.gates import outcome_words
@@ -37,7 +38,10 @@ MEDIANS = pa.schema(
         ("backend", pa.string()),
         ("S", pa.int32()),  # of a decode cell; null in a check
         *((axis, pa.int32()) for axis in AXES),  # of a check's shape; null in a decode cell
-        ("arm", pa.string()),  # of a decode cell, see nsa.records.words.ARMS; null in a check
+        (
+            "arm",
+            pa.string(),
+        ),  # of a decode cell, see nsa.records.words.ARMS, or one of CONTROLS; null of a check's kernel
         ("process", pa.int32()),
         ("time_ms", pa.float64()),  # the process's median, emitting and other steps weighted
     ]
@@ -172,10 +176,13 @@ def decode_medians(cell: Cell) -> pd.DataFrame:
 
 
 def check_medians(record: Record[CheckFacts]) -> pd.DataFrame:
-    """The checked kernel's median in each process, on every shape; those of packed SDPA beside it are not kept."""
-    rows = record.rows[(record.rows["backend"] == record.backend) & record.rows["value_ns"].notna()]
-    medians = rows.groupby([*AXES, "process"])["value_ns"].median() / NS_PER_MS
-    return medians.rename("time_ms").reset_index().assign(kind=CHECK, backend=record.backend)
+    """The medians of the checked kernel and the control in each process, on every shape; packed SDPA's are not kept."""
+    kept = record.rows["backend"].isin((record.backend, *CONTROLS)) & record.rows["value_ns"].notna()
+    rows = record.rows[kept].rename(columns={"backend": "arm"})
+    medians = rows.groupby([*AXES, "process", "arm"])["value_ns"].median() / NS_PER_MS
+    found = medians.rename("time_ms").reset_index()
+    found["arm"] = found["arm"].where(found["arm"].isin(CONTROLS), None)
+    return found.assign(kind=CHECK, backend=record.backend)
 
 
 def what_is_timed(run: Run, config: Config) -> Timed:

@@ -109,7 +109,11 @@ class ShapeFigures:
 
 def off_grid(record: Record[CheckFacts], settings: CheckSettings) -> str | None:
     """How the rows of an ok check differ from what the settings ask for; None where they do not."""
-    any_shape = grid(settings, record.facts.device.kind)[0]
+    shapes = grid(settings, record.facts.device.kind)
+    found_shapes = {tuple(sizes) for sizes in record.rows[list(AXES)].drop_duplicates().astype(int).to_numpy()}
+    if strange := sorted(found_shapes - {shape.sizes for shape in shapes}):
+        return f"{GridShape(*map(int, strange[0]))} is no shape of the grid that the settings ask for"
+    any_shape = shapes[0]
     for column in CONSTANT:
         value = getattr(any_shape, column)
         found = list(record.rows[column].unique())

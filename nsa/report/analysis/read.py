@@ -26,6 +26,7 @@ from nsa.report.analysis.validate import (
     require_positive,
     require_processes,
 )
+from nsa.report.analysis.whole import require_rates, require_whole_cell, require_whole_check
 
 F = TypeVar("F", bound=Model)
 F_co = TypeVar("F_co", bound=Model, covariant=True)  # a record is frozen
@@ -157,6 +158,8 @@ def read_cell(path: Path, stamps: Stamps | None = None) -> Cell:
             facts = header.outcome.facts
             require_device(path, header.device, facts.device)
             require_cell(path, facts, S, rows, *primary(facts.device.kind))
+            require_whole_cell(path, rows, facts.reads)
+            require_rates(path, facts)
     except RecordError as error:
         return Cell(backend, cell_name(backend, S), invalid(path, error), S=S)
     if stale := stale_since(header.stamp, f"decode-{backend}", path, stamps):
@@ -186,6 +189,8 @@ def read_check(path: Path, stamps: Stamps | None = None) -> Record[CheckFacts]:
             require_constant(path, rows)
             require_processes(path, rows, facts.replicates)
             require_positive(path, rows)
+            require_whole_check(path, rows, facts.device.kind == "cuda")
+            require_rates(path, facts)
     except RecordError as error:
         return Record(backend, check_name(backend), invalid(path, error))
     return judged(backend, check_name(backend), f"check-{backend}", header, path, stamps, rows)

@@ -1,4 +1,4 @@
-"""What the processes of a kernel check say of each other, over all of its shapes."""
+"""What the processes of a record say of each other, over all arms of a cell or all shapes of a check."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pandas as pd
 
 from nsa.records.facts import CheckFacts
 from nsa.records.shapes import AXES
-from nsa.records.words import AGAIN
-from nsa.report.analysis.read import Record
-from nsa.report.analysis.stats import Estimate, log_interval
+from nsa.records.words import AGAIN, CONTROLS, EMPTY
+from nsa.report.analysis.read import Cell, Record, primary_rows
+from nsa.report.analysis.stats import Estimate, log_interval, process_times, rounding
 
 
 def medians(record: Record[CheckFacts]) -> pd.DataFrame:
-    """The median of each process in ns [(backend, shape), process], of everything that an ok check timed."""
-    timed = record.rows[record.rows["value_ns"].notna()]
+    """The median of each process in ns [(backend, shape), process], of everything but the control that it timed."""
+    timed = record.rows[record.rows["value_ns"].notna() & ~record.rows["backend"].isin(CONTROLS)]
     return timed.groupby(["backend", *AXES, "process"])["value_ns"].median().unstack("process")
 
 
@@ -30,16 +30,18 @@ def again_ratio(record: Record[CheckFacts], confidence: float) -> Estimate | Non
     if record.backend not in names or AGAIN + record.backend not in names:
         return None
     again, first = (pd.DataFrame(times.xs(name, level="backend")) for name in (AGAIN + record.backend, record.backend))
+    timed = record.rows[record.rows["value_ns"].notna()].groupby(["backend", *AXES])["value_ns"].apply(rounding)
+    least = sum(float(timed[name].mean()) for name in (AGAIN + record.backend, record.backend))  # were all shapes alike
     known = (again / first).map(math.log).mean(axis=0).dropna()  # over the shapes that the process timed twice
-    return log_interval(known.map(math.exp), confidence) if len(known) else None
+    return log_interval(known.map(math.exp), confidence, least) if len(known) else None
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How one process timed one kernel: over the median of the processes, geometric mean over the shapes."""
+    """How one process timed one kernel (geometric mean over the shapes) or arm: over the median of the processes."""
 
     ratio: float  # 1.0 is alike, 2.0 is twice as slow
-    backend: str  # as in the record's rows: a variant, or a kernel timed again, too
+    timed: str  # as in the record's rows: a variant, or a kernel timed again, too; "arm sel"
     process: int
 
 
@@ -51,4 +53,14 @@ def paces(record: Record[CheckFacts]) -> list[Pace]:
         Pace(math.exp(ratio), str(backend), int(str(process)))
         for process, column in relative.items()
         for backend, ratio in column.dropna().items()
+    ]
+
+
+def cell_paces(cell: Cell) -> list[Pace]:
+    """The pace of every process on every arm of an ok cell."""
+    times = process_times(primary_rows(cell), cell.facts.emit_weight).drop(columns=[EMPTY, *CONTROLS], errors="ignore")
+    return [
+        Pace(float(ratio), f"arm {arm}", int(str(process)))
+        for arm, column in (times / times.median()).items()
+        for process, ratio in column.dropna().items()
     ]

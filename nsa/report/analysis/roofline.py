@@ -17,7 +17,7 @@ from nsa.records import parquet, schemas
 from nsa.records.facts import RooflineFacts, State
 from nsa.records.outcome import Header, Ok
 from nsa.records.shapes import AXES, GridShape
-from nsa.records.words import BASELINE, EMPTY, REFUSED
+from nsa.records.words import BASELINE, CONTROLS, EMPTY, REFUSED
 from nsa.report.analysis.kernel import NS_PER_US, Tolerance, worst
 from nsa.report.analysis.read import Record, Stamps, has_result, invalid, judged
 from nsa.report.analysis.stats import Estimate, log_interval
@@ -34,6 +34,7 @@ STAGE = "roofline"  # and how its record is called
 PUBLIC = Path(__file__).parent / "public_kernels" / "h200.csv"
 PUBLIC_AMONG = {"cuda": "any", "triton": "triton"}  # which public kernels a backend is compared with
 SIZES = (*AXES, "sel_block", "context", "groups")
+SHAPELESS = (EMPTY, *CONTROLS)  # what is timed beside the shapes
 ORDER = ["rows", "head_dim", "sel_count", "heads_per_group"]  # of the table's lines
 
 
@@ -135,7 +136,7 @@ def require_sound(path: Path, facts: RooflineFacts, rows: pd.DataFrame) -> None:
         raise RecordError(f"{path}: bandwidth_bytes_per_s is {bandwidths.tolist()}, expected numbers above 0; rerun")
     if BASELINE not in facts.backends or facts.backends[BASELINE].status != "ok":
         raise RecordError(f"{path}: status ok, but {BASELINE}, the reference, is not among its backends; rerun")
-    shaped = rows[rows["backend"] != EMPTY]
+    shaped = rows[~rows["backend"].isin(SHAPELESS)]
     if not (shaped["selected_bytes"] > 0).all():  # a null is none
         raise RecordError(f"{path}: a shape has no selected_bytes above 0; rerun")
     require_positive(path, rows)
@@ -149,7 +150,7 @@ def require_sound(path: Path, facts: RooflineFacts, rows: pd.DataFrame) -> None:
 
 def roofline(record: Record[RooflineFacts], settings: RooflineReport) -> Roofline:
     """The figures of an ok record; a time counts only where the backend's timed outputs are correct."""
-    shaped = record.rows[record.rows["backend"] != EMPTY].astype(dict.fromkeys(SIZES, int))
+    shaped = record.rows[~record.rows["backend"].isin(SHAPELESS)].astype(dict.fromkeys(SIZES, int))
     bandwidths = record.facts.bandwidth_bytes_per_s
     bandwidth = float(np.mean(bandwidths))
     public = public_kernels(shaped, record.facts.device.name)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 NS_PER_MS = 1e6
 TOLERANCE = 0.01  # a time that changed by less is neither slower nor faster
+TICK_NS = 500.0  # the resolution of an event's time that CUDA promises; a device may have a finer one
 VISIBLE = 0.05  # two times are the same only where the interval excludes a change of this size
 
 
@@ -38,19 +39,44 @@ class Change:
     ratio: Estimate  # of the candidate's time over the reference's
 
 
-def interval(samples: ArrayLike, confidence: float) -> Estimate:
-    """The mean of one sample per process and its t-interval; for marginals and shares, which may be ≤ 0."""
+def half_tick_ns(times_ns: ArrayLike) -> float:
+    """How far the median of some times may lie from the time that it stands for, in all processes alike.
+
+    That is half of the clock's resolution as the times show it, the smallest difference between two of them, at most
+    TICK_NS; and 1 % more, so that a difference of one tick is within it after any rounding.
+    """
+    distinct = np.unique(np.asarray(times_ns, dtype=float))
+    tick = min(TICK_NS, float(np.diff(distinct).min())) if len(distinct) > 1 else TICK_NS
+    return 1.01 * tick / 2
+
+
+def rounding(times_ns: ArrayLike) -> float:
+    """The same on the log of the times; those of the two times of a ratio add up."""
+    times = np.asarray(times_ns, dtype=float)
+    return half_tick_ns(times) * float(np.mean(1 / times)) if len(times) else 0.0
+
+
+def interval(samples: ArrayLike, confidence: float, least: float = 0.0) -> Estimate:
+    """The mean of one sample per process and its t-interval; for marginals and shares, which may be ≤ 0.
+
+    Args:
+        least: half the width that it has at least: what the clock's resolution may move all samples by, alike.
+    """
     values = np.asarray(samples, dtype=float)
     mean, n = float(values.mean()), len(values)
     if n < 2:
         return Estimate(mean, -math.inf, math.inf, n)
-    half = t_quantile(n - 1, confidence) * float(values.std(ddof=1)) / math.sqrt(n)
+    half = max(least, t_quantile(n - 1, confidence) * float(values.std(ddof=1)) / math.sqrt(n))
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def log_interval(samples: ArrayLike, confidence: float) -> Estimate:
-    """The geometric mean of one positive sample per process and its t-interval on the logs; for times and ratios."""
-    logs = interval(np.log(np.asarray(samples, dtype=float)), confidence)
+def log_interval(samples: ArrayLike, confidence: float, least: float = 0.0) -> Estimate:
+    """The geometric mean of one positive sample per process and its t-interval on the logs; for times and ratios.
+
+    Args:
+        least: as of `interval`, on the logs; see `rounding`.
+    """
+    logs = interval(np.log(np.asarray(samples, dtype=float)), confidence, least)
     low, high = (math.exp(logs.low), math.exp(logs.high)) if logs.processes >= 2 else (-math.inf, math.inf)
     return Estimate(math.exp(logs.value), low, high, logs.processes)
 
@@ -91,10 +117,21 @@ def changed(
         paired: whether the same processes timed both (two arms of one run): what a process does to both then cancels.
             Two runs are not paired, though they number their processes alike.
     """
+    least = sum(rounding(NS_PER_MS * times.dropna()) for times in (reference_ms, candidate_ms))
+    return judged(ratio_of(reference_ms, candidate_ms, confidence, paired=paired, least=least))
+
+
+def ratio_of(
+    reference: pd.Series[float], candidate: pd.Series[float], confidence: float, *, paired: bool, least: float
+) -> Estimate:
+    """The candidate's time over the reference's, in any unit, with an interval; see `changed`, and `interval`."""
     if paired:
-        ratio = log_interval((candidate_ms / reference_ms).dropna(), confidence)
-    else:
-        ratio = welch(np.log(reference_ms.to_numpy(float)), np.log(candidate_ms.to_numpy(float)), confidence)
+        return log_interval((candidate / reference).dropna(), confidence, least)
+    return welch(np.log(reference.to_numpy(float)), np.log(candidate.to_numpy(float)), confidence, least)
+
+
+def judged(ratio: Estimate) -> Change:
+    """What the interval of a ratio of times says; see `changed`."""
     if ratio.low > 1 + TOLERANCE:
         return Change("slower", ratio)
     if ratio.high < 1 / (1 + TOLERANCE):
@@ -103,8 +140,10 @@ def changed(
     return Change("same" if within else "too few replicates", ratio)
 
 
-def welch(reference: NDArray[np.float64], candidate: NDArray[np.float64], confidence: float) -> Estimate:
-    """The ratio of two independent runs from the logs of their times, with Welch's t-interval."""
+def welch(
+    reference: NDArray[np.float64], candidate: NDArray[np.float64], confidence: float, least: float = 0.0
+) -> Estimate:
+    """The ratio of two independent runs from the logs of their times, with Welch's t-interval; `least` as above."""
     difference, processes = float(candidate.mean() - reference.mean()), min(len(reference), len(candidate))
     if processes < 2:
         return Estimate(math.exp(difference), -math.inf, math.inf, processes)
@@ -112,7 +151,7 @@ def welch(reference: NDArray[np.float64], candidate: NDArray[np.float64], confid
     degrees = [len(logs) - 1 for logs in (reference, candidate)]
     spread = sum(part**2 / degree for part, degree in zip(parts, degrees, strict=True))
     freedom = sum(parts) ** 2 / spread if spread else sum(degrees)
-    half = t_quantile(freedom, confidence) * math.sqrt(sum(parts))
+    half = max(least, t_quantile(freedom, confidence) * math.sqrt(sum(parts)))
     return Estimate(math.exp(difference), math.exp(difference - half), math.exp(difference + half), processes)
 
 
@@ -147,4 +186,5 @@ def speedup(reference_ns: pd.DataFrame, candidate_ns: pd.DataFrame, confidence: 
     """
     reference, candidate = (rows.groupby("process")["value_ns"].median() for rows in (reference_ns, candidate_ns))
     ratios = (reference / candidate).dropna()  # a process that timed only one of the two gives no ratio
-    return log_interval(ratios, confidence) if len(ratios) else None
+    least = rounding(reference_ns["value_ns"]) + rounding(candidate_ns["value_ns"])
+    return log_interval(ratios, confidence, least) if len(ratios) else None

@@ -18,7 +18,7 @@ from nsa.records.made import SummaryHeader
 from nsa.records.words import OTHER, PARTS, TORCH_PARTS, VARIED, Scalar
 from nsa.report.analysis.ceilings import ceilings
 from nsa.report.analysis.read import Cell, primary_rows, read_cell, timed
-from nsa.report.analysis.stats import Estimate, interval, log_interval, process_times
+from nsa.report.analysis.stats import NS_PER_MS, Estimate, half_tick_ns, interval, log_interval, process_times
 from nsa.report.analysis.validate import device_columns
 
 
@@ -164,11 +164,12 @@ def figures(cell: Cell, confidence: float) -> CellFigures:
     facts = cell.facts
     values = primary_rows(cell)
     times = process_times(values, facts.emit_weight)
-    variants = {name: arm_figures(times, confidence, name) for name in facts.variants}
+    halves = {str(arm): half_tick_ns(each) / NS_PER_MS for arm, each in values.groupby("arm")["value_ns"]}
+    variants = {name: arm_figures(times, confidence, name, halves) for name in facts.variants}
     if facts.variant is not None:
-        variants[facts.variant] = arm_figures(times, confidence)
+        variants[facts.variant] = arm_figures(times, confidence, None, halves)
     variant = min(variants, key=lambda name: variants[name].ms_total.value, default=None)
-    arms = arm_figures(times, confidence) if variant is None else variants[variant]
+    arms = arm_figures(times, confidence, None, halves) if variant is None else variants[variant]
     other = variant if variant in facts.variants else None
     bandwidths = facts.bandwidth_bytes_per_s
     moved = facts.bytes_read / (arms.ms_total.value / 1e3)  # bytes/s
@@ -189,33 +190,53 @@ def figures(cell: Cell, confidence: float) -> CellFigures:
     )
 
 
-def arm_figures(times: pd.DataFrame, confidence: float, variant: str | None = None) -> ArmFigures:
+def arm_figures(
+    times: pd.DataFrame,
+    confidence: float,
+    variant: str | None = None,
+    halves: Mapping[str, float] | None = None,
+) -> ArmFigures:
     """The columns of docs/method.md#arms, from T_p(arm) [process, arm] in ms.
 
     Args:
         times: as process_times gives them.
         confidence: of the intervals.
         variant: whose selection the step has; None: the cell's own.
+        halves: how far the clock's resolution may move each arm's times, in ms (`half_tick_ns`): no interval of a
+            difference or a ratio is narrower than that; None where it does not matter.
     """
     arm = arms_of(times, variant)
     total, none = arm["all"], arm["none"]
     cmp, sel, win = (arm[part] - none for part in PARTS)
     route = arm["cmp_route"] - arm["cmp"]
     without = total - arm["all_without_sel"]
+    own = dict.fromkeys(arm, 0.0) | dict(halves or {})
+    half = own if variant is None else own | {name: own[f"{name}{OTHER}{variant}"] for name in VARIED}
+
+    def difference(samples: NDArray[np.float64], *of: str) -> Estimate:
+        return interval(samples, confidence, sum(half[name] for name in of))
+
+    def share(samples: NDArray[np.float64], *of: str) -> Estimate:
+        part = abs(float(np.mean(samples / total)))
+        least = (sum(half[name] for name in of) + part * half["all"]) / float(np.mean(total))
+        return interval(100 * samples / total, confidence, 100 * least)
+
+    least = sum(own[name] / float(np.mean(times[name])) for name in ("all", "all_again"))
+    every = ("all", "none", "none", "cmp_route", "sel", "win")  # what remains of the sum
     return ArmFigures(
         ms_total=log_interval(total, confidence),
-        ms_cmp=interval(cmp, confidence),
-        ms_sel=interval(sel, confidence),
-        ms_win=interval(win, confidence),
-        ms_route=interval(route, confidence),
+        ms_cmp=difference(cmp, "cmp", "none"),
+        ms_sel=difference(sel, "sel", "none"),
+        ms_win=difference(win, "win", "none"),
+        ms_route=difference(route, "cmp_route", "cmp"),
         ms_fixed=log_interval(none, confidence),
-        ms_sel_loo=interval(without, confidence),
-        ms_interaction=interval(total - none - route - (cmp + sel + win), confidence),
-        cmp_pct=interval(100 * cmp / total, confidence),
-        sel_pct=interval(100 * sel / total, confidence),
-        win_pct=interval(100 * win / total, confidence),
-        sel_loo_pct=interval(100 * without / total, confidence),
-        aa_ratio=log_interval(times["all_again"] / times["all"], confidence),
+        ms_sel_loo=difference(without, "all", "all_without_sel"),
+        ms_interaction=difference(total - none - route - (cmp + sel + win), *every),
+        cmp_pct=share(cmp, "cmp", "none"),
+        sel_pct=share(sel, "sel", "none"),
+        win_pct=share(win, "win", "none"),
+        sel_loo_pct=share(without, "all", "all_without_sel"),
+        aa_ratio=log_interval(times["all_again"] / times["all"], confidence, least),
     )
 
 

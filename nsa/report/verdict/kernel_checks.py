@@ -14,22 +14,27 @@ from nsa.report.analysis.read import Record
 from nsa.report.analysis.replicates import paces
 from nsa.report.verdict.checks import BLOCKING, WARNING, Check, aa_control
 from nsa.report.verdict.isolation import isolation_checks
-from nsa.report.verdict.warnings import clock_spread, other_processes, throttling
+from nsa.report.verdict.machine import Moves, machine_checks, replicates_differ
+from nsa.report.verdict.warnings import clock_spread, other_processes
 
-SLOWER_WARNS = 0.10  # than the median of the processes: the machine was not the same for all of them
-SLOWER_BLOCKS = 0.50  # something else was timed in that process
 Grid = Mapping[GridShape, Mapping[str, Measured]]
 NAMED = 3  # shapes that a message names; the report's tables have them all
 
 
 def kernel_checks(
-    record: Record[CheckFacts], again: bool, control: Control | None, settings: CheckSettings, gates: GateSettings
+    record: Record[CheckFacts],
+    again: bool,
+    control: Control | None,
+    run: Moves,
+    settings: CheckSettings,
+    gates: GateSettings,
 ) -> list[Check]:
     """Every check of a kernel check that ran; on a CPU, where nothing is timed, those on results only.
 
     Args:
         again: whether the kernel was timed a second time.
         control: its A/A ratio; None where it has no interval.
+        run: the machine's control in every record of the run.
     """
     grid = measured(record, settings, gates)
     results = [packed_variant_wrong(record.name, grid, gates), packed_variant_refused(record, grid)]
@@ -37,13 +42,12 @@ def kernel_checks(
     if not record.on_cuda:
         return [*results, other_processes(record)]
     values = record.rows[record.rows["value_ns"].notna()]
-    replicates = record.facts.replicates
     found = [
         *results,
         aa_control(record.name, control, BLOCKING) if again else no_control(record.name),
-        *replicates_differ(record),
-        clock_spread(record.name, values, replicates),
-        throttling(record.name, values, replicates),
+        *replicates_differ(record.name, paces(record)),
+        *machine_checks(record, values, run),
+        clock_spread(record.name, values, record.facts.replicates),
         other_processes(record),
     ]
     return [check for check in found if check is not None]
@@ -53,23 +57,6 @@ def no_control(name: str) -> Check:
     """The kernel was timed once only, so that nothing shows whether equal kernels have equal times."""
     message = "no A/A control was timed: the kernel again, under another name"
     return Check("aa_control", BLOCKING, name, None, 1.0, message, True)
-
-
-def replicates_differ(record: Record[CheckFacts]) -> list[Check]:
-    """Whether one process timed a kernel slower than the others did, over all shapes: the candidate or a variant.
-
-    There is one check of this name: its severity says whether the slowest process warns or blocks.
-    """
-    slowest = max(paces(record), key=lambda pace: pace.ratio, default=None)
-    if slowest is None:
-        return []
-    slower = slowest.ratio - 1
-    severity, threshold = (BLOCKING, SLOWER_BLOCKS) if slower > SLOWER_BLOCKS else (WARNING, SLOWER_WARNS)
-    message = (
-        f"process {slowest.process} timed {slowest.backend} {slower:.1%} slower than the median of the processes, "
-        f"geometric mean over the shapes (more than {SLOWER_WARNS:.0%} warns, more than {SLOWER_BLOCKS:.0%} blocks)"
-    )
-    return [Check("replicates_differ", severity, record.name, slower, threshold, message, slower > SLOWER_WARNS)]
 
 
 def packed_variant_wrong(name: str, grid: Grid, gates: GateSettings) -> Check:

@@ -11,9 +11,10 @@ from nsa.config import CheckSettings, Config
 from nsa.records.facts import CheckFacts, Device, Environment, TimedFacts
 from nsa.records.outcome import Invalid
 from nsa.report.analysis import aa
+from nsa.report.analysis.control import controlled
 from nsa.report.analysis.kernel import off_grid
-from nsa.report.analysis.read import Record, Stamps, read_cell, read_check
-from nsa.report.analysis.replicates import again_ratio
+from nsa.report.analysis.read import Record, Stamps, primary_rows, read_cell, read_check
+from nsa.report.analysis.replicates import again_ratio, cell_paces
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import CellSummary, summarise
 from nsa.report.verdict.checks import Check, blocking_checks, record_checks
@@ -21,6 +22,7 @@ from nsa.report.verdict.gates import Accept, accept
 from nsa.report.verdict.invest import Invest, invest
 from nsa.report.verdict.kernel_checks import kernel_checks
 from nsa.report.verdict.launches import skipped_part_launched
+from nsa.report.verdict.machine import machine_checks, replicates_differ
 from nsa.report.verdict.warnings import warning_checks
 
 R = TypeVar("R", bound=Record[TimedFacts])
@@ -103,16 +105,21 @@ def run_checks(
 ) -> list[Check]:
     """Every automatic check: on each record, and on what may be used of it."""
     found = [check for each in cells for check in record_checks(each.cell)]
+    records: list[Record[TimedFacts]] = [*(each.cell for each in cells), *kernel.values()]
+    moves = {record.name: controlled(record) for record in records if record.ok and record.on_cuda}
     for record in kernel.values():
         found += record_checks(record)
         if record.ok:
             control = controls.get(record.name)
-            found += kernel_checks(record, record.backend in again, control, config.check, config.gates)
+            found += kernel_checks(record, record.backend in again, control, moves, config.check, config.gates)
     for each in cells:
         if each.figures is not None:
             found += blocking_checks(each.cell, each.figures, controls.get(each.cell.name))
             found.append(skipped_part_launched(each.cell.name, each.cell.facts))
             found += warning_checks(each.cell, each.figures)
+            if each.cell.on_cuda:
+                found += machine_checks(each.cell, primary_rows(each.cell), moves)
+                found += replicates_differ(each.cell.name, cell_paces(each.cell))
     return found
 
 

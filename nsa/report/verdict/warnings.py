@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nsa.records.facts import Replicate, TimedFacts
-from nsa.records.words import EMPTY
+from nsa.records.words import CONTROLS, EMPTY
 from nsa.report.analysis.read import Cell, Record, primary_rows
 from nsa.report.analysis.stats import Estimate, interval
 from nsa.report.analysis.summary import CellFigures
@@ -23,7 +23,6 @@ FALSE_ALARMS = 0.05  # of sound cells that a warning may call unsound, over all 
 SPREAD = 0.02  # IQR over median
 IQR_ERROR = 1.17  # the relative standard error of a normal sample's IQR is this over the root of its size
 CLOCK_SPREAD = 0.02  # (max - min) over median of the SM clock
-THROTTLE_BITS = 0x4 | 0x8 | 0x20 | 0x40 | 0x80  # NVML: power cap, hardware and thermal slowdowns, power brake
 TREND = 0.02  # drift over a block, relative
 PARTS_GAP = 0.05  # of ms_total, that the parts may miss it by
 HOST_BOUND = 2.0  # eager wall time over device time, both warm
@@ -42,7 +41,6 @@ def warning_checks(cell: Cell, figures: CellFigures) -> list[Check]:
         spread(cell.name, alike),
         bimodality(cell.name, alike),
         clock_spread(cell.name, values, replicates),
-        throttling(cell.name, values, replicates),
         trend(cell.name, values),
         other_processes(cell),
         parts_do_not_add_up(cell.name, figures),
@@ -107,27 +105,12 @@ def clock_spread(name: str, values: pd.DataFrame, replicates: Sequence[Replicate
     return Check("clock_spread", WARNING, name, ratio, CLOCK_SPREAD, message, ratio > CLOCK_SPREAD)
 
 
-def throttling(name: str, values: pd.DataFrame, replicates: Sequence[Replicate]) -> Check | None:
-    """Repetitions or processes under a power cap or a slowdown; no check where the reasons were not read."""
-    bits = values["throttle_bits"].dropna().astype("int64")
-    known = [replicate for replicate in replicates if replicate.throttle_bits is not None]
-    if bits.empty and not known:
-        return None
-    share = float(((bits & THROTTLE_BITS) != 0).mean()) if len(bits) else 0.0
-    slowed = [each.process for each in known if (each.throttle_bits or 0) & THROTTLE_BITS]
-    message = f"{share:.0%} of the repetitions ran under a power cap or a slowdown"
-    if slowed:
-        message += f", which was seen in the processes {', '.join(map(str, slowed))}"
-    observed = max(share, len(slowed) / len(known) if known else 0.0)
-    return Check("throttling", WARNING, name, observed, 0.0, message, observed > 0)
-
-
 def trend(name: str, values: pd.DataFrame) -> Check:
     """Whether an arm is slower the later in a block it comes; its place differs at random between the blocks.
 
     One slope per process, as times that follow each other are not independent.
     """
-    turns = values[values["arm"] != EMPTY].groupby(["process", "arm", "emits", "block"])
+    turns = values[~values["arm"].isin((EMPTY, *CONTROLS))].groupby(["process", "arm", "emits", "block"])
     places = turns["order"].median().unstack("block")  # [(process, arm, emits), block]
     times = turns["value_ns"].median().unstack("block")
     late = places.sub(places.mean(axis=1), axis=0)

@@ -25,6 +25,7 @@ from nsa.kernels.failures import BackendBroken
 from nsa.machine.host import Host
 from nsa.records.facts import CheckFacts
 from nsa.records.outcome import Failed, Ok
+from nsa.records.words import CONTROLS
 from nsa.report.verdict.isolation import BURST_EXCESS, excess
 
 HOSTILE = "bench.check.hostile"
@@ -69,13 +70,14 @@ def test_a_right_kernel_is_right_in_a_process_of_its_own(host: Host, monkeypatch
         return
     here = replicate(Job("sdpa", SMALL, host, 0, packs=True), Turn())
     assert len(timed(found.rows)) == len(timed(here.rows))
-    assert {row["backend"] for row in timed(found.rows)} == {"cuda", "again:cuda", "sdpa:gather", "sdpa:index_select"}
+    kernels = {"cuda", "again:cuda", "sdpa:gather", "sdpa:index_select"}
+    assert {row["backend"] for row in timed(found.rows)} == kernels | set(CONTROLS)
     blocks: dict[tuple[object, ...], list[object]] = {}
     for row in timed(found.rows):
         if row.get("block") is not None:
             blocks.setdefault((row["value_dim"], row["block"], row["order"]), []).append(row["backend"])
     assert all(len(set(names)) == 1 for names in blocks.values())  # one kernel at each place of a block
-    assert {place for _, _, place in blocks} == {0, 1, 2, 3}
+    assert {place for _, _, place in blocks} == set(range(len(kernels) + len(CONTROLS)))
     alone = [(each.backend, each.shape.value_dim) for each in found.facts.baseline_alone]
     assert sorted(alone) == [(name, Dv) for name in ("sdpa:gather", "sdpa:index_select") for Dv in (32, 64)]
     assert [burst.shape.value_dim for burst in found.facts.bursts] == [32, 64]

@@ -15,10 +15,12 @@ from nsa.bench.check import replicate as module
 from nsa.bench.check.job import Job
 from nsa.bench.check.judge import replicate
 from nsa.bench.method import kernels
+from nsa.bench.method.control import REPETITIONS
 from nsa.bench.workers import Turn
 from nsa.kernels.sdpa.packed import VARIANTS
 from nsa.machine.nvml import Sampler
 from nsa.records.schemas import CHECK_REPETITIONS
+from nsa.records.words import CONTROLS
 
 JUDGING = ("judge", "judge_timed", "on_unseen", "changed_input", "selected_oracle", "oracle")
 
@@ -28,7 +30,9 @@ def test_every_kernel_is_timed_equally_often_and_the_checked_one_twice() -> None
     rows = checked().rows
     times = timed(rows)
     each = Counter((row["backend"], row["value_dim"]) for row in times)
-    assert each == {(name, Dv): SMALL.iters + 1 for name in (*KERNELS, "again:cuda") for Dv in (32, 64)}
+    blocks = min(SMALL.iters, module.BLOCKS)
+    expected = {(name, Dv): SMALL.iters + 1 for name in (*KERNELS, "again:cuda") for Dv in (32, 64)}
+    assert each == expected | {(name, Dv): blocks * REPETITIONS for name in CONTROLS for Dv in (32, 64)}
     blocks = {
         name: Counter((row["value_dim"], row.get("block")) for row in times if row["backend"] == name)
         for name in ("cuda", "again:cuda")
@@ -122,7 +126,7 @@ def test_facts_say_how_and_where_it_was_timed() -> None:
     assert facts.bandwidth_bytes_per_s == (4e12,) and facts.read_bandwidth_bytes_per_s == (3.8e12,)
     assert facts.other_processes == (7,)
     (state,) = facts.replicates
-    readings = SHAPES * min(SMALL.iters, module.BLOCKS)
+    readings = SHAPES * 2 * min(SMALL.iters, module.BLOCKS)  # the kernels, the control
     assert (state.sm_clock_max_mhz, state.sm_clock_min_mhz) == (1980, 1990 - 10 * readings)
     assert state.duration_s > 0
     assert (facts.dtype, facts.left_out, facts.notes) == ("float32", (), ())

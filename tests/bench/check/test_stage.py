@@ -40,6 +40,8 @@ def found(process: int, **changes: Any) -> Replicated[CheckFacts]:
                 sm_clock_min_mhz=1980 - process,
                 sm_clock_max_mhz=1980,
                 throttle_bits=0,
+                sm_clock_start_mhz=1980,
+                waited_clock_s=0.0,
             ),
         ),
         other_processes=(),

@@ -14,6 +14,7 @@ from nsa.bench.decode import replicate as module
 from nsa.bench.decode.cell import Cell
 from nsa.bench.decode.job import Job
 from nsa.bench.decode.replicate import replicate
+from nsa.bench.method import control
 from nsa.bench.method.timing import Captured
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
@@ -23,7 +24,7 @@ from nsa.kernels.contract import Backend, SelectAttention
 from nsa.kernels.sdpa.packed import gather
 from nsa.records.facts import DecodeFacts
 from nsa.records.schemas import REPETITIONS
-from nsa.records.words import ARMS, EMPTY
+from nsa.records.words import ARMS, CONTROLS, EMPTY
 
 SETTINGS = DecodeSettings(iters=5, warmup=1, processes=2)
 STEPS = 2  # at S, emitting or not, and its neighbour
@@ -56,13 +57,14 @@ def ran(process: int = 0, turn: Turn | None = None) -> Replicated[DecodeFacts]:
 
 
 def test_every_arm_is_timed_cold_and_warm_as_often_as_asked() -> None:
-    """Each arm of each step is a graph in both states, beside the empty graph and the whole step by the wall clock."""
+    """Each arm of each step is a graph in both states, beside the empty graph, the control and the eager step."""
     rows = ran().rows
     each = Counter((row["arm"], row["emits"], row["mode"], row["cache_state"]) for row in rows)
     graphs = [(arm, emits, "graph", state) for arm in ARMS for emits in (True, False) for state in ("cold", "warm")]
     empty = [(EMPTY, None, "graph", state) for state in ("cold", "warm")]
     eager = [("all", emits, "eager", "warm") for emits in (True, False)]
-    assert each == dict.fromkeys([*graphs, *empty, *eager], SETTINGS.iters)
+    fixed = dict.fromkeys([(name, None, "graph", "cold") for name in CONTROLS], module.BLOCKS * control.REPETITIONS)
+    assert each == dict.fromkeys([*graphs, *empty, *eager], SETTINGS.iters) | fixed
     assert all(set(row) <= set(REPETITIONS.names) for row in rows)
     assert {(row["backend_requested"], row["backend_resolved"], row["process"]) for row in rows} == {
         ("cuda", "cuda", 0)
@@ -76,7 +78,7 @@ def test_facts_say_how_and_where_it_was_timed() -> None:
     assert facts.geometry.dtype == SETTINGS.dtype.cuda and facts.geometry.S == 100
     assert facts.bandwidth_bytes_per_s == (4e12,) and facts.read_bandwidth_bytes_per_s == (3.8e12,)
     assert facts.other_processes == (7,) and facts.notes == ("a note",)
-    assert facts.replicates[0].sm_clock_min_mhz == 1990 - 10 * module.BLOCKS
+    assert facts.replicates[0].sm_clock_min_mhz == 1990 - 10 * 2 * module.BLOCKS  # arms, control
     assert facts.reads.actual == facts.reads.expected and facts.bytes_read > 0
     assert facts.outputs_finite and facts.routing_fault is None
 
@@ -131,7 +133,7 @@ def test_nothing_is_built_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     ran(turn=turn)
     assert turn.turns == 1 and turn.captured_inside == 0
     assert profiled_after == [1] * len(ARMS)  # a process that was profiled launches more slowly ever after
-    assert [timer.captures for timer in timers] == [len(ARMS) * STEPS + 1]
+    assert [timer.captures for timer in timers] == [len(ARMS) * STEPS + 1 + len(CONTROLS)]
 
 
 def test_a_stranger_is_told_from_our_own_processes() -> None:

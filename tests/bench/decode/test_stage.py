@@ -22,7 +22,7 @@ from nsa.machine.environment import probe
 from nsa.machine.host import Host, Machine
 from nsa.records.facts import Device
 from nsa.records.outcome import Ok, Unavailable
-from nsa.records.words import ARMS, EMPTY
+from nsa.records.words import ARMS, CONTROLS, EMPTY
 from nsa.shapes import NsaShape
 
 SETTINGS = DecodeSettings(iters=5, warmup=1, processes=2)
@@ -137,7 +137,7 @@ def test_a_cell_on_a_gpu_times_graphs_cold_and_warm(tmp_path: Path) -> None:
     modes = {(row["arm"], row["mode"], row["cache_state"]) for row in result.rows}
     graphs = {(arm, "graph", state) for arm in (*ARMS, EMPTY) for state in ("cold", "warm")}
     others = [f"{arm}@{name}" for name in ("index_select", "blocks", "varlen") for arm in ("all", "sel")]
-    graphs |= {(arm, "graph", "cold") for arm in (*others, "all@torch parts")}
+    graphs |= {(arm, "graph", "cold") for arm in (*others, "all@torch parts", *CONTROLS)}
     assert modes == graphs | {("all", "eager", "warm")}
     assert (facts.parts, facts.variant, facts.left_out) == ("triton", "gather", ())
     assert facts.outputs_finite and min(facts.bandwidth_bytes_per_s) > 1e11 and facts.other_processes == ()

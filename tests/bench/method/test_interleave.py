@@ -77,7 +77,7 @@ def test_groups_of_two_processes_share_the_places_of_a_block(alternating: bool) 
             Candidate(one.columns, lambda count, g=g: told.append(str(g)) or bench.time(count)) for one in group
         ]
     timer: Any = Settled(told)
-    rows = interleave(bench.groups, 8, 8, random.Random(0), Sampler(), timer, alternating)
+    rows = interleave(bench.groups, 8, 8, random.Random(0), Sampler(), timer, alternating=alternating)
     settled = told[1:] if alternating else told  # one at the start in any case
     blocks = [settled[first : first + 7] for first in range(0, len(settled), 7)] if alternating else []
     assert told[0] == "settle" and told.count("settle") == 1 + 16 * alternating
@@ -129,6 +129,8 @@ def test_a_replicates_facts_are_of_all_its_rows() -> None:
         sm_clock_min_mhz=1500,
         sm_clock_max_mhz=1995,
         throttle_bits=5,
+        sm_clock_start_mhz=None,
+        waited_clock_s=0.0,
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from standins import ON_CPU, Sampler, Timer
 
+from nsa.bench.method.control import REPETITIONS
 from nsa.bench.roofline import replicate as module
 from nsa.bench.roofline.job import Job
 from nsa.bench.roofline.replicate import replicate
@@ -23,7 +24,7 @@ from nsa.kernels.contract import Backend
 from nsa.kernels.sdpa.packed import gather, index_select
 from nsa.records.facts import RooflineFacts
 from nsa.records.schemas import ROOFLINE
-from nsa.records.words import Row
+from nsa.records.words import CONTROLS, Row
 
 SMALL = RooflineSettings(
     rows=(4, 8),
@@ -47,6 +48,7 @@ def fussy(*arguments: Any) -> torch.Tensor:
 
 
 KERNELS = {"sdpa": gather, "cuda": index_select, "triton": fussy}
+CONTROL = dict.fromkeys(CONTROLS, REPETITIONS)
 TIMED = {"empty": 1, "sdpa": SHAPES, "again:sdpa": SHAPES, "cuda": SHAPES, "triton": SHAPES // 2}
 
 
@@ -74,21 +76,21 @@ def shape_of(row: Row) -> tuple[object, ...]:
 
 
 def test_every_kernel_is_timed_equally_often_in_rounds() -> None:
-    """In each round every kernel is timed once on every shape it takes, packed SDPA twice, and the empty graph."""
+    """In each round every kernel is timed once on every shape it takes, SDPA twice, the empty graph and the control."""
     rows = timed(ran().rows)
     assert [row["value_ns"] for row in rows] == list(range(1, len(rows) + 1))  # none lost, as they were taken
     in_rounds = [row for row in rows if row.get("block") is not None]
     for number in range(SMALL.iters):
         a_round = [row for row in in_rounds if row["block"] == number]
-        assert Counter(row["backend"] for row in a_round) == TIMED
-        assert len({(row["backend"], *shape_of(row)) for row in a_round}) == len(a_round)
+        assert Counter(row["backend"] for row in a_round) == TIMED | CONTROL
+        assert len({(row["backend"], *shape_of(row)) for row in a_round}) == sum(TIMED.values()) + len(CONTROL)
     last = Counter(row["backend"] for row in rows if row.get("block") is None)
     assert last == {name: count for name, count in TIMED.items() if name != "empty"}  # the last calls are timed, too
 
 
 def test_the_kernels_of_a_shape_take_turns_and_shapes_do_too() -> None:
     """Kernels of one shape follow each other; the order of both is another in each round."""
-    rows = [row for row in timed(ran().rows) if row.get("block") is not None]
+    rows = [row for row in timed(ran().rows) if row.get("block") is not None and row["backend"] not in CONTROLS]
     rounds = [[row for row in rows if row["block"] == number] for number in range(SMALL.iters)]
     for a_round in rounds:
         together = sum(shape_of(one) == shape_of(other) for one, other in pairwise(a_round))
@@ -161,7 +163,7 @@ def test_facts_say_how_and_where_it_was_timed() -> None:
     facts = ran().facts
     assert facts.bandwidth_bytes_per_s == (4e12, 4e12) and facts.flush == "write 256 MiB, read 256 MiB"
     assert facts.read_bandwidth_bytes_per_s == (3.8e12, 3.8e12) and facts.other_processes == (7,)
-    readings = SMALL.iters * (1 + SHAPES)  # rounds, groups
+    readings = SMALL.iters * (2 + SHAPES)  # rounds, groups: the empty graph, the control, the shapes
     assert facts.replicates[0].sm_clock_min_mhz == 1990 - 10 * readings
     assert facts.notes == tuple({"backend": name, "note": f"of {name}"} for name in KERNELS)
     assert facts.backends == {}  # the stage knows

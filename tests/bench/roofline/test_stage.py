@@ -66,6 +66,8 @@ def staged(
                     sm_clock_min_mhz=None,
                     sm_clock_max_mhz=None,
                     throttle_bits=None,
+                    sm_clock_start_mhz=None,
+                    waited_clock_s=0.0,
                 ),
             ),
             other_processes=(7,),

@@ -184,6 +184,16 @@ def test_the_fastest_right_one_is_what_the_backend_is_given(monkeypatch: pytest.
     assert read.plans == {size: tried[3]}
 
 
+@pytest.mark.parametrize("broken", [0, -1])
+def test_a_time_of_nothing_makes_no_configuration_the_fastest(monkeypatch: pytest.MonkeyPatch, broken: int) -> None:
+    """An event time of 0 or less is broken, and the next best one is frozen."""
+    call = full_case(SHAPE, 0, CPU)
+    tried = list(candidates(size_of(call.q, call.v, call.block_indices, call.block_size)))
+    timer = Priced(dict.fromkeys(tried, 9000) | {tried[1]: broken, tried[2]: 7000})
+    found = tuned(monkeypatch, lambda config: right, timer)
+    assert found.plan in tried and found.plan != tried[1]
+
+
 def test_without_a_right_one_none_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The least wrong is not taken."""
     found = tuned(monkeypatch, lambda config: drops_the_last_block, Priced({}))

@@ -11,8 +11,9 @@ from synthetic import ABOUT, ENVIRONMENT, OLD
 from nsa.config import GateSettings, RegressionThresholds
 from nsa.records import parquet
 from nsa.records.made import AcceptedHeader
+from nsa.records.words import CONTROLS
 from nsa.report.accepted.compare import Comparison, Line, compare
-from nsa.report.accepted.keep import keep
+from nsa.report.accepted.keep import MEDIANS, keep
 from nsa.report.verdict.exit import exit_status
 
 if TYPE_CHECKING:
@@ -105,6 +106,61 @@ def test_a_slower_cell_and_kernel_are_named_and_fail_the_check(lab: Lab) -> None
     assert line.split(" | ")[3:5] == ["0.0961", "0.108"]
     assert line.endswith("] | **slower** |")
     assert "**cuda decode, S = 2048: slower by" in text(lab)
+
+
+def shifted(rows: list[dict[str, object]], by: float, controls: bool) -> list[dict[str, object]]:
+    """All times of a record, or all but the control's, longer."""
+    return [
+        row
+        if row.get("value_ns") is None or (str(row.get("arm") or row["backend"]) in CONTROLS and not controls)
+        else {**row, "value_ns": round(by * row["value_ns"])}  # type: ignore[operator]
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize(("controls", "verdict", "status"), [(True, "same", 0), (False, "slower", 1)])
+def test_a_machine_that_is_slower_is_no_slower_kernel(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, controls: bool, verdict: str, status: int
+) -> None:
+    """All times 8 % longer with the control are the machine; without it they are the code, and fail `nsa check`."""
+    accept(lab, measure(lab, day=22))
+    monkeypatch.setitem(type(lab).cell.__globals__, "altered", lambda rows, *_: shifted(rows, 1.08, controls))
+    files = measure(lab)
+    found = against(lab, files)
+    assert {line.verdict for line in found.lines} == {verdict}
+    moved = "+8.0 % (train) and +8.0 % (stream)" if controls else "+0.0 % (train) and +0.0 % (stream)"
+    assert found.reason.endswith(f"Changes are relative to the control, which itself moved by {moved}.")
+    lab.render(*files)
+    assert exit_status(lab.layout.gate)[0] == status
+    assert f"which itself moved by {moved}" in text(lab)
+
+
+def test_an_accepted_run_without_a_control_cannot_be_compared(lab: Lab) -> None:
+    """One that was kept before there was a control says so in one line, with what to do."""
+    files = measure(lab, day=22)
+    accept(lab, files)
+    path = lab.accepted / "nvidia-synthetic.parquet"
+    table, header = parquet.read(path, AcceptedHeader)
+    rows = [row for row in table.to_pylist() if row["arm"] not in CONTROLS]
+    parquet.write(path, rows, MEDIANS, header)
+    found = against(lab, measure(lab))
+    assert (found.status, found.lines) == ("not comparable", ())
+    assert found.reason == (
+        f"Not comparable: {path} was accepted when runs had no control, without which a slower kernel and a slower "
+        "machine look alike; `python -m nsa accept` keeps a run anew."
+    )
+
+
+def test_a_record_whose_control_was_not_kept_is_not_compared(lab: Lab) -> None:
+    """The other records are."""
+    accept(lab, measure(lab, day=22))
+    path = lab.accepted / "nvidia-synthetic.parquet"
+    table, header = parquet.read(path, AcceptedHeader)
+    kept = [row for row in table.to_pylist() if (row["S"], row["arm"]) != (128, "control:train")]
+    parquet.write(path, [row for row in kept if row["kind"] == "decode" or not row["arm"]], MEDIANS, header)
+    said = lines(against(lab, measure(lab)))
+    assert said["sdpa", "S = 128"].reason == said["cuda", "geometric mean"].reason == "no control was timed beside it"
+    assert said["cuda", "S = 2048"].verdict == "same"
 
 
 def test_a_slowdown_within_the_margin_is_shown_and_passes(lab: Lab) -> None:

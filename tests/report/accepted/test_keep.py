@@ -42,10 +42,17 @@ def test_an_accepted_run_keeps_the_medians_of_every_process(lab: Lab) -> None:
     total = figures(read_cell(cells[0]), 0.95).arms.ms_total.value
     assert steps["time_ms"].prod() ** (1 / 3) == pytest.approx(total)
     assert set(accepted.times.query("kind == 'decode'")["arm"]) >= {"none", "all", "empty"}
-    shapes = accepted.times.query("kind == 'check' and backend == 'cuda'")
+    kernel = accepted.times.query("kind == 'check' and backend == 'cuda'")
+    assert set(kernel["arm"].dropna()) == {"control:train", "control:stream"} <= set(steps_of(accepted.times))
+    shapes = kernel[kernel["arm"].isna()]
     assert len(shapes) == 4 * 3  # shapes of the grid, processes
     assert shapes["time_ms"].mean() == pytest.approx(0.030, rel=0.01)
     assert path.stat().st_size < 30_000
+
+
+def steps_of(times: pd.DataFrame) -> list[str]:
+    """What was timed in decode cells."""
+    return list(times.query("kind == 'decode'")["arm"])
 
 
 def test_an_accepted_run_says_what_it_is_of(lab: Lab) -> None:

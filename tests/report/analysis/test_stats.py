@@ -13,10 +13,12 @@ from nsa.report.analysis.stats import (
     Estimate,
     changed,
     each_of,
+    half_tick_ns,
     interval,
     log_interval,
     process_times,
     rescaled,
+    rounding,
     speedup,
     welch,
 )
@@ -155,3 +157,29 @@ def test_one_process_shows_no_change(paired: bool) -> None:
 def test_times_without_any_spread_compare() -> None:
     """Times that are all alike, as whole nanoseconds may be, are compared."""
     assert changed(pd.Series([2.0, 2.0]), pd.Series([3.0, 3.0]), 0.95, paired=False).verdict == "slower"
+
+
+def test_the_clocks_resolution_is_what_its_times_show() -> None:
+    """Half of the smallest difference between two times, and a hundredth more; half of CUDA's 0.5 µs at most."""
+    assert half_tick_ns([96_000, 96_032, 96_128]) == pytest.approx(1.01 * 16)
+    assert half_tick_ns([96_000, 98_000]) == half_tick_ns([96_000]) == half_tick_ns([]) == pytest.approx(1.01 * 250)
+    assert rounding([100_000] * 3) == pytest.approx(1.01 * 0.0025)
+    assert rounding([]) == 0.0
+
+
+def test_no_interval_is_narrower_than_the_clock() -> None:
+    """Ten processes that agree to the last bit are no surer than the clock; where they spread, nothing is added."""
+    alike = speedup(*(in_processes(value) for value in (96_500, 96_000)), 0.95)
+    assert alike is not None and alike.low < 1 < alike.high
+    assert alike.high / alike.value == pytest.approx(math.exp(rounding([96_500]) + rounding([96_000])))
+    fine = [rounding([1000 * value for value in (1.0, 1.1, 1.3)])]
+    assert log_interval([1.0, 1.1, 1.3], 0.95, *fine) == log_interval([1.0, 1.1, 1.3], 0.95)
+    for paired in (True, False):
+        one, other = (pd.Series([ms] * 10) for ms in (0.007, 0.0075))
+        assert changed(one, other, 0.95, paired=paired).verdict == "too few replicates"  # one tick of a short kernel
+        assert changed(one, other * 1.2, 0.95, paired=paired).verdict == "slower"
+
+
+def in_processes(value_ns: int) -> pd.DataFrame:
+    """The same time, over and over, in each of ten processes."""
+    return pd.DataFrame({"process": range(10), "value_ns": value_ns})

@@ -12,9 +12,19 @@ from nsa.records.facts import Reads
 from nsa.records.made import ChecksHeader
 from nsa.records.outcome import Invalid, Ok, OutOfMemory, Stale
 from nsa.report.analysis.aa import controls
-from nsa.report.analysis.read import Record
+from nsa.report.analysis.read import Record, read_cell
 from nsa.report.analysis.stats import Estimate
-from nsa.report.verdict.checks import BLOCKING, CHECKS, WARNING, Check, aa_control, record_checks, write
+from nsa.report.analysis.summary import summarise
+from nsa.report.verdict.checks import (
+    BLOCKING,
+    CHECKS,
+    WARNING,
+    Check,
+    aa_control,
+    blocking_checks,
+    record_checks,
+    write,
+)
 
 if TYPE_CHECKING:
     from nsa.records.facts import DecodeFacts
@@ -25,7 +35,7 @@ READS = Reads(cmp=127.0, sel=1024.0, win=512.0, actual=1663.0, expected=1663.0)
 
 def reads(actual: float) -> Reads:
     """Reads that were counted."""
-    return READS.model_copy(update={"actual": actual})
+    return READS.model_copy(update={"actual": actual, "sel": actual - READS.cmp - READS.win})
 
 
 def checks_of(lab: Lab, **cell: object) -> dict[str, Check]:
@@ -42,7 +52,7 @@ def test_a_sound_cell_fires_nothing(lab: Lab) -> None:
     """Every check is made and kept on a sound cell, and none cries."""
     checks = checks_of(lab, iters=12)
     assert [check for check in checks.values() if check.fired] == []
-    assert len(checks) == 20
+    assert len(checks) == 23
 
 
 @pytest.mark.parametrize(
@@ -73,6 +83,26 @@ def test_aa_control_fires_when_the_same_arm_differs(lab: Lab) -> None:
     assert "at 95 % confidence as the run's A/A controls are 1" in check.message
 
 
+def test_one_tick_of_the_clock_in_every_process_is_no_bias(lab: Lab) -> None:
+    """Two names of an arm that differ by 0.5 µs in all ten processes do not differ; by 2 % they do."""
+    for again, blocks in ((96_500, False), (95_500, False), (97_920, True)):
+        found = fired_with(lab, again)
+        assert ("aa_control" in found) is blocks, again
+
+
+def fired_with(lab: Lab, again_ns: int) -> dict[str, str]:
+    """The checks that fire where every time of arm all is 96 µs, and every one of its control so many ns."""
+    cell = read_cell(lab.cell(processes=10, iters=12), lab.stamps)
+    graph = (cell.rows["mode"] == "graph") & (cell.rows["cache_state"] == "cold")
+    for arm, value in (("all", 96_000), ("all_again", again_ns)):
+        cell.rows.loc[graph & (cell.rows["arm"] == arm), "value_ns"] = value
+    found = summarise([cell], 0.95)[0].figures
+    assert found is not None
+    control = controls({"cell": (GPU, found.arms.aa_ratio)}, 0.95)["cell"]
+    checks = blocking_checks(cell, found, control)
+    return {check.name: check.severity for check in checks if check.fired}
+
+
 def test_aa_control_blocks_at_the_confidence_of_the_whole_run() -> None:
     """A plain interval beside 1 is what one sound cell of twenty has; of eight cells it blocks none."""
     ratio = (GPU, Estimate(1.01, 1.001, 1.019, 10))
@@ -93,7 +123,8 @@ def test_reads_are_equal_up_to_the_rounding_of_an_average(lab: Lab) -> None:
 
 
 def test_no_bandwidth_makes_no_floor(lab: Lab) -> None:
-    """Where the bandwidth was not measured there is no floor to be below."""
+    """Where the bandwidth was not measured there is no floor to be below, which blocks on a GPU."""
+    assert fired(lab, iters=12, facts={"bandwidth_bytes_per_s": ()}) == {"fact_missing": BLOCKING}
     assert "below_memory_floor" not in checks_of(lab, facts={"bandwidth_bytes_per_s": ()})
 
 

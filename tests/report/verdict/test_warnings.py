@@ -39,8 +39,6 @@ def replicates(**changes: object) -> dict[str, object]:
         ("spread", {"noise": 0.15}),
         ("clock_spread", {"alter": ({"process": 1}, {"sm_clock_mhz": 1500})}),
         ("clock_spread", {"facts": replicates(sm_clock_min_mhz=1500)}),
-        ("throttling", {"alter": ({"process": 1}, {"throttle_bits": 0x4})}),
-        ("throttling", {"facts": replicates(throttle_bits=0x4)}),
         ("other_processes", {"facts": {"other_processes": (17, 4242)}}),
         ("parts_do_not_add_up", {"parts": {"overlap": -0.012}}),
         ("selects_everything", {"S": 1024}),
@@ -54,27 +52,12 @@ def test_a_warning_fires_on_its_cause(lab: Lab, name: str, cell: dict[str, objec
     assert (check.fired, check.severity) == (True, WARNING)
 
 
-def test_a_throttled_process_is_named(lab: Lab) -> None:
-    """A cap between the repetitions' samples is seen by the process, which is named."""
-    check = made(lab, facts=replicates(throttle_bits=0x4))["throttling"]
-    assert (
-        check.message == "0% of the repetitions ran under a power cap or a slowdown, which was seen in the processes 1"
-    )
-
-
-def test_idle_clocks_are_no_throttling(lab: Lab) -> None:
-    """NVML sets bit 0 on an idle GPU and bit 1 under fixed clocks: neither slows a kernel."""
-    assert not made(lab, alter=({"process": 1}, {"throttle_bits": 0x3}), facts=replicates(throttle_bits=0x3))[
-        "throttling"
-    ].fired
-
-
 def test_what_nvml_does_not_tell_makes_no_check(lab: Lab) -> None:
     """Without clocks and reasons there is nothing to say of them."""
     unknown = {"sm_clock_min_mhz": None, "sm_clock_max_mhz": None, "throttle_bits": None}
     silent = {"replicates": tuple(replicate(process, **unknown) for process in range(3))}
     blind = ({"device": "cuda"}, {"sm_clock_mhz": None, "throttle_bits": None})
-    assert {"clock_spread", "throttling"}.isdisjoint(made(lab, facts=silent, alter=blind))
+    assert "clock_spread" not in made(lab, facts=silent, alter=blind)
 
 
 def test_another_process_is_named_on_a_kernel_check_too(lab: Lab) -> None:

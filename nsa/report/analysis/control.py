@@ -1,0 +1,27 @@
+"""The control of a record: times of the harness's own work, which only the machine moves (docs/method.md#timing)."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from nsa.records.facts import TimedFacts
+from nsa.records.shapes import AXES
+from nsa.records.words import CONTROLS
+from nsa.report.analysis.read import Cell, Record
+
+
+def key_of(record: Record[TimedFacts]) -> str:
+    """The column that names what a row is a time of."""
+    return "arm" if isinstance(record, Cell) else "backend"
+
+
+def series_of(record: Record[TimedFacts]) -> tuple[str, ...]:
+    """The columns that name what should take equally long in every process."""
+    return ("arm", "emits") if isinstance(record, Cell) else ("backend", *AXES)
+
+
+def controlled(record: Record[TimedFacts]) -> pd.DataFrame:
+    """The median of each process, ns [process, control]; no columns where none was timed, as on a CPU."""
+    key = key_of(record)
+    rows = record.rows[record.rows[key].isin(CONTROLS) & record.rows["value_ns"].notna()]
+    return rows.groupby(["process", key])["value_ns"].median().unstack(key)

@@ -1,0 +1,133 @@
+"""Whether the rows of a record are those that its processes made, each once; what is not so is a RecordError."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nsa.errors import RecordError
+from nsa.records.facts import Reads, TimedFacts
+from nsa.records.shapes import AXES, GridShape
+from nsa.records.words import AGAIN, CONTROL, CONTROLS, EMPTY
+
+DECODE_SERIES = ("mode", "cache_state", "arm", "emits")  # what names the repetitions of one thing
+CHECK_SERIES = (*AXES, "backend")
+FIX = "delete it and rerun"
+
+
+def require_whole_cell(path: Path, rows: pd.DataFrame, reads: Reads) -> None:
+    """A decode cell: every process timed the same, every arm as often, no row is there twice, and the reads add up."""
+    require_named(path, rows, ("mode", "cache_state", "arm"))
+    kinds = rows.astype({"emits": object}).fillna({"emits": "-"})  # an empty graph neither emits nor not
+    require_alike(path, kinds, DECODE_SERIES)
+    require_as_often(path, kinds, DECODE_SERIES[:2], DECODE_SERIES[2:])
+    require_own_times(path, kinds, DECODE_SERIES)
+    parts = reads.cmp + reads.sel + reads.win
+    if not math.isclose(parts, reads.actual, rel_tol=1e-9):
+        raise RecordError(f"{path}: reads are {parts:g} in the branches and {reads.actual:g} in all; {FIX}")
+
+
+def require_whole_check(path: Path, rows: pd.DataFrame, on_cuda: bool) -> None:
+    """A kernel check: as a cell, and every timed output was judged."""
+    require_named(path, rows, CHECK_SERIES)
+    require_alike(path, rows, CHECK_SERIES)
+    require_as_often(path, rows, CHECK_SERIES[:-1], CHECK_SERIES[-1:])
+    require_own_times(path, rows, CHECK_SERIES)
+    if on_cuda:
+        require_judged(path, rows)
+
+
+def require_rates(path: Path, facts: TimedFacts) -> None:
+    """A bandwidth that was measured is a number above 0: a floor is made of it."""
+    for name in ("bandwidth_bytes_per_s", "read_bandwidth_bytes_per_s"):
+        for rate in getattr(facts, name):
+            if not (math.isfinite(rate) and rate > 0):
+                raise RecordError(f"{path}: {name} holds {rate:g}, expected numbers above 0; {FIX}")
+
+
+def require_named(path: Path, rows: pd.DataFrame, columns: Sequence[str]) -> None:
+    """No row lacks what names it: it would be in nobody's figures."""
+    for column in columns:
+        if rows[column].isna().any():
+            process = rows[rows[column].isna()].iloc[0]["process"]
+            raise RecordError(f"{path}: {column} is null in a row of process {process}; {FIX}")
+
+
+def require_alike(path: Path, rows: pd.DataFrame, series: Sequence[str]) -> None:
+    """Every process timed what the others timed, as often."""
+    counts = how_often(rows, [*series, "process"]).unstack("process", fill_value=0)  # [series, process]
+    if counts.empty:  # a CPU's kernel check
+        return
+    table = counts.to_numpy()
+    usual = counts.mode(axis=1)[0].to_numpy()
+    differs = table != usual[:, None]
+    if not differs.any():
+        return
+    process = int(differs.sum(axis=0).argmax())
+    where = int(differs[:, process].argmax())
+    other = int((table[where] == usual[where]).argmax())
+    one, another = (f"process {counts.columns[place]}" for place in (process, other))
+    raise RecordError(
+        f"{path}: {one} timed {words(tuple(counts.index[where]))} {table[where, process]} times, and {another} "
+        f"{table[where, other]} times, expected as often in every process; {FIX}"
+    )
+
+
+def require_as_often(path: Path, rows: pd.DataFrame, among: Sequence[str], names: Sequence[str]) -> None:
+    """In a process, what takes turns is timed equally often; the empty graph and the control stand apart."""
+    turns = rows[~rows[names[0]].isin((EMPTY, *CONTROLS))]
+    counts = how_often(turns, ["process", *among, *names])
+    for _, each in counts.groupby(["process", *among]):
+        if each.nunique() > 1:
+            (process, *most), (_, *least) = (each.index[int(place)] for place in (each.argmax(), each.argmin()))
+            raise RecordError(
+                f"{path}: process {process} timed {words(most)} {each.max()} times, and {words(least)} {each.min()} "
+                f"times, expected as often; {FIX}"
+            )
+
+
+def require_own_times(path: Path, rows: pd.DataFrame, series: Sequence[str]) -> None:
+    """No process holds each row twice, or the times of another one: a copy is no replicate."""
+    timed = rows[rows["value_ns"].notna()].sort_values([*series, "value_ns"])
+    own = {int(str(process)): part for process, part in timed.groupby("process")}
+    distinct = timed.groupby([*series, "process"])["value_ns"].nunique().gt(1).groupby("process").mean()
+    telling = [process for process in own if distinct[process] > 0.5]  # elsewhere the clock is too coarse to tell
+    for process in telling:
+        if own[process].duplicated(keep=False).all():
+            raise RecordError(f"{path}: every row of process {process} is there twice; {FIX}")
+    for one, other in combinations(telling, 2):
+        if np.array_equal(own[one]["value_ns"], own[other]["value_ns"]):
+            raise RecordError(f"{path}: processes {one} and {other} have the same times, expected their own; {FIX}")
+
+
+def require_judged(path: Path, rows: pd.DataFrame) -> None:
+    """As many timed outputs of a kernel on a shape were judged, in each process, as were timed; a control has none."""
+    shown = rows[~rows["backend"].str.startswith((AGAIN, CONTROL))]
+    counts = shown.groupby([*CHECK_SERIES, "process"]).agg(timed=("value_ns", "count"), judged=("judged", "sum"))
+    wrong = counts[counts["timed"] != counts["judged"]]
+    if len(wrong):
+        *where, process = wrong.index[0]
+        timed, judged = (int(wrong.iloc[0][name]) for name in ("timed", "judged"))
+        raise RecordError(
+            f"{path}: process {process} timed {words(where)} {timed} times and judged {judged} of its outputs, "
+            f"expected all; {FIX}"
+        )
+
+
+def how_often(rows: pd.DataFrame, keys: Sequence[str]) -> pd.Series[int]:
+    """How many times there are of each."""
+    return rows[rows["value_ns"].notna()].groupby(list(keys)).size()
+
+
+def words(where: Sequence[object]) -> str:
+    """What a message calls a series: the kernel and its shape, or the arm and how it was timed."""
+    if len(where) == len(CHECK_SERIES):
+        *sizes, backend = where
+        return f"{backend} on {GridShape(*(int(str(size)) for size in sizes))}"
+    mode, cache_state, arm, emits = where
+    return f"arm {arm} ({mode}, {cache_state}{'' if emits == '-' else ', emitting' if emits else ', not emitting'})"
