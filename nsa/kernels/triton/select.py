@@ -18,6 +18,7 @@ from nsa.kernels.triton import kernel
 from nsa.kernels.triton.plan import LaunchConfig, Size, padded, rule
 
 MAX_WIDTH = 256  # of D and Dv: wider tiles do not fit into a multiprocessor
+MAX_SELECTED = 2**30  # n·l' tokens of a row, which the kernel counts in 32 bits
 OVERLAP_CAPABILITY = (9, 0)  # compute capability from which a kernel's launch can overlap the one before it
 
 
@@ -44,9 +45,12 @@ class SelectAttention:
         """Compute one call.
 
         Raises:
-            InputError: an argument is outside the contract, a vector is strided, or D or Dv is above 256.
+            InputError: an argument is outside the contract, a vector is strided, D or Dv is above 256, or n·l' is
+                above 2³⁰.
         """
         check_inputs(q, k, v, block_indices, seq_lens, block_size)
+        if (n := block_indices.shape[2]) * block_size > MAX_SELECTED:
+            raise InputError(f"block_size: got {block_size} and n = {n}, expected n·block_size of at most {MAX_SELECTED}")
         for name, tensor in (("q", q), ("k", k), ("v", v)):
             if tensor.shape[-1] > MAX_WIDTH:
                 raise InputError(f"{name}: got a width of {tensor.shape[-1]}, expected at most {MAX_WIDTH}")
