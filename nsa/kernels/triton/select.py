@@ -50,7 +50,9 @@ class SelectAttention:
         """
         check_inputs(q, k, v, block_indices, seq_lens, block_size)
         if (n := block_indices.shape[2]) * block_size > MAX_SELECTED:
-            raise InputError(f"block_size: got {block_size} and n = {n}, expected n·block_size of at most {MAX_SELECTED}")
+            raise InputError(
+                f"block_size: got {block_size} and n = {n}, expected n·block_size of at most {MAX_SELECTED}"
+            )
         for name, tensor in (("q", q), ("k", k), ("v", v)):
             if tensor.shape[-1] > MAX_WIDTH:
                 raise InputError(f"{name}: got a width of {tensor.shape[-1]}, expected at most {MAX_WIDTH}")
