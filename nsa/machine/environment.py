@@ -8,11 +8,15 @@ import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nsa.machine import nvcc
 from nsa.machine.fingerprint import Gpus, cpu_model, package_version, read_gpus
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import Environment, Provenance
+
+if TYPE_CHECKING:
+    from torch.cuda import _CudaDeviceProperties
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,8 +29,8 @@ def probe(environ: Mapping[str, str] = os.environ) -> Environment:
     import torch  # here: describing a recorded environment needs no torch
 
     gpus = read_gpus()
-    cuda = torch.cuda.is_available()
-    device = torch.cuda.get_device_properties(0) if cuda else None
+    device = _first_device()
+    cuda = device is not None
     uuid = f"GPU-{device.uuid}" if device else None  # torch leaves out NVML's prefix
     tools = _tools(environ)
     with Sampler(uuid) as sampler:
@@ -87,6 +91,18 @@ def _tools(environ: Mapping[str, str]) -> dict[str, str | None]:
         "nvcc_path": str(compiler.path) if compiler else None,
         "triton": package_version("triton"),
     }
+
+
+def _first_device() -> _CudaDeviceProperties | None:
+    """What torch says of the device that it would use; None where it can use none, as where CUDA cannot start."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    try:
+        return torch.cuda.get_device_properties(0)
+    except RuntimeError:  # the driver counts GPUs of which none can be opened; _why_no_cuda has the words
+        return None
 
 
 def _why_no_cuda(gpus: Gpus) -> str:

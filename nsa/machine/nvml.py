@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
@@ -26,7 +26,8 @@ def started() -> Iterator[None]:
     try:
         yield
     finally:
-        pynvml.nvmlShutdown()
+        with suppress(pynvml.NVMLError):  # what a lost GPU says at the end changes no answer
+            pynvml.nvmlShutdown()
 
 
 def ask_each(question: Callable[[Handle], T]) -> tuple[tuple[T, ...], tuple[str, ...]]:
@@ -46,6 +47,20 @@ def ask_each(question: Callable[[Handle], T]) -> tuple[tuple[T, ...], tuple[str,
             except pynvml.NVMLError as error:
                 lost.append(f"GPU {index} does not answer ({error})")
     return tuple(answers), tuple(lost)
+
+
+def instances(gpu: Handle) -> tuple[Handle, ...]:
+    """The MIG instances of a GPU; none where it is whole, or where NVML cannot tell."""
+    try:
+        on, _ = pynvml.nvmlDeviceGetMigMode(gpu)
+        places = range(pynvml.nvmlDeviceGetMaxMigDeviceCount(gpu)) if on else ()
+    except (pynvml.NVMLError, AttributeError):  # the card, the driver or the package knows no MIG
+        return ()
+    found: list[Handle] = []
+    for place in places:
+        with suppress(pynvml.NVMLError):  # nothing is there
+            found.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, place))
+    return tuple(found)
 
 
 class Sampler:

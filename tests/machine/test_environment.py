@@ -153,6 +153,15 @@ def test_no_cuda_is_explained(monkeypatch: pytest.MonkeyPatch, torch: SimpleName
     assert found.nvml_error == gpus.reason
 
 
+def test_a_device_that_cannot_be_opened_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the driver counts a GPU and CUDA cannot start on it, the note has CUDA's words."""
+    torch = fake_torch("2.13.0+cu130", "13.0", RTX_4090, "CUDA error: unknown error")
+    torch.cuda.get_device_properties = lambda index: torch.cuda.current_device()
+    found = probe_with(monkeypatch, torch, DRIVER)
+    assert (found.cuda, found.device, found.gpu_count) == (False, None, 0)
+    assert found.note == "torch finds no usable GPU (CUDA error: unknown error)"
+
+
 def test_the_description_has_every_fact(monkeypatch: pytest.MonkeyPatch) -> None:
     """The text has one line a fact, in their order."""
     found = probe_with(monkeypatch, fake_torch("2.13.0+cpu", None, None), DRIVER)

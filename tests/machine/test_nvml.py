@@ -105,6 +105,14 @@ def test_a_gpu_that_does_not_answer_hides_no_other(monkeypatch: pytest.MonkeyPat
     assert fake.open == 0
 
 
+def test_what_nvml_says_at_its_end_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost GPU may let the end of NVML fail, too; those that have answered have answered."""
+    fake = use(monkeypatch)
+    monkeypatch.setattr(fake, "nvmlShutdown", lambda: fake._may_fail("end"))
+    fake.failing["end"] = pynvml.NVML_ERROR_GPU_IS_LOST
+    assert ask_each(str) == (("handle",), ())
+
+
 def test_asking_each_gpu_needs_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a driver that answers, asking is NVML's error."""
     use(monkeypatch, nvmlInit=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
