@@ -136,7 +136,14 @@ def line(error: ValidationError, source: str) -> str:
             value, expected = first["input"], context["expected"].replace("'", "")  # auto, cuda or cpu
         case _:
             value, expected = first["input"], first["msg"].removeprefix("Input should be ")
-    return f"{'.'.join(path) or source}: got {value!r:.{SHOWN}}, expected {expected}"
+    return f"{'.'.join(path) or source}: got {_shown(value)}, expected {expected}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.{SHOWN}}"
+    except ValueError:  # a number of thousands of digits, which YAML takes in hexadecimal and Python does not print
+        return "a number of thousands of digits"
 
 
 def _list(keys: Collection[str]) -> str:

@@ -95,6 +95,14 @@ def test_config_file_holds_the_guides_defaults() -> None:
         ("decode.timeout_s", 10**400, "decode.timeout_s: got 1000"),
         ("decode.timeout_s", 0, "decode.timeout_s: got 0, expected a number above 0"),
         ("decode.timeout_s", 3e6, "decode.timeout_s: got 3000000.0, expected a number above 0 and below a million"),
+        (
+            "decode.seed",
+            "decode.seed: got a number of thousands of digits, expected a whole number of at most",
+        ),
+        (
+            "decode.timeout_s",
+            "decode.timeout_s: got a number of thousands of digits, expected a number above",
+        ),
         ("decode.seed", 2**31, "decode.seed: got 2147483648, expected a whole number of at most 2147483647"),
         ("decode.model.window", 2**31, "decode.model.window: got 2147483648, expected a whole number of at most"),
         ("max_context", 2**31, "max_context: got 2147483648, expected a whole number of at most 2147483647"),
@@ -162,6 +170,13 @@ def test_a_broken_file_is_one_line(tmp_path: Path, content: bytes, expected: str
         load(path, {})
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["decode.seed", "decode.timeout_s", "contexts", "baseline"])
+def test_a_number_of_thousands_of_digits_is_one_line(key: str) -> None:
+    """YAML takes one in hexadecimal, which Python does not print."""
+    with pytest.raises(ConfigError, match=rf"{key}: got a number of thousands of digits, expected "):
+        Config.parse(changed(key, yaml.safe_load(f"0x1{'0' * 5000}")), {})
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import pynvml
 
+from nsa.settings import MAX_INT32
+
 P = ParamSpec("P")
 T = TypeVar("T")
 Handle = object  # NVML's own, which nobody looks into
@@ -103,8 +105,8 @@ class Sampler:
         """The columns that each repetition records; throttle_bits are NVML's clock event reasons."""
         power_mw = self._read(pynvml.nvmlDeviceGetPowerUsage)
         return {
-            "sm_clock_mhz": self._read(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM),
-            "temperature_c": self._read(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
+            "sm_clock_mhz": _known(self._read(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM)),
+            "temperature_c": _known(self._read(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU)),
             "power_w": None if power_mw is None else power_mw / 1000,
             "throttle_bits": self._read(pynvml.nvmlDeviceGetCurrentClocksEventReasons),
         }
@@ -142,6 +144,11 @@ class Sampler:
         except pynvml.NVMLError as error:
             self.reason = f"{function.__name__}: {error}"
             return None
+
+
+def _known(reading: int | None) -> int | None:
+    """A reading; null for NVML's "not available", all 32 bits of an unsigned number, which fits no column."""
+    return None if reading is None or reading > MAX_INT32 else reading
 
 
 def our_processes(before: frozenset[int], now: frozenset[int], workers: frozenset[int]) -> frozenset[int]:
