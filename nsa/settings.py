@@ -33,8 +33,19 @@ EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # a number that YA
 SHOWN = 120  # characters of a wrong value that a message repeats
 
 
+class Endless:
+    """What a message shows of a number that Python does not print: YAML takes thousands of digits in hexadecimal."""
+
+    def __repr__(self) -> str:
+        return "a number of thousands of digits"
+
+
 def refuse(value: object, expected: str, key: str = "") -> PydanticCustomError:
     """What a validator raises: the value and what was expected, of the validated key or of this one in the section."""
+    try:
+        repr(value)
+    except ValueError:
+        value = Endless()
     return PydanticCustomError("setting", "expected {expected}", {"key": key, "value": value, "expected": expected})
 
 
@@ -136,14 +147,7 @@ def line(error: ValidationError, source: str) -> str:
             value, expected = first["input"], context["expected"].replace("'", "")  # auto, cuda or cpu
         case _:
             value, expected = first["input"], first["msg"].removeprefix("Input should be ")
-    return f"{'.'.join(path) or source}: got {_shown(value)}, expected {expected}"
-
-
-def _shown(value: object) -> str:
-    try:
-        return f"{value!r:.{SHOWN}}"
-    except ValueError:  # a number of thousands of digits, which YAML takes in hexadecimal and Python does not print
-        return "a number of thousands of digits"
+    return f"{'.'.join(path) or source}: got {value!r:.{SHOWN}}, expected {expected}"
 
 
 def _list(keys: Collection[str]) -> str:
