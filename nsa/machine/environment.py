@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nsa.machine import nvcc
+from nsa.machine import nvcc, repository
 from nsa.machine.fingerprint import Gpus, cpu_model, package_version, read_gpus
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import Environment, Provenance
@@ -70,10 +69,11 @@ def describe(environment: Environment) -> str:
 def provenance(environment: Environment, root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> Provenance:
     """What a record's metadata says of its origin: the code (git), the time (UTC) and the probed environment.
 
-    git_commit and git_dirty are null, with git_reason, where there is no git, no repository or no commit. Another
-    compiler or Triton is no reason to probe the machine again (nsa.machine.fingerprint.TOOLS), so they are asked anew.
+    git_commit and git_dirty are null, with git_reason, where there is no git, no repository of ours or no commit.
+    Another compiler or Triton is no reason to probe the machine again (nsa.machine.fingerprint.TOOLS), so they are
+    asked anew.
     """
-    commit, dirty, reason = _git(root)
+    commit, dirty, reason = repository.commit(root, environ)
     return Provenance(
         git_commit=commit,
         git_dirty=dirty,
@@ -118,19 +118,3 @@ def _why_no_cuda(gpus: Gpus) -> str:
         except RuntimeError as error:  # such as a driver too old, or CUDA_VISIBLE_DEVICES hiding every GPU
             reasons.append(f"torch finds no usable GPU ({' '.join(str(error).split())})")
     return "; ".join(reasons)
-
-
-def _git(root: Path) -> tuple[str | None, bool | None, str | None]:
-    """The commit that the code is at, whether anything differs from it (untracked files included), or why unknown."""
-    command = ["git", "--no-optional-locks", "-C", str(root), "status", "--porcelain=v2", "--branch"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None, None, "git is not installed"
-    if answer.returncode != 0:
-        return None, None, answer.stderr.strip()
-    lines = answer.stdout.splitlines()
-    commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid "))
-    if commit == "(initial)":
-        return None, None, "the repository has no commit yet"
-    return commit, any(not line.startswith("#") for line in lines), None
