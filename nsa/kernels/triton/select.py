@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from nsa.errors import InputError
 from nsa.kernels.contract import check_inputs
 from nsa.kernels.triton import kernel
+from nsa.kernels.triton.compiling import not_compiled
 from nsa.kernels.triton.plan import LaunchConfig, Size, padded, rule
 
 MAX_WIDTH = 256  # of D and Dv: wider tiles do not fit into a multiprocessor
@@ -95,7 +96,28 @@ def run(
     seq_lens: torch.Tensor,
     block_size: int,
 ) -> torch.Tensor:
-    """Launch one configuration on inputs that `SelectAttention` would take."""
+    """Launch one configuration on inputs that `SelectAttention` would take.
+
+    Raises:
+        NotCompiled: its first launch compiles, and cannot.
+    """
+    try:
+        return _launch(config, q, k, v, block_indices, seq_lens, block_size)
+    except Exception as error:
+        if (told := not_compiled(error)) is None:
+            raise
+        raise told from error
+
+
+def _launch(
+    config: LaunchConfig,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    block_indices: torch.Tensor,
+    seq_lens: torch.Tensor,
+    block_size: int,
+) -> torch.Tensor:
     (B, G, h, D), Dv, n = q.shape, v.shape[3], block_indices.shape[2]
     o = torch.empty(B, G, h, Dv, dtype=q.dtype, device=q.device)
     if o.numel() == 0:
