@@ -266,6 +266,27 @@ def test_flags_read_the_guides_variables() -> None:
     assert some.requested == Flags({"NSA_TRITON_SEL_FORCE": True}).requested == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("NSA_USE_TRITON", "NSA_USE_TRITON_SEL"),
+        ("NSA_SEL_CUDA_BULD", "NSA_SEL_CUDA_BUILD"),
+        ("NSA_FA2", "NSA_FA2_FORCE"),
+        ("NSA_LOCK", "NSA_LOCKS"),
+    ],
+)
+def test_a_mistyped_flag_is_named_with_the_nearest(name: str, near: str) -> None:
+    """What was asked for under a wrong name does not stay undone in silence."""
+    with pytest.raises(ConfigError, match=rf"^{name}: no flag of this project, expected {near}, or"):
+        Flags.from_env({name: "1"})
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    """A name that is like none of ours is somebody else's."""
+    theirs = {"NSA_TEST_KILLS": "300", "NSA_TEST_SEED": "7", "NSA_HOME": "/", "NSA_USE_EXAMPLE": "1", "NSA": "1"}
+    assert Flags.from_env(theirs).values == {}
+
+
 def test_a_flag_that_is_neither_0_nor_1_is_refused() -> None:
     """Another value of a flag is one line that names the variable."""
     with pytest.raises(ConfigError, match="NSA_FA2_FORCE: got 'true', expected 0, 1 or unset"):
