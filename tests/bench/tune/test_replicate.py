@@ -21,8 +21,8 @@ from nsa.bench.tune.replicate import BLOCKS, REPETITIONS, compare, compile_share
 from nsa.bench.workers import Turn
 from nsa.config import CheckSettings, DtypeByDevice, RooflineSettings
 from nsa.errors import KernelFailed, NoMemory
+from nsa.kernels.compiling import NotCompiled
 from nsa.kernels.triton import tuning
-from nsa.kernels.triton.compiling import NotCompiled
 from nsa.kernels.triton.plan import LaunchConfig, Size, candidates, rule
 from nsa.kernels.triton.select import size_of
 from nsa.records.shapes import CheckShape

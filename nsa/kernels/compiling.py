@@ -1,8 +1,11 @@
-"""A Triton kernel that does not compile, told as a failure of the backend that says what to look at."""
+"""A Triton kernel that does not compile, told as a failure that says what to look at."""
 
 from __future__ import annotations
 
+import functools
 import subprocess
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from triton.compiler.errors import CompilationError
 from triton.runtime.errors import OutOfResources, PTXASError
@@ -10,6 +13,8 @@ from triton.runtime.errors import OutOfResources, PTXASError
 from nsa.errors import KernelFailed
 from nsa.kernels.failures import out_of_memory, said
 
+P = ParamSpec("P")
+T = TypeVar("T")
 # What Triton itself raises where it compiles: its language, ptxas, a cache folder or a C compiler that is not there.
 COMPILING = (CompilationError, PTXASError, OSError, subprocess.CalledProcessError, ImportError)
 WORDS = (
@@ -32,17 +37,44 @@ class NotCompiled(KernelFailed):
     )
 
 
-def not_compiled(error: Exception) -> NotCompiled | None:
-    """What an error of a launch says of the compiling; None where it is of something else, such as the device.
+class PartsNotCompiled(NotCompiled):
+    """The same of the kernels of decode.parts, without which a step can be computed."""
+
+    fix = f"{NotCompiled.fix}, or set decode.parts to torch"
+
+
+def compiles(name: str, kind: type[NotCompiled] = NotCompiled) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Of a function that launches Triton kernels: what does not compile is a NotCompiled; other errors pass.
+
+    Args:
+        name: of what is launched, for the message.
+        kind: of failure.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def launch(*arguments: P.args, **keywords: P.kwargs) -> T:
+            try:
+                return function(*arguments, **keywords)
+            except Exception as error:
+                if not of_compiling(error):
+                    raise
+                raise kind(f"{name}: it does not compile: {_reason(error)}") from error
+
+        return launch
+
+    return decorate
+
+
+def of_compiling(error: Exception) -> bool:
+    """Whether an error of a launch is of compiling, and not of the device.
 
     A configuration that needs more of the device than there is (OutOfResources) is compiled, and is no such error.
     """
     if isinstance(error, OutOfResources) or out_of_memory(error):
-        return None
-    of_compiling = isinstance(error, COMPILING) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)
-    )
-    return NotCompiled(f"triton: it does not compile: {_reason(error)}") if of_compiling else None
+        return False
+    words = isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)
+    return isinstance(error, COMPILING) or words
 
 
 def _reason(error: Exception) -> str:

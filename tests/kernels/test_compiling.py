@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,18 @@ from strategies import CPU
 from triton.compiler.errors import CompilationError
 from triton.runtime.errors import OutOfResources, PTXASError
 
+from nsa.attention.parts import step_parts
 from nsa.bench.method.failures import guarded
 from nsa.bench.tune import process
 from nsa.errors import KernelFailed, NoMemory
-from nsa.kernels.failures import BackendBroken, kernel_at_work
+from nsa.kernels.compiling import NotCompiled
+from nsa.kernels.failures import BackendBroken, PartsBroken, kernel_at_work
+from nsa.kernels.parts import kernels as parts_kernels
+from nsa.kernels.parts.parts import TritonParts
+from nsa.kernels.step import Lengths
 from nsa.kernels.triton import kernel
-from nsa.kernels.triton.compiling import NotCompiled
 from nsa.kernels.triton.select import SelectAttention
+from nsa.shapes import NsaShape
 
 PTXAS = (
     "Internal Triton PTX codegen error\n`ptxas` stderr:\nptxas fatal   : Value 'sm_120a' is not defined\nRepro: ptxas"
@@ -85,6 +91,33 @@ def test_other_failures_are_not_of_the_compiler(
     with pytest.raises(kind) as caught, kernel_at_work("triton"):
         SelectAttention({})(*CALL)
     assert not isinstance(caught.value, NotCompiled)
+
+
+@pytest.mark.parametrize("part", ["compressed", "route", "select_blocks"])
+def test_parts_that_do_not_compile_fail_their_cells(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compressed attention and routing run in the cells of every backend: each has its outcome, and a way without."""
+    for name in ("attend", "choose"):
+        monkeypatch.setattr(parts_kernels, name, Raises(PTXASError(PTXAS)))
+    parts, shape = TritonParts(), NsaShape()
+    lengths = Lengths(torch.tensor([512], dtype=torch.int32), 512, True)
+    calls: dict[str, Callable[[], object]] = {
+        "compressed": lambda: parts.compressed(
+            torch.randn(1, 2, 4, 32), torch.randn(1, 2, 31, 32), torch.randn(1, 2, 31, 32), lengths, shape, True
+        ),
+        "route": lambda: parts.route(None, lengths, shape),
+        "select_blocks": lambda: parts.select_blocks(torch.rand(1, 8), lengths.seq_lens, 64, 16),
+    }
+    with pytest.raises(NotCompiled, match=r"decode\.parts: it does not compile: .*'sm_120a' is not defined") as caught:
+        calls[part]()
+    assert caught.value.fix.endswith(", or set decode.parts to torch")
+
+
+def test_parts_that_cannot_be_imported_fail_their_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Triton that does not load is no fault of the harness."""
+    monkeypatch.setitem(sys.modules, "nsa.kernels.parts.parts", None)
+    with pytest.raises(PartsBroken, match=r"decode\.parts: ModuleNotFoundError: .+ halted") as caught:
+        step_parts("triton")
+    assert caught.value.fix.endswith("set decode.parts to torch")
 
 
 @pytest.mark.parametrize("missing", ["triton.runtime.errors", "nsa.kernels.triton.select"])
