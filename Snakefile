@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 from shlex import quote
 
+sys.path.insert(0, str(workflow.current_basedir))  # the package beside this file, whatever is installed
+
+from nsa import __file__ as package
 from nsa import backends
 from nsa.config import Config
 from nsa.errors import NsaError
@@ -41,6 +44,7 @@ except NsaError as error:
 shell.prefix(
     f"set -euo pipefail; PATH={quote(os.path.dirname(sys.executable))}:$PATH; "
     f"export NSA_PARENT={os.getpid()} NSA_CONSOLE=3; exec 3>&2; "
+    f"export PYTHONPATH={quote(str(Path(package).parents[1]))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "  # what was stamped runs
 )
 
 

@@ -33,8 +33,19 @@ EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # a number that YA
 SHOWN = 120  # characters of a wrong value that a message repeats
 
 
+class Endless:
+    """What a message shows of a number that Python does not print: YAML takes thousands of digits in hexadecimal."""
+
+    def __repr__(self) -> str:
+        return "a number of thousands of digits"
+
+
 def refuse(value: object, expected: str, key: str = "") -> PydanticCustomError:
     """What a validator raises: the value and what was expected, of the validated key or of this one in the section."""
+    try:
+        repr(value)
+    except ValueError:
+        value = Endless()
     return PydanticCustomError("setting", "expected {expected}", {"key": key, "value": value, "expected": expected})
 
 

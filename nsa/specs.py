@@ -17,7 +17,7 @@ from nsa.settings import line, refuse
 API = 1
 Examine = Callable[[Path], Iterable[tuple[Path, str, str]]]  # see Stage.examine
 RESERVED = ("empty",)  # how records call the empty graph, among backends (nsa.records.words.EMPTY)
-OURS = ("NSA_SEL_CUDA_BUILD", "NSA_PARENT", "NSA_CONSOLE")  # variables that are no backend's
+OURS = ("NSA_SEL_CUDA_BUILD", "NSA_PARENT", "NSA_CONSOLE", "NSA_LOCKS")  # variables that are no backend's
 
 
 def _words(pattern: str, expected: str, but: tuple[str, ...] = ()) -> AfterValidator:

@@ -9,7 +9,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -133,7 +132,7 @@ class Project:
     def surroundings(self, environ: dict[str, str] | None = None) -> dict[str, str]:
         """A user's environment variables: none of ours, and a PATH without our `python`, so that rules must find it."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("NSA_", "SNAKEMAKE", "PYTHON"))}
-        own = {"PATH": os.defpath, "TMPDIR": str(self.root / "tmp")}  # its locks are not those of real runs
+        own = {"PATH": os.defpath, "NSA_LOCKS": str(self.root / "tmp")}  # its locks are not those of real runs
         return {**clean, **own, **(environ or {})}
 
     def snakemake(
@@ -228,7 +227,6 @@ def _in_fork(
     os.chdir(root)
     os.environ.clear()
     os.environ.update(environ)
-    tempfile.tempdir = None  # TMPDIR is another now
     sys.path[:0] = [str(root), *filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -164,6 +164,13 @@ def test_a_broken_file_is_one_line(tmp_path: Path, content: bytes, expected: str
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["decode.seed", "decode.timeout_s", "contexts", "baseline"])
+def test_a_number_of_thousands_of_digits_is_one_line(key: str) -> None:
+    """YAML takes one in hexadecimal, which Python does not print."""
+    with pytest.raises(ConfigError, match=rf"{key}: got a number of thousands of digits, expected "):
+        Config.parse(changed(key, yaml.safe_load(f"0x1{'0' * 5000}")), {})
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """A file that is not there is not taken for an empty one."""
     with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read \(No such file"):
@@ -257,6 +264,27 @@ def test_flags_read_the_guides_variables() -> None:
     some = Flags.from_env({"NSA_SEL_CUDA": "0", BUILD: "", "HOME": "/"})
     assert some == Flags({"NSA_SEL_CUDA": False}) and not some.on("NSA_SEL_CUDA") and not some.on(BUILD)
     assert some.requested == Flags({"NSA_TRITON_SEL_FORCE": True}).requested == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("NSA_USE_TRITON", "NSA_USE_TRITON_SEL"),
+        ("NSA_SEL_CUDA_BULD", "NSA_SEL_CUDA_BUILD"),
+        ("NSA_FA2", "NSA_FA2_FORCE"),
+        ("NSA_LOCK", "NSA_LOCKS"),
+    ],
+)
+def test_a_mistyped_flag_is_named_with_the_nearest(name: str, near: str) -> None:
+    """What was asked for under a wrong name does not stay undone in silence."""
+    with pytest.raises(ConfigError, match=rf"^{name}: no flag of this project, expected {near}, or"):
+        Flags.from_env({name: "1"})
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    """A name that is like none of ours is somebody else's."""
+    theirs = {"NSA_TEST_KILLS": "300", "NSA_TEST_SEED": "7", "NSA_HOME": "/", "NSA_USE_EXAMPLE": "1", "NSA": "1"}
+    assert Flags.from_env(theirs).values == {}
 
 
 def test_a_flag_that_is_neither_0_nor_1_is_refused() -> None:

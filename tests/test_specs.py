@@ -9,6 +9,7 @@ import pytest
 
 from nsa.config import BUILD
 from nsa.errors import ConfigError
+from nsa.machine.locks import FOLDER
 from nsa.machine.process import CONSOLE, PARENT
 from nsa.records.words import EMPTY
 from nsa.specs import OURS, RESERVED, BackendSpec, Flag, Guard, Stage
@@ -19,7 +20,7 @@ RUN = "acme.prepare:run"
 
 def test_what_is_reserved_is_what_it_is_reserved_for() -> None:
     """No backend takes a word of the records, or a variable that is ours."""
-    assert RESERVED == (EMPTY,) and OURS == (BUILD, PARENT, CONSOLE)
+    assert RESERVED == (EMPTY,) and OURS == (BUILD, PARENT, CONSOLE, FOLDER)
 
 
 def test_lists_are_taken_for_tuples() -> None:

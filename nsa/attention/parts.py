@@ -8,6 +8,7 @@ import torch
 
 from nsa.attention.branches import compressed_attention
 from nsa.attention.routing import route, select_blocks
+from nsa.kernels.failures import PartsBroken, kernel_at_work
 from nsa.kernels.step import Kept, Lengths, StepParts
 from nsa.shapes import NsaShape
 
@@ -47,11 +48,12 @@ def step_parts(name: Name) -> StepParts:
     """The parts of that name.
 
     Raises:
-        ImportError: triton is not installed.
+        PartsBroken: triton cannot be imported.
     """
     if name == "torch":
         return TORCH
-    from nsa.kernels.parts.parts import TritonParts  # here: it imports triton, which a CPU may not have
+    with kernel_at_work("decode.parts", PartsBroken):
+        from nsa.kernels.parts.parts import TritonParts  # here: it imports triton, which a CPU may not have
 
     return TritonParts()
 

@@ -10,12 +10,13 @@ import typer
 
 from nsa import backends
 from nsa.cli.app import app
-from nsa.config import DecodeSettings, Flags, parse
+from nsa.config import DecodeSettings, Flags, GateSettings, parse
 from nsa.errors import ConfigError
 from nsa.layout import Layout
 from nsa.settings import MAX_INT32, Dtype
 from nsa.shapes import require
 
+DEFAULT = Path("config.yaml")
 GUIDE = DecodeSettings()
 SHAPE = GUIDE.model
 DEVICES = ("auto", "cuda", "cpu")
@@ -26,7 +27,8 @@ DTYPES = get_args(Dtype)
 def summarize(
     csv: Annotated[Path, typer.Argument(help="A decode.csv, or a decode_*.parquet.")],
     config: Annotated[
-        Path | None, typer.Option(help="Where the thresholds are read from. Default: those of the run, or config.yaml.")
+        Path | None,
+        typer.Option(help="Where the thresholds are. Default: the run, config.yaml, or the guide."),
     ] = None,
 ) -> None:
     """Print each context's total, branch shares and reads."""
@@ -36,11 +38,16 @@ def summarize(
     from nsa.pipeline import finished
     from nsa.report.page import guide
 
-    if config is None:  # what lies in a results folder is of the run that is there
-        settings = finished.configuration(Layout(csv.parent), Path("config.yaml"), os.environ)
+    if config is not None:
+        gates = load(config, os.environ).gates
+    elif finished.is_there(Layout(csv.parent)) or DEFAULT.exists():  # in a results folder: that of the run
+        gates = finished.configuration(Layout(csv.parent), DEFAULT, os.environ).gates
     else:
-        settings = load(config, os.environ)
-    Console(highlight=False).print(guide.summarize(csv, settings.gates))
+        gates = GateSettings()
+        typer.echo(
+            f"note: there is no {DEFAULT} here, so the thresholds are the guide's; --config names another", err=True
+        )
+    Console(highlight=False).print(guide.summarize(csv, gates))
 
 
 @app.command()

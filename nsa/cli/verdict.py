@@ -36,16 +36,17 @@ def accept(
     ] = ACCEPTED,
     cpu: Annotated[bool, typer.Option("--cpu", help="Keep a run without a GPU too, as a model of its own.")] = False,
 ) -> None:
-    """Keep the run that is there as the accepted one of its GPU model; later reports say what changed since."""
+    """Keep the run of the report that is there as the accepted one of its GPU model; later ones say what changed."""
     from nsa.machine.fingerprint import fingerprint
     from nsa.pipeline import finished, stamps
     from nsa.records import files
     from nsa.records.facts import Environment
     from nsa.report.accepted.keep import keep
+    from nsa.report.accepted.reported import refuse_others
     from nsa.report.verdict.run import read_run
 
     layout = Layout(results)
-    config = finished.configuration(layout, CONFIG, os.environ)
+    config = finished.reported(layout)
     today = stamps.today(config, fingerprint(), accepted)
     run = read_run(
         files.read_model(layout.environment, Environment),
@@ -54,6 +55,7 @@ def accept(
         today,
         config,
     )
+    refuse_others(run, files.read_json(layout.gate), layout.gate)
     print(keep(run, config, accepted, cpu=cpu))
 
 

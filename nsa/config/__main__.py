@@ -1,4 +1,7 @@
-"""python -m nsa.config: write the JSON schema of config.yaml, which editors read, from its definition."""
+"""python -m nsa.config: write the JSON schema of config.yaml, which editors read, from its definition.
+
+In a checkout it is a file of the workflow; an installed package prints it.
+"""
 
 from __future__ import annotations
 
@@ -23,5 +26,8 @@ def schema() -> str:
 
 
 if __name__ == "__main__":
-    PATH.write_text(schema(), encoding="utf-8")
-    print(f"wrote {PATH}")
+    if PATH.parent.is_dir():
+        PATH.write_text(schema(), encoding="utf-8")
+        print(f"wrote {PATH}")
+    else:
+        print(schema(), end="")

@@ -19,6 +19,12 @@ class BackendBroken(KernelFailed):
     fix = "fix the backend, or leave it out of candidates"
 
 
+class PartsBroken(KernelFailed):
+    """What decode.parts names cannot be imported."""
+
+    fix = "mend the installation of triton, or set decode.parts to torch"
+
+
 @contextmanager
 def kernel_at_work(name: str, kind: type[KernelFailed] = KernelFailed) -> Iterator[None]:
     """Whatever is raised inside is a backend's: a compiler's error, a launch that fails, an exit, an error of ours.

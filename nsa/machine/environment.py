@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nsa.machine import nvcc
+from nsa.machine import nvcc, repository
 from nsa.machine.fingerprint import Gpus, cpu_model, package_version, read_gpus
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import Environment, Provenance
+
+if TYPE_CHECKING:
+    from torch.cuda import _CudaDeviceProperties
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,8 +28,8 @@ def probe(environ: Mapping[str, str] = os.environ) -> Environment:
     import torch  # here: describing a recorded environment needs no torch
 
     gpus = read_gpus()
-    cuda = torch.cuda.is_available()
-    device = torch.cuda.get_device_properties(0) if cuda else None
+    device = _first_device()
+    cuda = device is not None
     uuid = f"GPU-{device.uuid}" if device else None  # torch leaves out NVML's prefix
     tools = _tools(environ)
     with Sampler(uuid) as sampler:
@@ -66,10 +69,11 @@ def describe(environment: Environment) -> str:
 def provenance(environment: Environment, root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> Provenance:
     """What a record's metadata says of its origin: the code (git), the time (UTC) and the probed environment.
 
-    git_commit and git_dirty are null, with git_reason, where there is no git, no repository or no commit. Another
-    compiler or Triton is no reason to probe the machine again (nsa.machine.fingerprint.TOOLS), so they are asked anew.
+    git_commit and git_dirty are null, with git_reason, where there is no git, no repository of ours or no commit.
+    Another compiler or Triton is no reason to probe the machine again (nsa.machine.fingerprint.TOOLS), so they are
+    asked anew.
     """
-    commit, dirty, reason = _git(root)
+    commit, dirty, reason = repository.commit(root, environ)
     return Provenance(
         git_commit=commit,
         git_dirty=dirty,
@@ -89,6 +93,18 @@ def _tools(environ: Mapping[str, str]) -> dict[str, str | None]:
     }
 
 
+def _first_device() -> _CudaDeviceProperties | None:
+    """What torch says of the device that it would use; None where it can use none, as where CUDA cannot start."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    try:
+        return torch.cuda.get_device_properties(0)
+    except RuntimeError:  # the driver counts GPUs of which none can be opened; _why_no_cuda has the words
+        return None
+
+
 def _why_no_cuda(gpus: Gpus) -> str:
     """Every reason why torch has no CUDA device, in one line."""
     import torch
@@ -102,19 +118,3 @@ def _why_no_cuda(gpus: Gpus) -> str:
         except RuntimeError as error:  # such as a driver too old, or CUDA_VISIBLE_DEVICES hiding every GPU
             reasons.append(f"torch finds no usable GPU ({' '.join(str(error).split())})")
     return "; ".join(reasons)
-
-
-def _git(root: Path) -> tuple[str | None, bool | None, str | None]:
-    """The commit that the code is at, whether anything differs from it (untracked files included), or why unknown."""
-    command = ["git", "--no-optional-locks", "-C", str(root), "status", "--porcelain=v2", "--branch"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None, None, "git is not installed"
-    if answer.returncode != 0:
-        return None, None, answer.stderr.strip()
-    lines = answer.stdout.splitlines()
-    commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid "))
-    if commit == "(initial)":
-        return None, None, "the repository has no commit yet"
-    return commit, any(not line.startswith("#") for line in lines), None

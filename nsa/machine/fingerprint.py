@@ -18,18 +18,20 @@ import pynvml
 from nsa.machine import ncu, nvcc, nvml
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+MIG = "MIG-"  # how the name of an instance of a card begins
 TOOLS = ("nvcc", "ncu", "triton")  # facts that concern who uses them; all others concern everything measured
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One card; those of one name (model) are alike."""
+    """One card; those of one name (model) are alike. Its MIG instances, if it has any, are all different."""
 
     name: str
     uuid: str
+    instances: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.name} {self.uuid}"
+        return " ".join((self.name, self.uuid, *self.instances))
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def fingerprint(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         "cpu": cpu_model(),
         "driver": gpus.driver or f"none ({gpus.reason})",
         "gpus": "; ".join(map(str, (*gpus.devices, *gpus.lost))),
-        "visible_gpus": ", ".join(sorted({gpu.name for gpu in gpus.visible(environ)})) or "none",  # which card: alike
+        "visible_gpus": ", ".join(_shown(gpus, environ)) or "none",
         "nvcc": compiler.version if compiler else "none",
         "ncu": str(profiler.resolve()) if profiler else "none",  # its real folder has the version in its name
         "torch": torch_version(),
@@ -82,12 +84,30 @@ def fingerprint(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     }
 
 
+def _shown(gpus: Gpus, environ: Mapping[str, str]) -> list[str]:
+    """What CUDA can see: models, since cards of one model are alike; the MIG instance that is named, as it is named.
+
+    Of several MIG instances CUDA uses the first.
+    """
+    first = environ.get(VISIBLE, "").partition(",")[0].strip()
+    if first.startswith(MIG):
+        return [first]
+    return sorted({" ".join((gpu.name, *gpu.instances[:1])) for gpu in gpus.visible(environ)})
+
+
+def _gpu(handle: nvml.Handle) -> Gpu:
+    def named(device: nvml.Handle) -> tuple[str, str]:
+        return pynvml.nvmlDeviceGetName(device), pynvml.nvmlDeviceGetUUID(device)
+
+    return Gpu(*named(handle), tuple(" ".join(named(part)) for part in nvml.instances(handle)))
+
+
 def read_gpus() -> Gpus:
     """Ask NVML for the driver and its GPUs; without a driver that answers, the reason takes their place."""
     try:
         with nvml.started():
             driver = pynvml.nvmlSystemGetDriverVersion()
-            devices, lost = nvml.ask_each(lambda gpu: Gpu(pynvml.nvmlDeviceGetName(gpu), pynvml.nvmlDeviceGetUUID(gpu)))
+            devices, lost = nvml.ask_each(_gpu)
     except pynvml.NVMLError as error:
         return Gpus(None, (), str(error))
     return Gpus(driver, devices, None, lost)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-
-from filelock import FileLock, Timeout
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from nsa.errors import ConfigError
 from nsa.layout import Layout
@@ -127,33 +123,11 @@ def pinned(uuid: str) -> Iterator[None]:
             os.environ[VISIBLE] = before
 
 
-@contextmanager
-def gpu_lock(uuid: str | None, notify: Callable[[str], None]) -> Iterator[None]:
-    """Hold the device's lock, waiting for it as long as another run has it; a run that dies lets go of it.
+def gpu_lock(uuid: str | None, notify: Callable[[str], None]) -> AbstractContextManager[None]:
+    """Hold the lock of a GPU, see locks.device_lock.
 
     Args:
         uuid: of the GPU; None takes the lock for timing on the CPU.
-        notify: called once with one line when there is somebody to wait for; the run's console is told as well.
-
-    Raises:
-        ConfigError: the temporary folder cannot hold a lock file.
+        notify: called once with one line when there is somebody to wait for.
     """
-    device = uuid or "cpu-timing"
-    path = Path(tempfile.gettempdir()) / f"nsa-{device}.lock"
-    lock = FileLock(path, mode=0o666)  # another user must be able to wait for it too
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            line = f"waiting for {device}: {locks.named(locks.holder(path))} is timing on it (lock file {path})"
-            notify(line)
-            announce(line)
-            lock.acquire()
-    except OSError as error:
-        raise ConfigError(
-            f"TMPDIR: {path} cannot be locked ({error.strerror}), expected a writable temporary folder"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return locks.device_lock(uuid or "cpu-timing", notify)

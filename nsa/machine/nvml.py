@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import pynvml
+
+from nsa.settings import MAX_INT32
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,7 +28,8 @@ def started() -> Iterator[None]:
     try:
         yield
     finally:
-        pynvml.nvmlShutdown()
+        with suppress(pynvml.NVMLError):  # what a lost GPU says at the end changes no answer
+            pynvml.nvmlShutdown()
 
 
 def ask_each(question: Callable[[Handle], T]) -> tuple[tuple[T, ...], tuple[str, ...]]:
@@ -46,6 +49,20 @@ def ask_each(question: Callable[[Handle], T]) -> tuple[tuple[T, ...], tuple[str,
             except pynvml.NVMLError as error:
                 lost.append(f"GPU {index} does not answer ({error})")
     return tuple(answers), tuple(lost)
+
+
+def instances(gpu: Handle) -> tuple[Handle, ...]:
+    """The MIG instances of a GPU; none where it is whole, or where NVML cannot tell."""
+    try:
+        on, _ = pynvml.nvmlDeviceGetMigMode(gpu)
+        places = range(pynvml.nvmlDeviceGetMaxMigDeviceCount(gpu)) if on else ()
+    except (pynvml.NVMLError, AttributeError):  # the card, the driver or the package knows no MIG
+        return ()
+    found: list[Handle] = []
+    for place in places:
+        with suppress(pynvml.NVMLError):  # nothing is there
+            found.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, place))
+    return tuple(found)
 
 
 class Sampler:
@@ -89,7 +106,7 @@ class Sampler:
         power_mw = self._read(pynvml.nvmlDeviceGetPowerUsage)
         return {
             "sm_clock_mhz": self.sm_clock(),
-            "temperature_c": self._read(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
+            "temperature_c": _known(self._read(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU)),
             "power_w": None if power_mw is None else power_mw / 1000,
             "throttle_bits": self._read(pynvml.nvmlDeviceGetCurrentClocksEventReasons),
         }
@@ -104,7 +121,7 @@ class Sampler:
 
     def sm_clock(self) -> int | None:
         """The SM clock now, MHz."""
-        return self._read(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM)
+        return _known(self._read(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM))
 
     def sm_clock_limit(self) -> int | None:
         """The highest SM clock of the device, MHz."""
@@ -135,6 +152,11 @@ class Sampler:
         except pynvml.NVMLError as error:
             self.reason = f"{function.__name__}: {error}"
             return None
+
+
+def _known(reading: int | None) -> int | None:
+    """A reading; null for NVML's "not available", all 32 bits of an unsigned number, which fits no column."""
+    return None if reading is None or reading > MAX_INT32 else reading
 
 
 def our_processes(before: frozenset[int], now: frozenset[int], workers: frozenset[int]) -> frozenset[int]:

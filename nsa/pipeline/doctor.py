@@ -66,8 +66,9 @@ def _of_run(layout: Layout) -> Config | None:
 
 def _at_work(layout: Layout) -> Iterator[Finding]:
     """A run that is still at it, and locks of runs that are not."""
-    if (pid := locks.holder(layout.lock)) is not None:
-        yield Finding(layout.lock, f"process {pid} is running the pipeline here", "let it end, then ask again")
+    if (run := locks.running(layout.root)) is not None:
+        lock, pid = run
+        yield Finding(lock, f"process {pid} is running the pipeline here", "let it end, then ask again")
     for left in sorted((layout.root.parent / ".snakemake" / "locks").glob("*.lock")):
         yield Finding(
             left, "a lock of Snakemake's own, whose run is not ours or was killed", "run `snakemake --unlock`"

@@ -35,6 +35,11 @@ def configuration(layout: Layout, otherwise: Path, environ: Mapping[str, str]) -
     return load(otherwise, environ)
 
 
+def is_there(layout: Layout) -> bool:
+    """Whether a run, or a dry run, has left its configuration in a results folder."""
+    return layout.gate.exists() or layout.stamp(REPORT).exists()
+
+
 def reported(layout: Layout) -> Config:
     """The configuration that the report was made from, as its gate.json says.
 

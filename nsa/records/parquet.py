@@ -38,7 +38,7 @@ def write_table(path: Path, table: pa.Table, header: Model) -> None:
     meta = {KEY: header.model_dump_json().encode()}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **meta})
     with files.atomic(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, write_page_checksum=True)
 
 
 def read(path: Path, header: type[H], schema: pa.Schema | None = None) -> tuple[pa.Table, H]:
@@ -47,11 +47,11 @@ def read(path: Path, header: type[H], schema: pa.Schema | None = None) -> tuple[
     Args:
         path: the file.
         header: the model that its header must be of.
-        schema: the columns that it must have.
+        schema: the columns that it must have, by name and type.
 
     Raises:
         RecordError: the file is missing, is no Parquet, was written by something else or by an older version of this
-            project, its header is broken, or it lacks a column.
+            project, its header is broken, or a column is not there or of another type.
     """
     table = read_table(path)
     meta = (table.schema.metadata or {}).get(KEY)
@@ -61,6 +61,9 @@ def read(path: Path, header: type[H], schema: pa.Schema | None = None) -> tuple[
     missing = [name for name in schema.names if name not in table.column_names] if schema is not None else []
     if missing:
         raise RecordError(f"{path}: lacks the columns {', '.join(missing)}; delete it and rerun")
+    for column in schema or ():
+        if (kind := table.schema.field(column.name).type) != column.type:
+            raise RecordError(f"{path}: {column.name} holds {kind}, expected {column.type}; delete it and rerun")
     return table, found
 
 
@@ -68,10 +71,10 @@ def read_table(path: Path) -> pa.Table:
     """Read a Parquet file, whoever wrote it.
 
     Raises:
-        RecordError: it is missing, or no Parquet.
+        RecordError: it is missing, no Parquet, or one whose data is not what its checksums say.
     """
     try:
-        return pq.read_table(path)
+        return pq.read_table(path, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such record; run `snakemake {path}` first") from error
     except (pa.ArrowException, OSError) as error:

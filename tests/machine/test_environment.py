@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +10,7 @@ from types import SimpleNamespace
 from typing import Self
 
 import pytest
-from standins import ENVIRONMENT, WITH_GPU
+from standins import WITH_GPU
 
 from nsa.machine import environment
 from nsa.machine.environment import describe, probe, provenance
@@ -153,6 +152,15 @@ def test_no_cuda_is_explained(monkeypatch: pytest.MonkeyPatch, torch: SimpleName
     assert found.nvml_error == gpus.reason
 
 
+def test_a_device_that_cannot_be_opened_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the driver counts a GPU and CUDA cannot start on it, the note has CUDA's words."""
+    torch = fake_torch("2.13.0+cu130", "13.0", RTX_4090, "CUDA error: unknown error")
+    torch.cuda.get_device_properties = lambda index: torch.cuda.current_device()
+    found = probe_with(monkeypatch, torch, DRIVER)
+    assert (found.cuda, found.device, found.gpu_count) == (False, None, 0)
+    assert found.note == "torch finds no usable GPU (CUDA error: unknown error)"
+
+
 def test_the_description_has_every_fact(monkeypatch: pytest.MonkeyPatch) -> None:
     """The text has one line a fact, in their order."""
     found = probe_with(monkeypatch, fake_torch("2.13.0+cpu", None, None), DRIVER)
@@ -162,42 +170,6 @@ def test_the_description_has_every_fact(monkeypatch: pytest.MonkeyPatch) -> None
     assert lines[1].split() == ["device", "-"]
 
 
-def git(root: Path, *arguments: str) -> str:
-    """Run git in a folder, as somebody."""
-    identity = ["-c", "user.name=n", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false"]
-    command = ["git", "-C", str(root), *identity, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def test_provenance_follows_the_repository(tmp_path: Path) -> None:
-    """A record says which commit it is of, and whether anything differs from it."""
-    assert "not a git repository" in str(provenance(ENVIRONMENT, tmp_path).git_reason)
-
-    git(tmp_path, "init", "--quiet")
-    first = provenance(ENVIRONMENT, tmp_path)
-    assert first.git_commit is first.git_dirty is None
-    assert first.git_reason == "the repository has no commit yet"
-
-    (tmp_path / "kernel.py").write_text("1")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "--quiet", "--message", "one")
-    clean = provenance(ENVIRONMENT, tmp_path)
-    assert clean.git_commit == git(tmp_path, "rev-parse", "HEAD")
-    assert clean.git_dirty is False
-    assert clean.git_reason is None
-
-    (tmp_path / "other.py").write_text("2")
-    assert provenance(ENVIRONMENT, tmp_path).git_dirty is True
-
-
-def test_provenance_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where git is not installed the missing commit is explained."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    found = provenance(ENVIRONMENT, tmp_path)
-    assert found.git_commit is found.git_dirty is None
-    assert found.git_reason == "git is not installed"
-
-
 def test_provenance_carries_the_machine_and_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record says by itself where and when, with the compiler and the Triton of now."""
     monkeypatch.setattr(environment.nvcc, "find", lambda environ: Nvcc(Path("/cuda/nvcc"), "13.1.2"))
@@ -205,5 +177,6 @@ def test_provenance_carries_the_machine_and_the_time(tmp_path: Path, monkeypatch
     found = provenance(WITH_GPU, tmp_path)
     tools = {"nvcc": "13.1.2", "nvcc_path": "/cuda/nvcc", "triton": "3.9"}
     assert found.environment == WITH_GPU.model_copy(update=tools)
+    assert found.git_commit is None and "not a git repository" in str(found.git_reason)
     age = datetime.now(UTC) - datetime.fromisoformat(found.utc_time)
     assert timedelta(seconds=-1) < age < timedelta(minutes=1)

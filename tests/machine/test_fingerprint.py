@@ -106,6 +106,44 @@ def test_two_visible_cards_of_one_model_are_one_machine(monkeypatch: pytest.Monk
     assert first != other
 
 
+def use_mig(monkeypatch: pytest.MonkeyPatch, *sizes: str) -> None:
+    """NVML with one card of seven places, some of which have instances of these sizes."""
+    card = "NVIDIA H200"
+
+    def instance(handle: object, place: int) -> str:
+        return f"{card} MIG {sizes[place]}" if place < len(sizes) else fail(pynvml.NVML_ERROR_NOT_FOUND)()
+
+    use_nvml(
+        monkeypatch,
+        nvmlDeviceGetName=lambda handle: card if handle == 0 else handle,
+        nvmlDeviceGetUUID=lambda handle: "GPU-a" if handle == 0 else f"MIG-{handle.split()[-1]}",
+        nvmlDeviceGetMigMode=lambda handle: [1, 1],
+        nvmlDeviceGetMaxMigDeviceCount=lambda handle: 7,
+        nvmlDeviceGetMigDeviceHandleByIndex=instance,
+    )
+
+
+def test_each_mig_instance_is_a_machine_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One instance, another one, a part of a name, an older name, several, the first and none: all differ."""
+    use_mig(monkeypatch, "1g.18gb", "2g.35gb")
+    listed = ("MIG-1g.18gb", "MIG-2g.35gb", "MIG-2g", "MIG-GPU-a/1/0", "GPU-b", "0")
+    seen = [fingerprint({"CUDA_VISIBLE_DEVICES": value}) for value in listed]
+    assert all(one != other for index, one in enumerate(seen) for other in seen[:index])
+    assert seen[0]["visible_gpus"] == "MIG-1g.18gb" and seen[4]["visible_gpus"] == "none"
+    assert fingerprint({}) == seen[5] and fingerprint({"CUDA_VISIBLE_DEVICES": ""}) == seen[4]
+    assert fingerprint({"CUDA_VISIBLE_DEVICES": " MIG-2g.35gb,MIG-1g.18gb"}) == seen[1]  # CUDA uses the first
+
+
+def test_another_partition_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that is parted otherwise, or whole, is another machine although its name and uuid are the same."""
+    seen = []
+    for sizes in (("1g.18gb",), ("1g.18gb", "2g.35gb"), ("7g.141gb",), ()):
+        use_mig(monkeypatch, *sizes)
+        seen.append(fingerprint({})["gpus"])
+    assert seen[0] == "NVIDIA H200 GPU-a NVIDIA H200 MIG 1g.18gb MIG-1g.18gb"
+    assert len(set(seen)) == 4
+
+
 def test_no_driver_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without a GPU has a fingerprint, which says why it has no driver."""
     use_nvml(monkeypatch, nvmlInit=fail(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND))

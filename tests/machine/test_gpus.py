@@ -43,8 +43,7 @@ with gpus.one_gpu(host, lambda line: print(line, flush=True)) as card:
 @pytest.fixture(autouse=True)
 def two_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with two H200 and an A100; locks apart from those of real runs."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("NSA_LOCKS", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(module, "read_gpus", lambda: Gpus("580", (*H200, A100), None))
     monkeypatch.setattr(module, "POLL_S", 0.05)

@@ -105,6 +105,24 @@ def test_a_gpu_that_does_not_answer_hides_no_other(monkeypatch: pytest.MonkeyPat
     assert fake.open == 0
 
 
+def test_what_nvml_says_at_its_end_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost GPU may let the end of NVML fail, too; those that have answered have answered."""
+    fake = use(monkeypatch)
+    monkeypatch.setattr(fake, "nvmlShutdown", lambda: fake._may_fail("end"))
+    fake.failing["end"] = pynvml.NVML_ERROR_GPU_IS_LOST
+    assert ask_each(str) == (("handle",), ())
+
+
+def test_a_reading_that_is_none_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVML's "not available", 2³² − 1, is no clock and no temperature, and fits into no column of a record."""
+    fake = use(monkeypatch)
+    for name in ("nvmlDeviceGetClockInfo", "nvmlDeviceGetTemperature"):
+        monkeypatch.setattr(fake, name, lambda handle, kind: 2**32 - 1)
+    with Sampler(UUID) as sampler:
+        found = sampler.sample()
+    assert found["sm_clock_mhz"] is found["temperature_c"] is None
+
+
 def test_asking_each_gpu_needs_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a driver that answers, asking is NVML's error."""
     use(monkeypatch, nvmlInit=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)

@@ -72,7 +72,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_file(record: Path, monkeypatc
     """A disk that fills up while Arrow writes costs neither the old record nor a traceback."""
     before = record.read_bytes()
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space left on device")
 
     monkeypatch.setattr(pq, "write_table", full)
@@ -117,6 +117,35 @@ def test_a_foreign_parquet_is_refused(tmp_path: Path, metadata: dict[bytes, byte
     with pytest.raises(RecordError, match=message) as caught:
         parquet.read(path, About)
     assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_is_no_other_number(tmp_path: Path) -> None:
+    """Every bit of the data that changes on a disk makes the file unreadable: no time is another one by it."""
+    path, times = tmp_path / "r.parquet", [1_000_003 + 7 * place for place in range(64)]
+    parquet.write(path, [{"S": 1, "value_ns": time} for time in times], SCHEMA, About(status="ok"))
+    whole, (chunk,) = path.read_bytes(), (pq.read_metadata(path).row_group(0).column(1),)
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    changed = 0
+    for place in range(start, start + chunk.total_compressed_size, 5):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            found = parquet.read_table(path)["value_ns"].to_pylist()
+        except RecordError:
+            changed += 1
+        else:
+            assert found == times  # a bit of a page's header that says nothing of the numbers
+    assert changed > 20
+
+
+def test_a_column_of_another_type_is_named(record: Path) -> None:
+    """A table whose numbers are text, or of another width, is none of ours."""
+    table = parquet.read_table(record)
+    place = SCHEMA.get_field_index("value_ns")
+    pq.write_table(table.set_column(place, "value_ns", table["value_ns"].cast(pa.string())), record)
+    with pytest.raises(RecordError, match=r"value_ns holds string, expected int64; delete it and rerun"):
+        parquet.read(record, About, SCHEMA)
 
 
 def test_a_missing_column_is_named(record: Path) -> None:

@@ -55,6 +55,27 @@ def test_what_is_accepted_is_the_run_that_is_there(decided: Project) -> None:
     assert accepted.stdout.startswith("accepted: ")
 
 
+def test_a_report_that_is_gone_is_not_made_up_from_a_dry_run(decided: Project) -> None:
+    """Without the report nothing says which run to accept; the last dry run's settings do not stand for it."""
+    (decided.root / "results/gate.json").unlink()
+    decided.planned("--config", "gates={confidence: 0.6}")
+    refused = decided.nsa("accept", "--cpu")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert refused.stderr.startswith("error: results/gate.json: ") and "snakemake" in refused.stderr
+
+
+def test_a_record_that_the_report_does_not_know_is_not_accepted(decided: Project) -> None:
+    """A cell that was measured again, by the same settings, is accepted with the report that shows it."""
+    cell = decided.root / "results/decode/sdpa/S128.parquet"
+    cell.unlink()
+    assert decided.run("results/decode/sdpa/S128.parquet").returncode == 0
+    refused = decided.nsa("accept", "--cpu")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "sdpa/S128 was measured again since results/gate.json was made" in refused.stderr
+    assert decided.run().returncode == 0
+    assert decided.nsa("accept", "--cpu").returncode == 0
+
+
 @pytest.mark.parametrize("missing", ["results/environment.json", "results/decode/sdpa/S128.parquet"])
 def test_without_a_run_there_is_nothing_to_accept(missing: str, project: Project) -> None:
     """A part of the run that is gone is named in one line."""

@@ -144,3 +144,17 @@ def test_a_disk_that_takes_nothing_is_one_line(
     (line,) = errors(output)
     assert said in line and "expected a writable folder" in line
     assert "ended with 1\n" in output and "then with 0\n" in output
+
+
+@pytest.mark.parametrize("umask", ["002", "077"])
+def test_who_may_change_results_is_the_users_choice(umask: str, project: Project) -> None:
+    """Every file and folder that a run makes has the mode that the umask gives: a group's second user can run again."""
+    kept = project.root / "results"
+    shutil.rmtree(kept)
+    result = project.snakemake("results/decode_sdpa.parquet", prefix=("sh", "-c", f'umask {umask}; exec "$@"', "sh"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    closed = int(umask, 8)
+    modes = {path.relative_to(kept): path.stat().st_mode & 0o777 for path in kept.rglob("*")}
+    assert len(modes) > 10
+    wrong = {str(path): oct(mode) for path, mode in modes.items() if mode & 0o666 != 0o666 & ~closed}
+    assert wrong == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,6 +44,17 @@ def test_a_broken_report_leaves_the_last_good_one(project: Project) -> None:
     assert "broken on purpose" in result.stdout + result.stderr  # the failed job's log is shown
     kept = [path for path in (project.root / "results").rglob("*.md") if path.read_text() == good]
     assert kept
+
+
+def test_an_installed_copy_does_not_stand_for_the_sources(project: Project, tmp_path: Path) -> None:
+    """Stamps are of the sources beside the Snakefile, and jobs run these, whatever package is installed."""
+    shutil.copytree(project.root / "nsa", tmp_path / "site" / "nsa")
+    with (tmp_path / "site" / "nsa" / "__init__.py").open("a") as installed:
+        installed.write("\nraise SystemExit('the installed copy was imported')\n")
+    cell = "results/decode/sdpa/S128.parquet"
+    (project.root / cell).unlink()
+    result = project.snakemake(cell, environ={"PYTHONPATH": str(tmp_path / "site")}, python=("-P",))
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(

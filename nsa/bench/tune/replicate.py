@@ -23,6 +23,7 @@ from nsa.bench.method.timing import CudaTimer
 from nsa.bench.runner import Replicated
 from nsa.bench.tune.job import Job, Sizes, Tried, TunedSize, TuneFacts
 from nsa.bench.workers import Turn
+from nsa.kernels.compiling import NotCompiled
 from nsa.kernels.contract import HEAD_DIMS, MAX_HEADS_PER_GROUP, SelectAttention
 from nsa.kernels.failures import kernel_at_work
 from nsa.kernels.triton.plan import LaunchConfig, candidates, rule
@@ -65,6 +66,9 @@ def compile_share(every: Sequence[CheckShape], job: Job, device: torch.device) -
     """Compile this process's share of all kernels that will be tried, into Triton's cache on disk.
 
     Compiling takes most of the tuning, and sizes share kernels: each is compiled once, by one of the processes.
+
+    Raises:
+        NotCompiled: no kernel of the share compiles here; one that alone does not is out of the tuning (`_judge`).
     """
     kernels: dict[tuple[int, int, int, str, LaunchConfig], CheckShape] = {}
     for shape in every:
@@ -73,10 +77,18 @@ def compile_share(every: Sequence[CheckShape], job: Job, device: torch.device) -
         size = replace(size_of(call.q, call.v, call.block_indices, call.block_size), rows=shape.rows)
         for plan in candidates(size):
             kernels.setdefault((shape.head_dim, shape.value_dim, shape.sel_block, shape.dtype, plan), small)
+    compiled, broken = False, None
     for place, ((*_, plan), small) in enumerate(kernels.items()):
         if place % job.of == job.process:
             with kernel_at_work("triton"), suppress(OutOfResources):
-                run(plan, *full_case(small, SEED, device))
+                try:
+                    run(plan, *full_case(small, SEED, device))
+                except NotCompiled as error:
+                    broken = error
+                    continue
+            compiled = True
+    if broken is not None and not compiled:
+        raise broken
 
 
 def shapes(sizes: Sizes, device: str) -> list[CheckShape]:
@@ -187,7 +199,7 @@ def _judge(kernel: SelectAttention, call: Call, exact: torch.Tensor) -> str | No
     with kernel_at_work("triton"):
         try:
             output, found = run_poisoned(kernel, call)
-        except OutOfResources as error:  # more shared memory than this device has
+        except (OutOfResources, NotCompiled) as error:  # OutOfResources: more shared memory than this device has
             return str(error)
     return found or _far_off(output, exact)
 

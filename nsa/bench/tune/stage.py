@@ -43,7 +43,7 @@ def measure(sizes: Sizes, host: Host, say: Say) -> Result[TuneFacts]:
     task = Task(
         name=f"tune {BACKEND}",
         backends=(BACKEND,),
-        work="nsa.bench.tune.replicate:replicate",
+        work="nsa.bench.tune.process:replicate",
         job=lambda card, process: Job(sizes, card, process, processes),
         processes=processes,
         timeout_s=TIMEOUT_S,

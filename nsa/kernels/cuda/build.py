@@ -67,11 +67,16 @@ def build(
 
 
 def native_archs() -> list[str]:
-    """The architectures of this machine's GPUs that answer, as nvcc names them; none without a driver that answers."""
+    """The architectures of this machine's GPUs that answer, as nvcc names them; none without a driver that answers.
+
+    The stage's log names those that do not answer.
+    """
     try:
-        found, _ = nvml.ask_each(pynvml.nvmlDeviceGetCudaComputeCapability)
+        found, lost = nvml.ask_each(pynvml.nvmlDeviceGetCudaComputeCapability)
     except pynvml.NVMLError:  # no driver: nothing to build for
         return []
+    for line in lost:
+        print(f"{line}; nothing is built for it", flush=True)
     return sorted({arch_of(major, minor) for major, minor in found})
 
 

@@ -199,7 +199,7 @@ def choose(
     seq_len = tl.load(seq_lens + b * s_b)
     rank = tl.arange(0, CHOSEN)
     if EVERY:
-        chosen = tl.where(rank * BLOCK < seq_len, rank, -1)
+        chosen = tl.where(rank.to(tl.int64) * BLOCK < seq_len, rank, -1)
     else:
         block = tl.arange(0, PADDED)
         current = (seq_len - 1) // BLOCK

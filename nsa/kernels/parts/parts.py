@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from nsa.kernels.compiling import PartsNotCompiled, compiles
 from nsa.kernels.parts.host import Scores, compressed_attention, route, select_blocks
 from nsa.kernels.step import Kept, Lengths
 from nsa.shapes import NsaShape
+
+told = compiles("decode.parts", PartsNotCompiled)
 
 
 class TritonParts:
@@ -14,6 +17,7 @@ class TritonParts:
 
     name = "triton"
 
+    @told
     def compressed(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Lengths, shape: NsaShape, keep: bool
     ) -> tuple[torch.Tensor, Kept]:
@@ -21,10 +25,12 @@ class TritonParts:
         weighed = keep and shape.num_blocks(lengths.longest) > shape.sel_count
         return compressed_attention(q, k, v, lengths, shape, weighed)
 
+    @told
     def route(self, kept: Kept | None, lengths: Lengths, shape: NsaShape) -> torch.Tensor:
         """The chosen blocks."""
         return route(None if kept is None else Scores(*kept), lengths, shape)
 
+    @told
     def select_blocks(
         self, scores: torch.Tensor, seq_lens: torch.Tensor, sel_block: int, sel_count: int
     ) -> torch.Tensor:

@@ -17,12 +17,13 @@ from nsa.kernels.splits import HEADS, LOWEST
 def _tokens(indices, index_stride, step, last, n, BLOCK: tl.constexpr, TOKENS: tl.constexpr):
     """Positions of a step's tokens as a start and offsets [TOKENS]; a negative sum is no token, nor is step = last."""
     if BLOCK % TOKENS == 0:  # within one block: a scalar look-up, and the offsets are known when it is compiled
-        block = tl.load(indices + step // (BLOCK // TOKENS) * index_stride, mask=step < last, other=-1)
+        place = tl.cast(step // (BLOCK // TOKENS), tl.int64) * index_stride
+        block = tl.load(indices + place, mask=step < last, other=-1)
         return block * BLOCK + step % (BLOCK // TOKENS) * TOKENS, tl.arange(0, TOKENS)
     else:
         slot = step * TOKENS + tl.arange(0, TOKENS)
         exists = slot < tl.minimum(n * BLOCK, last * TOKENS)
-        block = tl.load(indices + slot // BLOCK * index_stride, mask=exists, other=-1)
+        block = tl.load(indices + (slot // BLOCK).to(tl.int64) * index_stride, mask=exists, other=-1)
         return 0, block * BLOCK + slot % BLOCK
 
 
@@ -100,7 +101,8 @@ def attend(
     head = tl.arange(0, HEADS)
     d = tl.arange(0, D_PADDED)
     q_mask = (head[:, None] < heads) & (d[None, :] < D)
-    q_tile = tl.load(q + b64 * q_b + g64 * q_g + head[:, None] * q_h + d[None, :], mask=q_mask, other=0.0)
+    q_row = b64 * q_b + g64 * q_g + head.to(tl.int64)[:, None] * q_h
+    q_tile = tl.load(q + q_row + d[None, :], mask=q_mask, other=0.0)
     m = tl.full([HEADS], LOWEST, tl.float32)
     l = tl.zeros([HEADS], tl.float32)
     acc = tl.zeros([HEADS, DV_PADDED], tl.float32)

@@ -11,6 +11,7 @@ import triton
 from pydantic import JsonValue
 
 from nsa.errors import InputError
+from nsa.kernels.compiling import compiles
 from nsa.kernels.contract import check_inputs
 from nsa.kernels.splits import launch_combine, on, overlaps, processors
 from nsa.kernels.tiles import padded
@@ -18,6 +19,7 @@ from nsa.kernels.triton import kernel
 from nsa.kernels.triton.plan import LaunchConfig, Size, rule
 
 MAX_WIDTH = 256  # of D and Dv: wider tiles do not fit into a multiprocessor
+MAX_SELECTED = 2**30  # n·l' tokens of a row, which the kernel counts in 32 bits
 
 
 class SelectAttention:
@@ -43,9 +45,14 @@ class SelectAttention:
         """Compute one call.
 
         Raises:
-            InputError: an argument is outside the contract, a vector is strided, or D or Dv is above 256.
+            InputError: an argument is outside the contract, a vector is strided, D or Dv is above 256, or n·l' is
+                above 2³⁰.
         """
         check_inputs(q, k, v, block_indices, seq_lens, block_size)
+        if (n := block_indices.shape[2]) * block_size > MAX_SELECTED:
+            raise InputError(
+                f"block_size: got {block_size} and n = {n}, expected n·block_size of at most {MAX_SELECTED}"
+            )
         for name, tensor in (("q", q), ("k", k), ("v", v)):
             if tensor.shape[-1] > MAX_WIDTH:
                 raise InputError(f"{name}: got a width of {tensor.shape[-1]}, expected at most {MAX_WIDTH}")
@@ -78,6 +85,7 @@ def describe(device: torch.device) -> str:
     return f"{name}, torch {torch.__version__}, triton {triton.__version__}"
 
 
+@compiles("triton")
 def run(
     config: LaunchConfig,
     q: torch.Tensor,
@@ -87,7 +95,11 @@ def run(
     seq_lens: torch.Tensor,
     block_size: int,
 ) -> torch.Tensor:
-    """Launch one configuration on inputs that `SelectAttention` would take."""
+    """Launch one configuration on inputs that `SelectAttention` would take.
+
+    Raises:
+        NotCompiled: its first launch compiles, and cannot.
+    """
     (B, G, h, D), Dv, n = q.shape, v.shape[3], block_indices.shape[2]
     o = torch.empty(B, G, h, Dv, dtype=q.dtype, device=q.device)
     if o.numel() == 0:

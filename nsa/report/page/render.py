@@ -18,6 +18,7 @@ from nsa.layout import ACCEPTED, Layout
 from nsa.records import files
 from nsa.records.facts import Environment
 from nsa.records.merge import Model
+from nsa.report.accepted import reported
 from nsa.report.accepted.compare import compare
 from nsa.report.analysis.dram import read_dram
 from nsa.report.analysis.read import Stamps
@@ -103,6 +104,7 @@ def report(
         change,
         config,
         {
+            reported.KEY: reported.identities(run),
             "environment": export.as_json(about),
             "build": manifest,
             "artifacts": export.as_json(states(artifacts)),

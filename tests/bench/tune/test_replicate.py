@@ -21,6 +21,7 @@ from nsa.bench.tune.replicate import BLOCKS, REPETITIONS, compare, compile_share
 from nsa.bench.workers import Turn
 from nsa.config import CheckSettings, DtypeByDevice, RooflineSettings
 from nsa.errors import KernelFailed, NoMemory
+from nsa.kernels.compiling import NotCompiled
 from nsa.kernels.triton import tuning
 from nsa.kernels.triton.plan import LaunchConfig, Size, candidates, rule
 from nsa.kernels.triton.select import size_of
@@ -254,6 +255,37 @@ def test_a_compiler_that_fails_is_tritons_failure(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "run", run)
     with pytest.raises(KernelFailed, match=r"^triton: SyntaxError: at 3:1:$"):
         compile_share(shapes(FEW, "cpu")[:1], Job(FEW, ON_CPU, 0, 1), CPU)
+
+
+@pytest.mark.parametrize("broken", ["one", "every"])
+def test_a_share_fails_when_nothing_in_it_compiles(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One kernel that does not compile is out; where none does, the compiler is at fault and the tuning says so."""
+    seen: list[LaunchConfig] = []
+
+    def run(plan: LaunchConfig, *call: Any) -> None:
+        seen.append(plan)
+        if broken == "every" or len(seen) == 1:
+            raise NotCompiled("triton: it does not compile: ptxas fatal")
+
+    monkeypatch.setattr(module, "run", run)
+    if broken == "every":
+        with pytest.raises(NotCompiled, match="ptxas fatal"):
+            compile_share(shapes(FEW, "cpu"), Job(FEW, ON_CPU, 0, 1), CPU)
+    else:
+        compile_share(shapes(FEW, "cpu"), Job(FEW, ON_CPU, 0, 1), CPU)
+    assert len(seen) > 2
+
+
+def test_a_configuration_that_does_not_compile_is_out() -> None:
+    """It has a fault and no time, and the others are timed."""
+
+    def does_not(*call: Any) -> torch.Tensor:
+        raise NotCompiled("triton: it does not compile: ptxas fatal")
+
+    timer = Priced(dict(zip(CONFIGS, (1000, 2000, 2500, 3000, 3100), strict=True)))
+    tried, _ = compared({config: does_not if config == CONFIGS[0] else right for config in CONFIGS}, timer)
+    assert (tried[0].median_us, tried[0].fault) == (None, "triton: it does not compile: ptxas fatal")
+    assert all(one.median_us is not None for one in tried[1:])
 
 
 def test_the_sizes_are_shared_by_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,9 @@ def test_architectures_have_nvccs_names(capability: tuple[int, int], arch: str) 
     assert stage.arch_of(*capability) == arch
 
 
-def test_a_lost_gpu_keeps_no_other_from_being_built_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_lost_gpu_keeps_no_other_from_being_built_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The extension is built for the GPUs that answer; where none does, the reason names those that do not."""
 
     def capability(gpu: int) -> tuple[int, int]:
@@ -85,6 +87,7 @@ def test_a_lost_gpu_keeps_no_other_from_being_built_for(monkeypatch: pytest.Monk
     monkeypatch.setattr(pynvml, "nvmlDeviceGetName", capability)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 2)
     assert stage.native_archs() == ["90a"]
+    assert capsys.readouterr().out == "GPU 0 does not answer (GPU is lost); nothing is built for it\n"
     monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 1)
     assert stage.native_archs() == []
     monkeypatch.setattr(nvcc, "find", lambda environ: COMPILER)

@@ -5,6 +5,7 @@ The interpreter has no bf16 (numpy has none) and no overlapping launches; test_o
 
 from __future__ import annotations
 
+import mmap
 from itertools import product
 
 import numpy as np
@@ -25,6 +26,7 @@ from nsa.kernels.triton.select import SelectAttention, run
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3}
 CONFIGS = [LaunchConfig(tokens, 4, *rest) for tokens, *rest in product((16, 64), (1, 3), (False, True))]
+MAP_NORESERVE = 0x4000  # Linux's, which Python names from 3.13 on
 SMALL = Kind(torch.float32, 32, 64, 16, "plain")
 
 kinds = st.builds(
@@ -45,6 +47,17 @@ def error(got: torch.Tensor, call: Call) -> float:
     if not np.isfinite(result).all() or (result[~exact.any(-1)] != 0).any():
         return float("inf")
     return float(np.abs(result - exact).max())
+
+
+def far_apart(tensor: torch.Tensor, axis: int, stride: int) -> torch.Tensor:
+    """The same numbers, one axis so many elements apart: memory that is only reserved, and costs where it is used."""
+    strides = [*tensor.stride()]
+    strides[axis] = stride
+    numbers = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, strides, strict=True))
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+    reserved = mmap.mmap(-1, numbers * tensor.itemsize, flags=flags)
+    far = torch.frombuffer(reserved, dtype=tensor.dtype).as_strided(tensor.shape, strides)
+    return far.copy_(tensor)
 
 
 def test_it_is_the_interpreter() -> None:
@@ -87,3 +100,27 @@ def test_no_row_and_no_block_give_an_answer() -> None:
     none = [tensor[:0] for tensor in call[:5]]
     assert select_attention(*none, call.block_size).shape == (0, *call.q.shape[1:3], 64)
     assert (select_attention(*call._replace(block_indices=call.block_indices[..., :0])) == 0).all()
+
+
+FAR = 2**31 + 64  # elements; three heads at half of it are as far
+
+
+@pytest.mark.parametrize("config", [LaunchConfig(16, 4, 1, False), LaunchConfig(64, 4, 2, True)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "axis", "stride"),
+    [
+        *(("q", axis, stride) for axis, stride in enumerate((FAR, FAR, 2**30 + 64))),
+        *((name, axis, FAR) for name in ("k", "v") for axis in range(3)),
+        *(("block_indices", axis, FAR) for axis in range(3)),
+        ("seq_lens", 0, FAR),
+    ],
+)
+def test_no_stride_is_too_long(name: str, axis: int, stride: int, config: LaunchConfig) -> None:
+    """A tensor may reach beyond 2³¹ elements along any of its axes: every place is computed in 64 bits."""
+    generator = torch.Generator().manual_seed(axis)
+    q, k, v = (torch.randn(2, 2, size, 32, generator=generator).half() for size in (3, 64, 64))
+    indices = torch.tensor([0, 1, 3], dtype=torch.int32).expand(2, 2, 3).contiguous()
+    call = Call(q, k, v, indices, torch.tensor([64, 50], dtype=torch.int32), 16)
+    far = call._replace(**{name: far_apart(getattr(call, name), axis, stride)})
+    assert torch.equal(run(config, *far), run(config, *call))
+    assert error(run(config, *call), call) < TOLERANCE[torch.float16]

@@ -22,6 +22,7 @@ from nsa.kernels.triton.select import SelectAttention, size_of
         ({"v": torch.randn(2, 2, 64, 320)}, "v: got a width of 320, expected at most 256"),
         ({"block_indices": torch.zeros(2, 2, 3, dtype=torch.int64)}, "int64"),
         ({"block_size": 0}, "block_size: got 0"),
+        ({"block_size": 2**30}, f"block_size: got {2**30} and n = 3, expected n·block_size of at most {2**30}"),
     ],
 )
 def test_what_it_cannot_do_is_refused(change: dict, message: str) -> None:

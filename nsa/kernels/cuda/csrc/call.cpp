@@ -20,6 +20,13 @@ bool wide(uint32_t &to, int64_t stride) {
   return true;
 }
 
+// A stride of block_indices, in elements.
+bool narrow(uint32_t &to, int64_t stride) {
+  if (stride < 0 || stride > std::numeric_limits<uint32_t>::max()) return false;
+  to = static_cast<uint32_t>(stride);
+  return true;
+}
+
 int attribute(cudaDeviceAttr name, int device) {
   int value = 0;
   cudaDeviceGetAttribute(&value, name, device);
@@ -81,7 +88,8 @@ const char *launch(const Call &call, int device, cudaStream_t stream) {
                     wide(p.v_b, call.v_stride[0]) && wide(p.v_g, call.v_stride[1]) && wide(p.v_s, call.v_stride[2]);
   if (!fits) return "a stride of q, k or v is negative, no multiple of 8 elements, or beyond 32 bits";
   p.o_b = call.o_stride[0] / 4, p.o_g = call.o_stride[1] / 4, p.o_h = call.o_stride[2] / 4;
-  p.i_b = call.i_stride[0], p.i_g = call.i_stride[1];
+  if (!narrow(p.i_b, call.i_stride[0]) || !narrow(p.i_g, call.i_stride[1]))
+    return "a stride of block_indices is negative or beyond 32 bits";
   p.heads = call.h, p.blocks = call.n, p.capacity = call.S_max, p.dim = call.D;
   p.scale_log2 = 1.4426950408889634f / std::sqrt(static_cast<float>(call.D));
   p.tile_shift = tile_shift(call);
