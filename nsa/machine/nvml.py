@@ -125,7 +125,7 @@ class Sampler:
 
     def sm_clock_limit(self) -> int | None:
         """The highest SM clock of the device, MHz."""
-        return self._read(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_SM)
+        return _known(self._read(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_SM))
 
     def processes(self) -> frozenset[int]:
         """Process ids that compute on the device, as NVML names them: in a container these may be the host's."""
