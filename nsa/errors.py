@@ -73,3 +73,13 @@ class Killed(NsaError):
 
 class Disturbed(NsaError):
     """Something else kept the host from measuring: nothing is recorded, and the next run measures it."""
+
+
+class NoSharedMemory(NsaError):
+    """One process cannot be given the memory of another here: nothing is recorded, as no backend is to blame."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the judge's memory cannot be seen by the candidate's process ({why}); expected CUDA IPC (on a CPU shared "
+            "memory, /dev/shm): run outside of this container or sandbox"
+        )

@@ -36,6 +36,9 @@ def serve(connection: Connection[bytes, wire.Request]) -> None:
             request = connection.recv()
         except EOFError:
             return
+        except Exception as error:  # noqa: BLE001 (torch opens no handle of the judge's)
+            connection.send_bytes(wire.unreadable(error))
+            continue
         try:
             said = wire.answer(candidate.asked(request))
         except BaseException as error:  # noqa: BLE001 (the judge raises it)

@@ -12,11 +12,14 @@ from nsa.bench.check import wire
 from nsa.bench.check.process import CandidateProcess
 from nsa.bench.check.remote import Remote
 from nsa.bench.method import switches
-from nsa.config import Flags
+from nsa.config import CheckSettings, Flags
 from nsa.kernels.contract import Backend
 from nsa.machine.host import Machine
+from nsa.records.grids import grid
+from nsa.records.words import ITEM_BYTES
 
 ENTRY = "nsa.kernels.registry:load"
+FURTHER_BYTES = 1 << 24  # indices, lengths, tokens that change, and what lies between tensors
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,6 @@ def there(
     Raises:
         BackendUnavailable, KernelFailed, NoMemory, RecordError: as nsa.kernels.registry.load.
     """
-    process.ask(wire.Ping())  # it has begun: what ends it from now on is what it loads
     process.ask(wire.Load(ENTRY, process.name, machine, flags, device, timed))
 
     def about(what: str) -> list[JsonValue]:
@@ -61,3 +63,20 @@ def there(
 
     backend = Backend(process.name, Remote(process, device, reserve), notes=lambda: about("notes"))
     return Loaded(backend, lambda: tuple(str(each) for each in about("switched")))
+
+
+def shared_bytes(settings: CheckSettings, kind: str, replays: int) -> int:
+    """What both processes see at once, at most: the inputs of a call, and what a block's replays take and give.
+
+    Args:
+        settings: whose grid it is.
+        kind: of the device.
+        replays: of a block.
+    """
+    elements = [
+        (shape.head_dim + shape.value_dim)
+        * shape.rows
+        * (shape.context + shape.sel_block + (replays + 1) * shape.heads_per_group)
+        for shape in grid(settings, kind)
+    ]
+    return ITEM_BYTES[settings.dtype.of(kind)] * max(elements) + FURTHER_BYTES

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import JsonValue
 
-from nsa.errors import KernelFailed, Killed
+from nsa.errors import KernelFailed, Killed, NoSharedMemory
 from nsa.machine.process import die_with_parent, how_it_ended, killed_from_outside
 
 if TYPE_CHECKING:
@@ -56,8 +56,19 @@ class CandidateProcess:
         self._process.join()
         self._connection.close()
 
+    def ready(self) -> None:
+        """Wait until it has begun: what ends it from now on is what it loads."""
+        from nsa.bench.check import wire
+
+        self.ask(wire.Ping())
+
     def ask(self, request: wire.Request) -> JsonValue:
-        """Ask, and wait for the answer; raises what was refused, too."""
+        """Ask, and wait for the answer.
+
+        Raises:
+            NoSharedMemory: what is asked cannot be given to another process.
+            Exception: what was refused, as nsa.bench.check.wire.opened.
+        """
         from nsa.bench.check import wire
 
         try:
@@ -65,6 +76,8 @@ class CandidateProcess:
             data = self._connection.recv_bytes(wire.MAX_BYTES)
         except (EOFError, OSError):  # closed, reset or cut short by its death
             raise self._death() from None
+        except RuntimeError as error:  # torch makes no handle of a tensor
+            raise NoSharedMemory(str(error).partition("\n")[0]) from error
         self._answered = True
         return wire.opened(self.name, data)
 

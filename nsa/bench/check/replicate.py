@@ -11,7 +11,7 @@ from statistics import median
 import torch
 
 from nsa.bench.check.job import Job
-from nsa.bench.check.loading import Loaded, here, there
+from nsa.bench.check.loading import Loaded, here, shared_bytes, there
 from nsa.bench.check.process import CandidateProcess
 from nsa.bench.check.remote import RemoteCandidate
 from nsa.bench.method import switches
@@ -45,14 +45,13 @@ from nsa.machine.nvml import Sampler
 from nsa.records.facts import Alone, Burst, CheckFacts, LeftOut
 from nsa.records.grids import grid
 from nsa.records.shapes import CheckShape, GridShape
-from nsa.records.words import AGAIN, BASELINE, ITEM_BYTES, PACKED, REFUSED, VARIANT, Row
+from nsa.records.words import AGAIN, BASELINE, PACKED, REFUSED, VARIANT, Row
 
 BLOCKS = 5  # randomised blocks that the repetitions are spread over
 CPU_CALLS = 5  # of each kernel on a CPU, which records no time
 SEEDS = 1000  # draws that one seed of the check keeps for itself
 TIMED_SEED = 1000  # the inputs that are timed, one draw a process, are none of those checked before
 UNSEEN_SEED = 500_000  # nor are those on which what is timed is replayed before
-FURTHER_BYTES = 1 << 24  # indices, lengths, tokens that change, and what lies between tensors
 REPLAY_SEED = 1_000_000  # replays of one call that draw something of their own each
 
 
@@ -80,9 +79,14 @@ def check_here(job: Job, turn: Turn) -> Replicated[CheckFacts]:
 
 def check_there(job: Job, turn: Turn, process: CandidateProcess) -> Replicated[CheckFacts]:
     """The same, with the backend in the candidate's process."""
-    machine, flags, reserve = job.host.machine, job.host.flags, shared_bytes(job)
+    machine, flags, settings = job.host.machine, job.host.flags, job.settings
+    reserve = shared_bytes(settings, job.host.device.kind, replays=-(-settings.iters // BLOCKS))
     return check(
-        job, turn, _variants(job), lambda device, timed: there(process, machine, flags, device, timed, reserve)
+        job,
+        turn,
+        _variants(job),
+        lambda device, timed: there(process, machine, flags, device, timed, reserve),
+        ready=process.ready,
     )
 
 
@@ -96,7 +100,9 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
     return check(replace(job, packs=packs), turn, rivals, lambda *_: here(lambda: backend))
 
 
-def check(job: Job, turn: Turn, rivals: Kernels, load: Loader) -> Replicated[CheckFacts]:
+def check(
+    job: Job, turn: Turn, rivals: Kernels, load: Loader, ready: Callable[[], object] = lambda: None
+) -> Replicated[CheckFacts]:
     """Check one kernel: correctness on ragged inputs, behaviour, the timed calls, and what needs no timing.
 
     Args:
@@ -104,6 +110,7 @@ def check(job: Job, turn: Turn, rivals: Kernels, load: Loader) -> Replicated[Che
         turn: the process's right to the GPU.
         rivals: packed SDPA's variants, by the names of their rows.
         load: the candidate; called once packed SDPA was timed without it.
+        ready: waits until nothing else of this replicate is at work; called before anything is timed.
     """
     start, device, name = time.monotonic(), torch.device(job.host.device.kind), job.backend
     on_cuda = device.type == "cuda"
@@ -118,6 +125,7 @@ def check(job: Job, turn: Turn, rivals: Kernels, load: Loader) -> Replicated[Che
         clock = Clock(sampler, timer.nudge) if timer else None
         run = Run(job, {}, timer, turn, sampler, clock, Control(timer))
         rates: list[tuple[float, float]] = []
+        ready()
         if on_cuda:
             with turn:
                 rates.append(bandwidths(device))
@@ -282,15 +290,3 @@ def _interleaved(groups: Sequence[Group], order: random.Random, run: Run, beside
 def _uncontrolled(outputs: Outputs) -> Outputs:
     """What is judged: all but the A/A control's."""
     return {name: output for name, output in outputs.items() if not name.startswith(AGAIN)}
-
-
-def shared_bytes(job: Job) -> int:
-    """What both processes see at once, at most: the inputs of a call, and what a block's replays take and give."""
-    item, replays = ITEM_BYTES[job.settings.dtype.of(job.host.device.kind)], -(-job.settings.iters // BLOCKS)
-    cells = [
-        (shape.head_dim + shape.value_dim)
-        * shape.rows
-        * (shape.context + shape.sel_block + (replays + 1) * shape.heads_per_group)
-        for shape in grid(job.settings, job.host.device.kind)
-    ]
-    return item * max(cells) + FURTHER_BYTES

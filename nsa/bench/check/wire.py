@@ -16,7 +16,16 @@ from pydantic import JsonValue
 from nsa.bench.check.arena import Place, Segments
 from nsa.bench.method.inputs import Call
 from nsa.config import Flags
-from nsa.errors import BackendUnavailable, ConfigError, Disturbed, InputError, KernelFailed, NoMemory, RecordError
+from nsa.errors import (
+    BackendUnavailable,
+    ConfigError,
+    Disturbed,
+    InputError,
+    KernelFailed,
+    NoMemory,
+    NoSharedMemory,
+    RecordError,
+)
 from nsa.kernels.failures import BackendBroken, failure
 from nsa.machine.host import Machine
 
@@ -24,6 +33,7 @@ KINDS = {
     kind.__name__: kind
     for kind in (BackendUnavailable, BackendBroken, KernelFailed, InputError, NoMemory, RecordError, ConfigError)
 } | {Disturbed.__name__: Disturbed}
+UNREADABLE = "unreadable"  # the kind of a request, and of no error that a candidate may raise
 LONGEST = 20_000  # characters of a traceback
 MAX_BYTES = 1 << 24  # of an answer
 
@@ -170,6 +180,13 @@ def refusal(name: str, error: BaseException) -> bytes:
     return json.dumps({"kind": kind, "said": said, "text": text}).encode()
 
 
+def unreadable(error: Exception) -> bytes:
+    """Why a request could not be taken, in bytes: no fault of the candidate's."""
+    text = "".join(traceback.format_exception(error))[-LONGEST:]
+    said = traceback.format_exception_only(error)[0].strip()
+    return json.dumps({"kind": UNREADABLE, "said": [said], "text": text}).encode()
+
+
 def opened(name: str, data: bytes) -> JsonValue:
     """The value of an answer.
 
@@ -182,7 +199,8 @@ def opened(name: str, data: bytes) -> JsonValue:
         if "value" in found:
             value: JsonValue = found["value"]
             return value
-        said, text, kind = [str(each) for each in found["said"]], str(found["text"]), KINDS[found["kind"]]
+        kind = (KINDS | {UNREADABLE: NoSharedMemory})[found["kind"]]
+        said, text = [str(each) for each in found["said"]], str(found["text"])
         refused = kind(*said)
     except (ValueError, TypeError, KeyError) as error:
         raise no_answer(name) from error

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,7 +22,7 @@ from nsa.bench.check.process import CandidateProcess
 from nsa.bench.check.stage import check
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn, run_together
-from nsa.errors import InputError, KernelFailed, KernelHung, Killed
+from nsa.errors import InputError, KernelFailed, KernelHung, Killed, NoSharedMemory
 from nsa.kernels.failures import BackendBroken
 from nsa.machine.host import Host
 from nsa.records.facts import CheckFacts
@@ -216,6 +218,32 @@ def test_a_candidate_that_is_killed_from_outside_leaves_no_record(monkeypatch: p
         psutil.Process(process.pid).kill()
         with pytest.raises(Killed, match=r"^the candidate's process was killed from outside \(SIGKILL\); run again$"):
             process.ask(wire.Ping())
+
+
+class Unopened:
+    """Memory whose handle opens nothing in the other process."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.listdir, ("/no such folder",)
+
+
+class Unsent:
+    """Memory that has no handle."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise RuntimeError("CUDA error: invalid resource handle\nmore")
+
+
+@pytest.mark.parametrize(
+    ("memory", "why"), [(Unopened(), "FileNotFoundError: "), (Unsent(), r"CUDA error: invalid resource handle\)")]
+)
+def test_memory_that_cannot_be_shared_is_no_kernels_failure(memory: Any, why: str) -> None:
+    """One line says what the machine does not give, and the candidate is not blamed."""
+    with CandidateProcess("cuda") as process:
+        process.ready()
+        with pytest.raises(NoSharedMemory) as caught:
+            process.ask(wire.Segment(0, memory))
+        assert re.match(rf"the judge's memory cannot be seen .*\({why}.*sandbox$", str(caught.value))
 
 
 def test_a_failure_is_an_outcome_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ def start() -> Iterator[Start]:
     def of(entry: str) -> Remote:
         if entry not in running:
             process = CandidateProcess("cuda")
+            process.ready()
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(loading, "ENTRY", f"bench.check.hostile:{entry}")
                 made = loading.there(process, ON_CPU.machine, ON_CPU.flags, CPU, False, RESERVE)
@@ -174,6 +175,7 @@ def test_a_kernel_on_a_gpu_is_called_timed_and_clocked_in_its_process() -> None:
     device, shape = torch.device("cuda"), CheckShape(256, 8, 64, 64, 8, 64, 4096, 4, "bfloat16")
     host = Host.of("cuda", Flags(), probe(), {})
     with CandidateProcess("sdpa") as process:
+        process.ready()
         made = loading.there(process, host.machine, host.flags, device, True, 1 << 20)
         kernel = made.backend.selection
         assert isinstance(kernel, Remote)
