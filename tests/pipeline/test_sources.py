@@ -65,6 +65,8 @@ def test_a_stage_claims_what_it_loads_by_name(code: Code, raw: dict[str, Any]) -
         assert "nsa/bench/check/replicate.py" in claimed(f"check-{backend}", code, raw)
         assert "nsa/bench/dram/target.py" in claimed(f"dram-{backend}", code, raw)  # a program of its own
     assert {"nsa/kernels/triton/kernel.py", "nsa/bench/tune/replicate.py"} <= claimed("artifact-triton", code, raw)
+    packings = {"nsa/kernels/sdpa/packed.py", "nsa/kernels/varlen.py"}  # the baseline's cells time them all
+    assert packings <= claimed("decode-sdpa", code, raw)
     assert "nsa/kernels/cuda/csrc/tile.cuh" in claimed("artifact-cuda", code, raw)
     assert "nsa/report/page/templates/gate_report.md.j2" in claimed("report", code, raw)
     raced = {f"nsa/kernels/{backend}/backend.py" for backend in NAMES}

@@ -55,8 +55,9 @@ class CellFigures:
         torch_parts: ms_total and sel_pct of the fastest variant, were compressed attention and routing torch operators;
             None where they are, or where that was not timed.
         ceilings: how many times as fast the step would be without each part.
-        ms_total_warm: CUDA graph, caches warm; None where it was not timed, as the two that follow.
-        ms_eager: wall time: what a host-bound user sees.
+        ms_total_warm: CUDA graph, caches warm, with the backend's own variant; None where it was not timed, as the two
+            that follow.
+        ms_eager: wall time: what a host-bound user sees; the backend's own variant.
         empty_ms: an empty graph: the floor of the method.
         bandwidth_pct: bytes_read over ms_total, of the measured bandwidth; None where that was not measured.
         repetitions: of arm all in the primary mode, over all processes.

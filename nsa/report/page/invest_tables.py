@@ -14,7 +14,8 @@ from nsa.report.verdict.invest import share_verdict
 def shares_table(cells: Sequence[CellSummary], baseline: str, settings: GateSettings) -> Table:
     """One line per S and packed variant of the baseline, the fastest first, and what its share alone would say.
 
-    The last line of an S is the fastest one's share, were compressed attention and routing torch operators.
+    After them come those that were left out, and why, and the fastest one's share, were compressed attention and
+    routing torch operators.
     """
     lines = []
     for cell in measured(cells, baseline):
@@ -22,6 +23,8 @@ def shares_table(cells: Sequence[CellSummary], baseline: str, settings: GateSett
             verdict, _ = share_verdict(arms, settings)
             shown = f"{name} (fastest: decides)" if name == cell.variant else name
             lines.append((str(cell.S), shown, bracketed(arms.ms_total), bracketed(arms.sel_pct), verdict))
+        for left in cell.facts.left_out:
+            lines.append((str(cell.S), left.name, MISSING, MISSING, f"left out: {left.reason}"))
         if cell.torch_parts is not None:
             total, share = cell.torch_parts
             shown = f"{cell.variant}, other parts in torch operators"

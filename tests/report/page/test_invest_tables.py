@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from nsa.config import GateSettings
+from nsa.records.facts import LeftOut
+from nsa.report.analysis.summary import flat
 from nsa.report.page.invest_tables import next_table, shares_table
 
 if TYPE_CHECKING:
@@ -25,6 +29,23 @@ def test_every_packing_has_its_share_and_the_fastest_decides(lab: Lab) -> None:
     ]
     assert [line[3].partition(" ")[0] for line in table.rows] == ["25.6", "40.8", "57.9", "11.5"]
     assert [line[4] for line in table.rows] == ["INCONCLUSIVE", "GO", "GO", "–"]
+
+
+def test_a_packing_that_was_left_out_is_named_with_its_reason(lab: Lab) -> None:
+    """It has no figures and decides nothing, but nobody has to wonder where it is."""
+    left = LeftOut(name="index_select", shape="S=2048", reason="its step differs from the cell's own by 0.3")
+    cells = lab.summaries([lab.cell(variants=VARIANTS, noise=0, facts={"left_out": (left,)})])
+    line = next(line for line in shares_table(cells, "sdpa", GateSettings()).rows if line[1] == "index_select")
+    assert line[2:] == ("–", "–", "left out: its step differs from the cell's own by 0.3")
+
+
+def test_the_exported_row_is_the_fastest_ones_and_names_it(lab: Lab) -> None:
+    """The documented columns are the winner's: selection of 20 µs by varlen, not the cell's own of 40."""
+    row = flat(lab.summaries([lab.cell(variants=VARIANTS, noise=0, parts={"overlap": 0.0})])[0])
+    assert row["packed_variant"] == "varlen"
+    assert row["ms_sel"] == pytest.approx(VARIANTS["varlen"]) and row["ms_sel_loo"] == pytest.approx(row["ms_sel"])
+    assert row["ms_total"] == pytest.approx(0.078125)
+    assert flat(lab.summaries([lab.cell("cuda", noise=0)])[0])["packed_variant"] is None
 
 
 def test_a_part_is_worth_what_the_step_would_be_without_it(lab: Lab) -> None:

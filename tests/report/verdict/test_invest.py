@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from synthetic import CPU, GPU, decode_facts
+from synthetic import CPU, EMISSION_MS, GPU, PARTS_MS, WEIGHT, decode_facts
 
 from nsa.config import GateSettings, InvestThresholds
 from nsa.records.outcome import Invalid, Ok, OutOfMemory, Stale
@@ -15,7 +15,7 @@ from nsa.report.analysis.read import Cell, cell_name
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import ArmFigures, CellFigures, CellSummary
 from nsa.report.verdict.checks import BLOCKING, WARNING, Check
-from nsa.report.verdict.invest import invest
+from nsa.report.verdict.invest import invest, share_verdict
 
 if TYPE_CHECKING:
     from nsa.report.verdict.invest import Invest
@@ -176,6 +176,23 @@ def test_the_fastest_packing_decides_and_is_named(
     found = invest("sdpa", [2048], run.cells, (), GATES)
     assert found.verdict == verdict and found.contexts[0].variant == winner
     assert verdict == "INCONCLUSIVE" or f"packed by {winner}, the fastest" in found.reason
+
+
+def test_of_four_packings_that_say_three_things_the_fastest_decides(lab: Lab) -> None:
+    """Shares that one H100 gave at S = 4096: by the packing NO-GO, INCONCLUSIVE or GO; each one's is kept."""
+    shares = {"varlen": 0.221, "gather": 0.279, "blocks": 0.308, "index_select": 0.361}
+    rest = sum(ms for part, ms in PARTS_MS.items() if part not in ("sel", "overlap")) + WEIGHT * EMISSION_MS
+    taken = {name: rest * share / (1 - share) for name, share in shares.items()}
+    own = {"sel": taken.pop("gather"), "overlap": 0.0}
+    run = lab.run([lab.cell(S=4096, variants=taken, parts=own, noise=1e-4)])
+    figures = run.cells[0].figures
+    assert figures is not None
+    assert {name: round(arms.sel_pct.value / 100, 3) for name, arms in figures.variants.items()} == shares
+    alone = {name: share_verdict(arms, GATES)[0] for name, arms in figures.variants.items()}
+    assert alone == {"varlen": "NO-GO", "gather": "INCONCLUSIVE", "blocks": "GO", "index_select": "GO"}
+    found = invest("sdpa", [4096], run.cells, (), GATES)
+    assert (found.verdict, found.contexts[0].variant) == ("NO-GO", "varlen")
+    assert "(S = 4096, packed by varlen, the fastest)" in found.reason
 
 
 def test_packings_that_are_as_fast_and_disagree_leave_it_open(lab: Lab) -> None:
