@@ -107,6 +107,11 @@ def strides(tensor: torch.Tensor) -> tuple[int, ...]:
     return tuple(stride if size > 1 else 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
+def dense(tensor: torch.Tensor) -> bool:
+    """Whether the numbers of the last dimension lie side by side."""
+    return tensor.shape[-1] <= 1 or tensor.stride(-1) == 1
+
+
 def nothing_selected(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, block_indices: torch.Tensor
 ) -> torch.Tensor | None:

@@ -10,7 +10,6 @@ from torch._C._autograd import DeviceType
 from torch.autograd.profiler import profile  # torch.profiler's would import inductor, which takes seconds
 from torch.utils._python_dispatch import TorchDispatchMode
 
-
 # Operators that launch nothing, beside views: memory that is not written, and a number that goes with the arguments.
 LAUNCHLESS = ("new_empty", "empty.memory_format", "empty_like", "scalar_tensor")
 
