@@ -41,7 +41,11 @@ class Replays:
         self.call, self.seed, self.count = call, seed, 0
         B, G, device = call.q.shape[0], call.q.shape[1], call.q.device
         self._generator = torch.Generator(device)
-        rows = torch.linspace(0, B * G - 1, min(CHANGED_ROWS, B * G), device=device).long() if changes else None
+        rows = (
+            torch.linspace(0, B * G - 1, min(CHANGED_ROWS, B * G), device=device, dtype=torch.float32).long()
+            if changes
+            else None
+        )
         self.changed = torch.empty(0, dtype=torch.long, device=device) if rows is None else rows.unique()
         self._b, self._g = self.changed // G, self.changed % G
         self._kept: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None  # token, key and value before
