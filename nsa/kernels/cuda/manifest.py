@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from nsa.kernels.cuda.spec import ARTIFACT
 from nsa.layout import Layout
@@ -60,7 +60,7 @@ class Manifest(Model):
     digest: str | None = None
     nvcc_path: str | None = None
     nvcc_version: str | None = None
-    nvcc_obeys: dict[str, str] = {}
+    nvcc_obeys: dict[str, str] = Field(default_factory=dict)
     log: str | None = None
     objects: tuple[Step, ...] = ()
     kernels: tuple[Kernel, ...] = ()
