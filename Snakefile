@@ -25,9 +25,10 @@ include: "workflow/rules/common.smk"
 
 
 layout = Layout()
+require_no_prefix()
 
 try:
-    cfg = Config.parse(typed(config), os.environ)
+    cfg = Config.parse(typed(config, workflow.config_settings.config), os.environ)
     # A job that an executor starts elsewhere belongs to the lock and the stamps of the run that sent it.
     if workflow.is_main_process:
         lock = locks.claim(layout.root)  # kept until this process ends, however it ends

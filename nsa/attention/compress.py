@@ -18,8 +18,12 @@ class MlpCompressor(nn.Sequential):
     """phi = MLP over the flattened block, with a learned position embedding inside the block (NSA paper, 3.3.1)."""
 
     def __init__(self, block: int, width: int) -> None:
-        super().__init__(nn.Linear(block * width, width), nn.GELU(), nn.Linear(width, width))
-        self.position = nn.Parameter(torch.randn(block, width) * 0.02)
+        super().__init__(
+            nn.Linear(block * width, width, dtype=torch.float32),
+            nn.GELU(),
+            nn.Linear(width, width, dtype=torch.float32),
+        )
+        self.position = nn.Parameter(torch.randn(block, width, dtype=torch.float32) * 0.02)
 
     def forward(self, blocks: torch.Tensor) -> torch.Tensor:
         """blocks [..., l, D] -> [..., D]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from nsa.attention.cache import CMP, SEL, WIN, KVCache
 from nsa.attention.compress import compressor
 from nsa.attention.parts import TORCH
 from nsa.kernels.contract import SelectAttention
+from nsa.kernels.precision import without_autocast
 from nsa.kernels.step import Lengths, StepParts
 from nsa.shapes import NsaShape, require
 
@@ -49,7 +51,8 @@ class Step(NamedTuple):
 class NsaAttention(nn.Module):
     """One NSA layer (NSA paper, section 3): three K/V projections, compression, routing, window and gate.
 
-    The weights are random from `seed`, scaled so that activations keep their variance; load_state_dict replaces them.
+    The weights are random from `seed`, float32 and scaled so that activations keep their variance; load_state_dict
+    replaces them. Neither torch's default dtype nor autocast changes a result.
     """
 
     def __init__(self, shape: NsaShape, seed: int = 0) -> None:
@@ -58,9 +61,10 @@ class NsaAttention(nn.Module):
         G, D, Dv = shape.groups, shape.head_dim, shape.value_dim
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.qkv = nn.Linear(shape.dim, (shape.heads + 3 * G) * D + 3 * G * Dv, bias=False)
-            self.gate = nn.Sequential(nn.Linear(shape.dim, D), nn.SiLU(), nn.Linear(D, 3 * shape.heads))
-            self.out = nn.Linear(shape.heads * Dv, shape.dim, bias=False)
+            linear = partial(nn.Linear, dtype=torch.float32)  # whatever the default is
+            self.qkv = linear(shape.dim, (shape.heads + 3 * G) * D + 3 * G * Dv, bias=False)
+            self.gate = nn.Sequential(linear(shape.dim, D), nn.SiLU(), linear(D, 3 * shape.heads))
+            self.out = linear(shape.heads * Dv, shape.dim, bias=False)
             nn.init.normal_(self.qkv.weight, std=shape.dim**-0.5)
             nn.init.normal_(self.out.weight, std=(shape.heads * Dv) ** -0.5)
             self.compress_k = compressor(shape.phi, shape.cmp_block, D)
@@ -69,6 +73,7 @@ class NsaAttention(nn.Module):
         self._tables: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @torch.no_grad()
+    @without_autocast
     def step(
         self,
         x: torch.Tensor,

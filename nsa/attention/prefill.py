@@ -12,11 +12,13 @@ from nsa.attention.layer import NsaAttention
 from nsa.attention.routing import route
 from nsa.errors import InputError
 from nsa.kernels.contract import SelectAttention
+from nsa.kernels.precision import without_autocast
 
 CHUNK_BYTES = 1 << 28  # what one chunk of queries may hold in scores and gathered keys
 
 
 @torch.no_grad()
+@without_autocast
 def fill(layer: NsaAttention, x: torch.Tensor, cache: KVCache) -> None:
     """Append T tokens to every cache without computing outputs: x [B, T, dim], sequences of one length.
 
@@ -44,6 +46,7 @@ def fill(layer: NsaAttention, x: torch.Tensor, cache: KVCache) -> None:
 
 
 @torch.no_grad()
+@without_autocast
 def prefill(
     layer: NsaAttention,
     x: torch.Tensor,

@@ -26,7 +26,7 @@ def route(p_cmp: torch.Tensor | None, seq_lens: torch.Tensor, longest: int, shap
         every = torch.arange(shape.sel_count, dtype=torch.int32, device=seq_lens.device)
         return torch.where(every * shape.sel_block < seq_lens[..., None], every, -1)
     if p_cmp is None:
-        scores = torch.zeros(*seq_lens.shape, num_blocks, device=seq_lens.device)
+        scores = torch.zeros(*seq_lens.shape, num_blocks, dtype=torch.float32, device=seq_lens.device)
     else:
         scores = block_importance(p_cmp, num_blocks, shape)
     return select_blocks(scores, seq_lens, shape.sel_block, shape.sel_count)

@@ -16,6 +16,7 @@ from nsa import shapes
 from nsa.errors import InputError
 
 MAX_HEADS_PER_GROUP = shapes.MAX_HEADS_PER_GROUP
+MAX_SEL_COUNT = shapes.MAX_SEL_COUNT
 HEAD_DIMS = (32, 64, 96, 128, 192, 256)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -23,9 +24,10 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 class SelectAttention(Protocol):
     """softmax(q·Kᵀ/√D)·V over the tokens of the selected blocks, clipped to each sequence's length.
 
-    q [B, G, h, D], k [B, G, S_max, D], v [B, G, S_max, Dv], block_indices [B, G, n] int32 (ascending, unique, -1
-    where a row has fewer blocks), seq_lens [B] int32 -> o [B, G, h, Dv] in q's dtype.
-    A row with no block gives exactly zero. Tokens at or beyond seq_lens may hold anything, NaN included.
+    q [B, G, h, D], k [B, G, S_max, D], v [B, G, S_max, Dv], block_indices [B, G, n] int32 (n up to 128, ascending,
+    unique, -1 at the end where a row has fewer blocks), seq_lens [B] int32 -> o [B, G, h, Dv] in q's dtype.
+    A row with no block gives exactly zero. Tokens that a row does not select may hold anything, NaN included, as may
+    those at or beyond seq_lens. A stride of a dimension of size 1 means nothing (`strides`).
     No host synchronisation and nothing that a CUDA graph capture refuses. There is no causal flag: causality is S.
     """
 
@@ -88,6 +90,8 @@ def check_inputs(
             raise InputError(f"{name}: on {tensor.device}, expected q's device {q.device}")
     if not 1 <= h <= MAX_HEADS_PER_GROUP:
         raise InputError(f"q: got h = {h} heads a group, expected 1 to {MAX_HEADS_PER_GROUP}")
+    if (n := block_indices.shape[2]) > MAX_SEL_COUNT:
+        raise InputError(f"block_indices: got n = {n} blocks a row, expected at most {MAX_SEL_COUNT}")
     if q.dtype not in DTYPES or k.dtype != q.dtype or v.dtype != q.dtype:
         raise InputError(
             f"q, k, v: got {q.dtype}, {k.dtype}, {v.dtype}, expected one of float32, float16, bfloat16 for all three"
@@ -96,3 +100,22 @@ def check_inputs(
         raise InputError(f"block_indices, seq_lens: got {block_indices.dtype}, {seq_lens.dtype}, expected int32")
     if block_size < 1:
         raise InputError(f"block_size: got {block_size}, expected at least 1")
+
+
+def strides(tensor: torch.Tensor) -> tuple[int, ...]:
+    """The strides in elements; 0 for a dimension of size 1, where any stride is as good."""
+    return tuple(stride if size > 1 else 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+
+
+def dense(tensor: torch.Tensor) -> bool:
+    """Whether the numbers of the last dimension lie side by side."""
+    return tensor.shape[-1] <= 1 or tensor.stride(-1) == 1
+
+
+def nothing_selected(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, block_indices: torch.Tensor
+) -> torch.Tensor | None:
+    """The output, zeros, of a call whose sizes leave no row a token (B, G, n or S_max of 0); None of any other call."""
+    if block_indices.numel() and k.shape[2]:
+        return None
+    return q.new_zeros(*q.shape[:3], v.shape[3])

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from nsa.errors import InputError
-from nsa.kernels.contract import check_inputs
+from nsa.kernels.contract import check_inputs, nothing_selected
 
 INT32_MAX = 2**31 - 1
 FLASH_CAPABILITY = (8, 0)  # compute capability that FlashAttention-2 needs
@@ -50,6 +50,8 @@ def select(
     check_inputs(q, k, v, block_indices, seq_lens, block_size)
     if reason := packing_refusal(k, v, block_size):
         raise InputError(reason)
+    if (zeros := nothing_selected(q, k, v, block_indices)) is not None:
+        return zeros
     B, G, h, D = q.shape
     index = block_places(block_indices, k.shape[2] // block_size)
     packed = Packed(

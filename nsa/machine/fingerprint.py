@@ -77,7 +77,7 @@ def fingerprint(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         "driver": gpus.driver or f"none ({gpus.reason})",
         "gpus": "; ".join(map(str, (*gpus.devices, *gpus.lost))),
         "visible_gpus": ", ".join(_shown(gpus, environ)) or "none",
-        "nvcc": compiler.version if compiler else "none",
+        "nvcc": compiler.identity if compiler else "none",
         "ncu": str(profiler.resolve()) if profiler else "none",  # its real folder has the version in its name
         "torch": torch_version(),
         "triton": package_version("triton") or "none",

@@ -11,25 +11,42 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+# Variables that it and the host's compiler obey beside their arguments: each may make other code of the same sources.
+OBEYED = (
+    *("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN"),
+    *("CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX"),
+)
 SEARCHED = "CUDA_HOME, CUDA_PATH, PATH and the pip package nvidia-cuda-nvcc"
 
 
 @dataclass(frozen=True)
 class Nvcc:
-    """A CUDA compiler that answers."""
+    """A CUDA compiler that answers.
+
+    Attributes:
+        version: the full one, such as 13.0.88.
+        obeys: the variables of OBEYED that are set, with their values.
+    """
 
     path: Path
-    version: str  # the full one, such as 13.0.88
+    version: str
+    obeys: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """What tells whether it makes the same code of the same sources and arguments."""
+        return " ".join((self.version, *(f"{name}={value}" for name, value in self.obeys)))
 
 
 def find(environ: Mapping[str, str]) -> Nvcc | None:
     """The first nvcc that answers `--version`, of CUDA_HOME, CUDA_PATH, PATH and the pip package; None without one."""
+    obeys = tuple((name, environ[name]) for name in OBEYED if environ.get(name))
     homes = [Path(environ[name]) / "bin" for name in ("CUDA_HOME", "CUDA_PATH") if environ.get(name)]
     for folder in (*homes, *environ.get("PATH", "").split(os.pathsep), *_pip_folders()):
         path = shutil.which("nvcc", path=str(folder))
         version = _version(path) if path else None
         if path and version:
-            return Nvcc(Path(path), version)
+            return Nvcc(Path(path), version, obeys)
     return None
 
 

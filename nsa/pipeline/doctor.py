@@ -121,7 +121,7 @@ def _artifact(layout: Layout, own: backends.Stage, stage: str, today: Stamps) ->
     if missing := sorted({"status", "reason", "fix"} - set(found)):
         yield Finding(path, f"invalid: it lacks {', '.join(missing)}", _delete(path))
     elif found.get("stamp") is not None:
-        yield from _stale(path, found["stamp"], today[stage])
+        yield from _stale(path, found["stamp"], today[stage], _again(layout, path, stage, today))
     elif _differs(layout, stage, today):
         yield Finding(path, "stale: its sources, settings or machine changed since it was made", AGAIN)
 
@@ -142,10 +142,10 @@ def _measured(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding
     for backend in config.backends:
         for S in config.contexts:
             path = layout.cell(backend, S)
-            yield from _record(path, read_cell(path, today))
+            yield from _record(path, read_cell(path, today), _again(layout, path, f"decode-{backend}", today))
         check, dram = layout.check(backend), layout.dram(backend)
-        yield from _record(check, read_check(check, today))
-        yield from _record(dram, read_dram(dram, today))
+        yield from _record(check, read_check(check, today), _again(layout, check, f"check-{backend}", today))
+        yield from _record(dram, read_dram(dram, today), _again(layout, dram, f"dram-{backend}", today))
 
 
 def _derived(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]:
@@ -159,11 +159,13 @@ def _derived(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]
             except RecordError as error:
                 yield _unreadable(path, error, f"delete {path}, or run `snakemake {path}`")
                 continue
-            yield from _stale(path, header.stamp, today["collect"], f"run `snakemake {path}`")
+            again = _again(layout, path, "collect", today, f"run `snakemake {path}`")
+            yield from _stale(path, header.stamp, today["collect"], again)
             yield from _older(path, parts, f"run `snakemake {path}`")
     try:
         finished.reported(layout)
-        yield from _stale(layout.gate, files.read_json(layout.gate).get("stamp"), today[stages.REPORT])
+        again = _again(layout, layout.gate, stages.REPORT, today)
+        yield from _stale(layout.gate, files.read_json(layout.gate).get("stamp"), today[stages.REPORT], again)
     except RecordError as error:
         yield _unreadable(layout.gate, error)
         return
@@ -174,12 +176,12 @@ def _derived(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]
     yield from _older(layout.report, [*(part for parts in cells.values() for part in parts), *checks])
 
 
-def _record(path: Path, record: Record[F]) -> Iterator[Finding]:
+def _record(path: Path, record: Record[F], again: str) -> Iterator[Finding]:
     """A record that the report would not use."""
     if not path.exists():
         yield Finding(path, "missing", AGAIN)
     elif record.status in ("stale", "invalid"):
-        fix = AGAIN if record.status == "stale" else _delete(path)
+        fix = again if record.status == "stale" else _delete(path)
         yield Finding(path, f"{record.status}: {_without_fix(_reason(path, str(record.reason)))}", fix)
 
 
@@ -192,6 +194,20 @@ def _stale(path: Path, carried: JsonValue | Digests, now: Digests, fix: str = AG
         return
     if differ := differing(then, now):
         yield Finding(path, f"stale: {', '.join(differ)} changed since it was made", fix)
+
+
+def _again(layout: Layout, path: Path, stage: str, today: Stamps, run: str = AGAIN) -> str:
+    """What makes a stale file anew: a run, but for one that `snakemake --touch` has passed off as made from its stamp.
+
+    Snakemake then takes it for whole, and makes it again only when it is gone.
+    """
+    stamp = layout.stamp(stage)
+    try:
+        seen = stamps.read(stamp).carried == today.get(stage)
+    except RecordError:  # told by _stamps
+        return run
+    touched = seen and path.exists() and path.stat().st_mtime_ns >= stamp.stat().st_mtime_ns
+    return f"delete {path}, then {run}" if touched else run
 
 
 def _older(path: Path, parts: list[Path], fix: str = AGAIN) -> Iterator[Finding]:

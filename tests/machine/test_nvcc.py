@@ -53,6 +53,17 @@ def test_the_places_are_asked_in_order(tmp_path: Path) -> None:
     assert nvcc.find(environ) == nvcc.Nvcc(package, "13.1.115")
 
 
+def test_the_variables_that_it_obeys_tell_compilers_apart(tmp_path: Path) -> None:
+    """Flags and folders that nvcc takes from the environment are part of what it is; others are not."""
+    path = install(tmp_path, "13.0.88")
+    environ = {"PATH": str(tmp_path), "HOME": "/home", "NVCC_PREPEND_FLAGS": ""}
+    plain = nvcc.find(environ)
+    assert plain == nvcc.Nvcc(path, "13.0.88") and plain.identity == "13.0.88"
+    for name in ("NVCC_APPEND_FLAGS", "NVCC_PREPEND_FLAGS", "NVCC_CCBIN", "CPATH"):
+        other = nvcc.find({**environ, name: "-use_fast_math"})
+        assert other is not None and other.identity == f"13.0.88 {name}=-use_fast_math"
+
+
 def test_the_older_pip_package_is_found(only_these_site_packages: Path) -> None:
     """The CUDA 12 package is found, which keeps its compiler in another folder than that of CUDA 13."""
     path = install(only_these_site_packages / "nvidia" / "cuda_nvcc" / "bin", "12.8.93")

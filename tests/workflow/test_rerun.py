@@ -223,13 +223,14 @@ def test_another_machine_runs_everything(other: dict[str, str], project: Project
 
 
 def test_nvcc_off_the_path_runs_what_it_built(project: Project, tmp_path: Path) -> None:
-    """Without a compiler the extension and what is measured of it are made again, and no other backend's results."""
+    """Without a compiler, or with other flags for it, the extension and what is measured of it are made again."""
     compiler = tmp_path / "cuda" / "nvcc"
     compiler.parent.mkdir()
     compiler.write_text("#!/bin/sh\necho release 99.1, V99.1.2\n")
     compiler.chmod(0o755)
     made_here(project, {"PATH": f"{compiler.parent}:{os.defpath}"})
     assert project.planned() == {BUILD} | backend("cuda")
+    assert project.planned(PATH=f"{compiler.parent}:{os.defpath}", NVCC_APPEND_FLAGS="-G") == {BUILD} | backend("cuda")
     compiler.unlink()
     assert project.planned(PATH=f"{compiler.parent}:{os.defpath}") == {BUILD} | backend("cuda")
 

@@ -1,16 +1,39 @@
+import sys
+from collections.abc import Mapping
+
 import yaml
 
 
-def typed(value):
-    """Snakemake leaves everything inside a `--config key=[1, 2]` text; read it as config.yaml would be read."""
+def typed(value, given):
+    """The settings, with what `--config` gave read as config.yaml is: Snakemake leaves all inside [1, 2] text.
+
+    What a file holds stays as it is: a text in it is a text, here as for every command.
+    """
+    if not (isinstance(value, dict) and isinstance(given, Mapping)):
+        return read(value)
+    return {key: typed(item, given[key]) if key in given else item for key, item in value.items()}
+
+
+def read(value):
+    """A value of `--config`, as YAML reads the texts in it."""
     if isinstance(value, dict):
-        return {key: typed(item) for key, item in value.items()}
+        return {key: read(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [typed(item) for item in value]
+        return [read(item) for item in value]
     try:
         return yaml.safe_load(value) if isinstance(value, str) else value
     except (yaml.YAMLError, ValueError):  # no YAML, or 2026-02-30, a number of thousands of digits
         return value  # the configuration says what is wrong with it
+
+
+def require_no_prefix():
+    """End the run in one line where this is a module whose paths are moved: stamps and locks would not move along."""
+    path = str(layout.report)
+    if (moved := workflow.modifier.path_modifier.replace_prefix(path)) != path:
+        sys.exit(
+            f"error: module: its prefix puts {path} at {moved}, expected no prefix and no replace_prefix; leave it out,"
+            " or run this workflow by itself with `snakemake --directory`"
+        )
 
 
 def artifacts_of(*names):

@@ -59,7 +59,7 @@ def _call(shape: CheckShape, seq_lens: torch.Tensor, count: torch.Tensor, genera
 
     block = torch.arange(blocks, device=device)
     existing = -(-seq_lens // shape.sel_block)[:, None, None]  # [B, 1, 1]
-    rank = torch.rand(B, G, blocks, generator=generator, device=device)
+    rank = torch.rand(B, G, blocks, generator=generator, device=device, dtype=torch.float32)
     rank = torch.where(block == existing - 1, 2.0, rank)  # the current block is always selected
     rank = torch.where(block < existing, rank, -1.0)
     best = rank.topk(min(shape.sel_count, blocks), dim=-1)

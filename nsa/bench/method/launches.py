@@ -10,6 +10,9 @@ from torch._C._autograd import DeviceType
 from torch.autograd.profiler import profile  # torch.profiler's would import inductor, which takes seconds
 from torch.utils._python_dispatch import TorchDispatchMode
 
+# Operators that launch nothing, beside views: memory that is not written, and a number that goes with the arguments.
+LAUNCHLESS = ("new_empty", "empty.memory_format", "empty_like", "scalar_tensor")
+
 
 class _Operator(Protocol):
     """What is used of torch._ops.OpOverload, whose type parameters no operator's caller knows."""
@@ -23,7 +26,7 @@ class _Operator(Protocol):
 
 
 class _Operators(TorchDispatchMode):
-    """Collects the names of the operators that do work; views launch nothing."""
+    """Collects the names of the operators that do work."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,8 +43,9 @@ class _Operators(TorchDispatchMode):
         args: Sequence[object] = (),
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
-        if not func.is_view:
-            self.names.append(func.name().removeprefix("aten::"))
+        name = func.name().removeprefix("aten::")
+        if not func.is_view and name not in LAUNCHLESS:
+            self.names.append(name)
         return func(*args, **(kwargs or {}))
 
 

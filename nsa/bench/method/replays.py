@@ -80,8 +80,9 @@ class Replays(Changes):
 
     def __init__(self, call: Call, seed: int, changes: bool) -> None:
         B, G, device = call.q.shape[0], call.q.shape[1], call.q.device
-        rows = torch.linspace(0, B * G - 1, min(CHANGED_ROWS, B * G), device=device).long() if changes else None
-        super().__init__(call, torch.empty(0, dtype=torch.long, device=device) if rows is None else rows.unique())
+        some = min(CHANGED_ROWS, B * G) if changes else 0
+        rows = torch.linspace(0, B * G - 1, some, device=device, dtype=torch.float32).long().unique()
+        super().__init__(call, rows)
         self.seed, self._generator = seed, torch.Generator(device)
 
     def draw(self, replay: int) -> Drawn:

@@ -58,6 +58,7 @@ def build(
     about = {
         "nvcc_path": str(compiler.path) if compiler else None,
         "nvcc_version": compiler.version if compiler else None,
+        "nvcc_obeys": dict(compiler.obeys) if compiler else {},
         "duration_s": round(time.perf_counter() - start, 3),
         "stamp": stamp,
     }
@@ -107,13 +108,13 @@ def _skipped(reason: str) -> Manifest:
 def _compile(compiler: nvcc.Nvcc, archs: tuple[str, ...], folder: Path) -> Manifest:
     """Compile and link; a failure keeps what the compiler said of it."""
     objects, library = folder / "objects", folder / LIBRARY
-    steps = toolchain.compile_all(compiler.path, compiler.version, archs, objects)
+    steps = toolchain.compile_all(compiler.path, compiler.identity, archs, objects)
     if all(step.ok for step in steps):
         steps.append(toolchain.link(compiler.path, archs, objects, library))
     log = "".join(step.log for step in steps)
     found = {
         "archs": archs,
-        "digest": toolchain.digest(archs, compiler.version),
+        "digest": toolchain.digest(archs, compiler.identity),
         "objects": tuple(
             Step(source=step.source, command=tuple(step.command), reused=step.reused, duration_s=step.duration_s)
             for step in steps

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from nsa.kernels.cuda.spec import ARTIFACT
 from nsa.layout import Layout
@@ -46,6 +46,7 @@ class Manifest(Model):
         archs: nvcc's names of the architectures that it has code for, such as "90a".
         library_sha256: the library's own digest: one that was cut short, or replaced, is known before it is loaded.
         digest: of all that the library is made of.
+        nvcc_obeys: the variables beside the commands that the compiler obeyed, such as NVCC_APPEND_FLAGS.
         log: the compiler's words, of a failure.
         stamp: what the build was made under; None outside of the pipeline.
     """
@@ -59,6 +60,7 @@ class Manifest(Model):
     digest: str | None = None
     nvcc_path: str | None = None
     nvcc_version: str | None = None
+    nvcc_obeys: dict[str, str] = Field(default_factory=dict)
     log: str | None = None
     objects: tuple[Step, ...] = ()
     kernels: tuple[Kernel, ...] = ()

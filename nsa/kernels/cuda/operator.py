@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 
 from nsa.errors import InputError
-from nsa.kernels.contract import HEAD_DIMS, check_inputs
+from nsa.kernels.contract import HEAD_DIMS, check_inputs, dense, strides
 
 BLOCK_SIZES = (16, 32, 64, 128)
+MAX_STRIDE = 8 * (2**32 - 1)  # of q, k and v, in elements: the kernel counts 16-byte units in 32 bits
+MAX_INDEX_STRIDE = 2**32 - 1
 
 
 def load(library: Path) -> None:
@@ -50,7 +52,7 @@ def select_attention(
 ) -> torch.Tensor:
     """Selected attention, K and V read once and straight from the cache. See contract.SelectAttention.
 
-    Any strides that are multiples of 16 bytes.
+    Any strides that are multiples of 16 bytes. It traces: torch.export and torch.compile(fullgraph=True) take it.
 
     Raises:
         InputError: float32 inputs, or sizes and strides that the kernel was not built for.
@@ -63,9 +65,23 @@ def select_attention(
     if block_size not in BLOCK_SIZES:
         raise InputError(f"block_size: got {block_size}, expected one of {BLOCK_SIZES}")
     for name, tensor in (("q", q), ("k", k), ("v", v)):
-        if tensor.stride(3) != 1 or any(stride % 8 for stride in tensor.stride()[:3]) or tensor.data_ptr() % 16:
+        if not dense(tensor) or any(stride % 8 or not 0 <= stride <= MAX_STRIDE for stride in strides(tensor)[:3]):
             raise InputError(
                 f"{name}: got strides {tensor.stride()}, "
-                "expected a contiguous last dimension, the others multiples of 8"
+                f"expected a contiguous last dimension, the others multiples of 8 up to {MAX_STRIDE}"
             )
+        if (address := _address(tensor)) % 16:
+            raise InputError(f"{name}: starts at {address:#x}, expected a multiple of 16 bytes")
+    if not dense(block_indices) or not all(0 <= stride <= MAX_INDEX_STRIDE for stride in strides(block_indices)):
+        raise InputError(
+            f"block_indices: got strides {block_indices.stride()}, "
+            f"expected a contiguous last dimension, the others up to {MAX_INDEX_STRIDE}"
+        )
+    if not dense(seq_lens):
+        raise InputError(f"seq_lens: got stride {seq_lens.stride()[0]}, expected contiguous lengths")
     return torch.ops.nsa.select_attention(q, k, v, block_indices, seq_lens, block_size)
+
+
+def _address(tensor: torch.Tensor) -> int:
+    """Where the numbers start; 0 while a call is traced, when they are nowhere."""
+    return 0 if torch.compiler.is_compiling() or type(tensor) is not torch.Tensor else tensor.data_ptr()

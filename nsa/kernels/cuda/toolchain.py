@@ -52,9 +52,9 @@ def sources() -> list[Path]:
     return sorted(path for path in CSRC.iterdir() if path.suffix in (".cu", ".cpp")) if CSRC.is_dir() else []
 
 
-def digest(archs: Sequence[str], compiler_version: str) -> str:
-    """What the library is made of: sources, headers, architectures, compiler and flags."""
-    known = hashlib.sha256(json.dumps([list(archs), compiler_version, flags(archs)]).encode())
+def digest(archs: Sequence[str], compiler: str) -> str:
+    """What the library is made of: sources, headers, architectures, compiler (nvcc.Nvcc.identity) and flags."""
+    known = hashlib.sha256(json.dumps([list(archs), compiler, flags(archs)]).encode())
     for path in sorted(CSRC.iterdir()):
         known.update(path.name.encode() + path.read_bytes())
     return known.hexdigest()
@@ -70,19 +70,19 @@ def flags(archs: Sequence[str]) -> list[str]:
     return [*codes, *options, f"-DTORCH_TARGET_VERSION={TARGET_VERSION}", "-DUSE_CUDA"]
 
 
-def compile_all(nvcc: Path, version: str, archs: Sequence[str], folder: Path) -> list[Built]:
+def compile_all(nvcc: Path, identity: str, archs: Sequence[str], folder: Path) -> list[Built]:
     """Compile every source into `folder`, in parallel; an object whose inputs have not changed is kept."""
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda source: _compile(nvcc, version, archs, source, folder), sources()))
+        return list(pool.map(lambda source: _compile(nvcc, identity, archs, source, folder), sources()))
 
 
-def _compile(nvcc: Path, version: str, archs: Sequence[str], source: Path, folder: Path) -> Built:
+def _compile(nvcc: Path, identity: str, archs: Sequence[str], source: Path, folder: Path) -> Built:
     include = torch_folder() / "include"
     target, stamp = folder / f"{source.stem}.o", folder / f"{source.stem}.json"
     command = [str(nvcc), *flags(archs), f"-I{include}", f"-I{CSRC}", "-c", str(source), "-o", str(target)]
     headers = sorted(path for path in CSRC.iterdir() if path.suffix in HEADERS)
-    seen = hashlib.sha256(json.dumps([version, flags(archs)]).encode())
+    seen = hashlib.sha256(json.dumps([identity, flags(archs)]).encode())
     for path in (source, *headers):
         seen.update(path.read_bytes())
     if target.exists() and stamp.exists():

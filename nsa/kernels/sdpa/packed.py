@@ -1,7 +1,7 @@
 """Packed SDPA: the selected blocks packed into one contiguous sequence a row, then PyTorch's fused attention.
 
 Each way of packing is a variant; the kernel check lets all of them compete and compares with the fastest. They differ
-in what they copy (tokens or whole blocks) and in how tokens beyond a length are kept out (a mask or a length).
+in what they copy (tokens or whole blocks) and in how tokens that a row does not have are kept out (a mask or a length).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from nsa.errors import InputError
 from nsa.kernels import varlen
-from nsa.kernels.contract import SelectAttention, check_inputs
+from nsa.kernels.contract import SelectAttention, check_inputs, nothing_selected
+from nsa.kernels.precision import without_autocast
 
 WORDS = (torch.complex128, torch.int64, torch.int32)  # 16, 8 and 4 bytes
 
@@ -26,17 +27,15 @@ def gather(
 ) -> torch.Tensor:
     """Copy token by token with torch.gather, mask; any strides, stride 0 included. See contract.SelectAttention."""
     check_inputs(q, k, v, block_indices, seq_lens, block_size)
-    offset = torch.arange(block_size, device=q.device)
-    block = varlen.beyond_when_padded(block_indices, block_size)
-    token = torch.add(offset, block[..., None], alpha=block_size).flatten(2)  # [B, G, n*l'] int64
-    outside = token >= seq_lens[:, None, None]
-    token.masked_fill_(outside, 0)  # token 0 is copied instead: it is real wherever a row has tokens at all
+    if (zeros := nothing_selected(q, k, v, block_indices)) is not None:
+        return zeros
+    token, inside = _tokens(block_indices, seq_lens, block_size, k.shape[2])
 
     def pack(cache: torch.Tensor) -> torch.Tensor:
         words = _words(cache)
         return words.gather(2, token[..., None].expand(-1, -1, -1, words.shape[-1])).view(cache.dtype)
 
-    return _attend(q, pack(k), pack(v), outside, empty=outside[..., 0])
+    return _attend(q, pack(k), pack(v), inside)
 
 
 def index_select(
@@ -47,38 +46,41 @@ def index_select(
     seq_lens: torch.Tensor,
     block_size: int,
 ) -> torch.Tensor:
-    """Copy whole blocks with index_select, mask. See contract.SelectAttention.
-
-    A block that crosses seq_lens is copied as the window of l' tokens that ends there, so that nothing beyond is: no
-    pass over K and V clears them afterwards. Padding copies such a window too, and is masked. A sequence shorter than a
-    block has no such window, but has one block only, which `gather` attends to apart.
+    """Copy token by token with index_select on the tokens of all rows, mask. See contract.SelectAttention.
 
     Raises:
-        InputError: k or v is not contiguous, or holds less than one block.
+        InputError: k or v is not contiguous.
     """
     check_inputs(q, k, v, block_indices, seq_lens, block_size)
     B, G, S_max, _ = k.shape
-    if S_max < block_size or not (k.is_contiguous() and v.is_contiguous()):
-        raise InputError(
-            f"k, v: got capacity {S_max}, strides {k.stride()} and {v.stride()}; expected contiguous caches of at "
-            f"least block_size = {block_size} tokens"
-        )
-    start = varlen.beyond_when_padded(block_indices, block_size) * block_size  # [B, G, n]
-    last = (seq_lens - block_size).clamp_(min=0)
-    window = torch.minimum(start, last[:, None, None])  # [B, G, n], the window's first token
+    if not (k.is_contiguous() and v.is_contiguous()):
+        raise InputError(f"k, v: got strides {k.stride()} and {v.stride()}; expected contiguous caches")
+    if (zeros := nothing_selected(q, k, v, block_indices)) is not None:
+        return zeros
+    token, inside = _tokens(block_indices, seq_lens, block_size, S_max)
     row = torch.arange(0, B * G * S_max, S_max, device=q.device).view(B, G, 1)
-    index = (window + row).flatten()
-    offset = torch.arange(block_size, dtype=torch.int32, device=q.device)
-    outside = offset < (start - window)[..., None]  # [B, G, n, l']
+    index = (token + row).flatten()
 
     def pack(cache: torch.Tensor) -> torch.Tensor:
         X = cache.shape[-1]
-        windows = cache.as_strided((B * G * S_max - block_size + 1, block_size * X), (X, 1))  # one at each token
-        return windows.index_select(0, index).view(B, G, -1, X)
+        return cache.view(-1, X).index_select(0, index).view(B, G, -1, X)
 
-    o = _attend(q, pack(k), pack(v), outside.flatten(2), empty=outside[..., 0, -1])
-    short = gather(q, k, v, block_indices[..., :1], seq_lens, block_size)
-    return torch.where((seq_lens < block_size)[:, None, None, None], short, o)
+    return _attend(q, pack(k), pack(v), inside)
+
+
+def _tokens(
+    block_indices: torch.Tensor, seq_lens: torch.Tensor, block_size: int, S_max: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens of each row [B, G, n*l'] int64, and which of them it has, the first ones.
+
+    In the place of the others stands its first token again: all that is copied is finite where what is selected is. A
+    mask alone would not do, for NaN + -inf and NaN times 0 are NaN. A row without a token gets any that is there.
+    """
+    offset = torch.arange(block_size, device=seq_lens.device)
+    block = varlen.beyond_when_padded(block_indices, block_size)
+    token = torch.add(offset, block[..., None], alpha=block_size).flatten(2)
+    inside = token < seq_lens[:, None, None]
+    return torch.where(inside, token, token[..., :1].clamp(max=S_max - 1)), inside
 
 
 def blocks(
@@ -111,17 +113,16 @@ def _memory_efficient(packed: varlen.Packed) -> torch.Tensor:
     return o.view(len(packed.lengths), -1).masked_fill_((packed.lengths == 0)[:, None], 0)
 
 
-def _attend(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, outside: torch.Tensor, empty: torch.Tensor
-) -> torch.Tensor:
-    """Attention of q [B, G, h, D] over packed k, v [B, G, n*l', ...] but for outside [B, G, n*l']; empty [B, G]: zero.
+@without_autocast
+def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Attention of q [B, G, h, D] over the tokens of packed k, v [B, G, n*l', ...] that are inside [B, G, n*l'].
 
     The mask is added, in q's dtype, as the kernels want it: SDPA would make that of a boolean mask, in more launches.
     """
-    B, G, tokens = outside.shape
-    mask = q.new_zeros(B, G, 1, tokens).masked_fill_(outside[:, :, None], -torch.inf)
+    B, G, tokens = inside.shape
+    mask = torch.log(inside[:, :, None], out=q.new_empty(B, G, 1, tokens))  # 0 and -inf, in one launch
     o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return o.masked_fill_(empty[..., None, None], 0)
+    return torch.where(inside[:, :, :1, None], o, 0)  # a row without a token; its first one is inside otherwise
 
 
 def _words(cache: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from nsa.errors import InputError
 from nsa.kernels.compiling import compiles
-from nsa.kernels.contract import check_inputs
+from nsa.kernels.contract import check_inputs, dense
 from nsa.kernels.splits import launch_combine, on, overlaps, processors
 from nsa.kernels.tiles import padded
 from nsa.kernels.triton import kernel
@@ -56,7 +56,7 @@ class SelectAttention:
         for name, tensor in (("q", q), ("k", k), ("v", v)):
             if tensor.shape[-1] > MAX_WIDTH:
                 raise InputError(f"{name}: got a width of {tensor.shape[-1]}, expected at most {MAX_WIDTH}")
-            if tensor.stride(-1) != 1:
+            if not dense(tensor):
                 raise InputError(f"{name}: got strides {tensor.stride()}, expected 1 in the last dimension")
         size = size_of(q, v, block_indices, block_size)
         return run(self._chosen.get(size) or self._choose(size), q, k, v, block_indices, seq_lens, block_size)

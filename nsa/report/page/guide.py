@@ -122,7 +122,9 @@ def counts(actual: float, expected: float) -> str:
 def meaning(found: Context, gates: GateSettings) -> str:
     """What one context's shares mean (docs/method.md#the-guide)."""
     share, go, no_go = found.shares["sel"], 100 * gates.invest.go, 100 * gates.invest.no_go
-    if share >= go:
+    if wrong := impossible(found, gates):
+        text = f"{wrong}: such shares are impossible, and decide nothing."
+    elif share >= go:
         text = f"sel is {share:.1f} % of the step, at least {go:g} %: a selection kernel can pay."
     elif share >= no_go:
         text = f"sel is {share:.1f} % of the step, between {no_go:g} % and {go:g} %: borderline."
@@ -133,6 +135,21 @@ def meaning(found: Context, gates: GateSettings) -> str:
     if found.reads_actual != found.reads_expected:
         text += f" READS DIFFER: {found.reads}; report it (causality or schedule)."
     return text
+
+
+def impossible(found: Context, gates: GateSettings) -> str | None:
+    """What no true measurement of parts of a step gives, or None.
+
+    A part takes from 0 to 100 % of the step. Parts run one after the other: together they take no more than all of it,
+    but for the points by which the invest gate lets two ways of measuring a share differ.
+    """
+    for part, share in found.shares.items():
+        if not 0 <= share <= 100:
+            return f"{part} is {share:.4g} % of the step"
+    total = sum(found.shares.values())
+    if total > 100 * (1 + gates.invest.max_disagreement):
+        return f"{', '.join(found.shares)} are together {total:.4g} % of the step"
+    return None
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:

@@ -177,6 +177,20 @@ def test_a_build_is_incremental_and_its_manifest_tells_all(tiny: Path, tmp_path:
 
 
 @needs_nvcc
+@pytest.mark.parametrize("variable", ["NVCC_APPEND_FLAGS", "NVCC_PREPEND_FLAGS", "CPATH"])
+def test_what_the_compiler_obeys_is_part_of_the_build(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """With other flags in the environment nothing is reused, and digest and manifest say so."""
+    out, value = tmp_path / "out" / "cuda.json", "-DOTHER=1"
+    first = stage.build("require", out, archs=["90a"])
+    monkeypatch.setenv(variable, value)
+    other = stage.build("require", out, archs=["90a"])
+    assert other.status == "built" and not any(step.reused for step in other.objects)
+    assert other.digest != first.digest and other.nvcc_obeys == {**first.nvcc_obeys, variable: value}
+
+
+@needs_nvcc
 def test_a_failed_build_keeps_the_compilers_words_and_no_library(tiny: Path, tmp_path: Path) -> None:
     """A build that fails keeps the compiler's log and removes the library of the build before."""
     stage.build("require", tmp_path / "out" / "cuda.json", archs=["90a"])

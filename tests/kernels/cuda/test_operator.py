@@ -6,9 +6,11 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nsa.bench.method.accuracy import fault, oracle, worst_row_error
 from nsa.bench.method.inputs import Call, ragged_case
@@ -17,11 +19,14 @@ from nsa.kernels.contract import HEAD_DIMS
 from nsa.kernels.cuda import build as stage
 from nsa.kernels.cuda import operator
 from nsa.kernels.cuda.manifest import Manifest
+from nsa.kernels.sdpa.packed import gather
 from nsa.machine import nvcc
 from nsa.records.shapes import CheckShape
 
 pytestmark = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc on this machine")
 SHAPES = int(os.environ.get("NSA_TEST_SHAPES", "2000"))  # fewer under compute-sanitizer, which is slow
+SMALL = CheckShape(4, 4, 64, 64, 4, 16, 80, 2, "bfloat16")
+CPU = torch.device("cpu")
 LIMIT = {"float16": 2e-3, "bfloat16": 1.5e-2}  # worst-row relative error; packed SDPA's own is about half
 
 
@@ -80,20 +85,89 @@ def test_bad_calls_are_refused_before_the_kernel() -> None:
         InputError, match=r"k: got strides .* expected a contiguous last dimension, the others multiples"
     ):
         operator.select_attention(call[0], odd, *call[2:5], 64)
+    with pytest.raises(InputError, match="block_indices: got n = 129 blocks a row, expected at most 128"):
+        operator.select_attention(*call[:3], call[3].repeat(1, 1, 33)[..., :129], call[4], 64)
+    with pytest.raises(
+        InputError, match=r"block_indices: got strides \(4, 1, 8\), expected a contiguous last dimension"
+    ):
+        operator.select_attention(*call[:3], torch.zeros(4, 2, 4, dtype=torch.int32).permute(1, 2, 0), call[4], 64)
+    with pytest.raises(InputError, match="seq_lens: got stride 2, expected contiguous lengths"):
+        operator.select_attention(*call[:4], torch.zeros(4, dtype=torch.int32)[::2], 64)
+    with pytest.raises(InputError, match=r"v: starts at 0x[0-9a-f]+, expected a multiple of 16 bytes"):
+        whole = torch.zeros(call[2].numel() + 1, dtype=torch.bfloat16)
+        operator.select_attention(*call[:2], whole[1:].view_as(call[2]), *call[3:5], 64)
+
+
+@pytest.fixture
+def on_cpu(loaded: None) -> Iterator[None]:
+    """The operator with packed SDPA as its kernel on a CPU, which has none of its own."""
+    library = torch.library.Library("nsa", "IMPL")
+    library.impl("select_attention", lambda *call: gather(*call), "CPU")
+    yield
+    library._destroy()
+
+
+def one_of_each() -> Call:
+    """A call whose dimensions of size 1 have odd strides: one sequence, one group, one head, one token, one block."""
+    q = torch.randn(64, dtype=torch.bfloat16).as_strided((1, 1, 1, 64), (7, 5, 3, 1))
+    k, v = (torch.randn(64, dtype=torch.bfloat16).as_strided((1, 1, 1, 64), (65, 67, 69, 1)) for _ in range(2))
+    indices = torch.zeros(1, dtype=torch.int32).as_strided((1, 1, 1), (3, 5, 7))
+    return Call(q, k, v, indices, torch.ones(3, dtype=torch.int32)[::3], 16)
+
+
+def test_a_stride_of_a_dimension_of_size_one_means_nothing(on_cpu: None) -> None:
+    """The door takes any stride where there is nothing to step to."""
+    call = one_of_each()
+    torch.testing.assert_close(operator.select_attention(*call), call.v.float().expand(1, 1, 1, 64).bfloat16())
+
+
+class Selected(torch.nn.Module):
+    """A module that calls the checked door."""
+
+    def forward(self, *call: torch.Tensor) -> torch.Tensor:
+        """As SelectAttention, with blocks of 16."""
+        return operator.select_attention(*call, 16)
+
+
+@pytest.mark.parametrize("call", [one_of_each(), ragged_case(SMALL, 3, CPU)], ids=["one of each", "ragged"])
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_door_exports(on_cpu: None, call: Call, strict: bool) -> None:
+    """torch.export takes a module that calls the door, and the program gives the same."""
+    program = torch.export.export(Selected(), tuple(call[:5]), strict=strict)
+    assert torch.equal(program.module()(*call[:5]), operator.select_attention(*call))
+
+
+def test_the_door_compiles_as_one_graph(on_cpu: None) -> None:
+    """torch.compile takes it with fullgraph=True, with sizes that are known and with any."""
+    call = ragged_case(SMALL, 3, CPU)
+    expected = operator.select_attention(*call)
+    for dynamic in (False, True):
+        compiled = torch.compile(Selected(), fullgraph=True, backend="aot_eager", dynamic=dynamic)
+        assert torch.equal(compiled(*call[:5]), expected)
+
+
+def test_the_door_takes_tensors_without_data(loaded: None) -> None:
+    """Of fake tensors and of those on the meta device only shapes, strides and dtypes are asked."""
+    call = ragged_case(SMALL, 3, CPU)
+    expected = (*call.q.shape[:3], call.v.shape[3])
+    assert operator.select_attention(*(tensor.to("meta") for tensor in call[:5]), 16).shape == expected
+    with FakeTensorMode() as mode:
+        fakes = [mode.from_tensor(tensor) for tensor in call[:5]]
+        assert operator.select_attention(*fakes, 16).shape == expected
 
 
 def drawn(seed: int) -> tuple[CheckShape, Call]:
     """A random shape of the whole contract, on the GPU: ragged, padded, poisoned, every third with strided caches."""
     draw = random.Random(seed)
-    groups, block = draw.choice([1, 2, 4]), draw.choice([16, 32, 64, 128])
+    groups, block, many = draw.choice([1, 2, 4]), draw.choice([16, 32, 64, 128]), seed % 8 == 0
     shape = CheckShape(
-        rows=groups * draw.randint(1, 24),
+        rows=groups * draw.randint(1, 4 if many else 24),
         heads_per_group=draw.randint(1, 16),
         head_dim=draw.choice(HEAD_DIMS),
         value_dim=draw.choice(HEAD_DIMS),
-        sel_count=draw.randint(1, 64),
+        sel_count=draw.randint(65, 128) if many else draw.randint(1, 64),
         sel_block=block,
-        context=draw.randint(1, 2048),
+        context=draw.randint(1, 130 * block if many else 2048),
         groups=groups,
         dtype=draw.choice(["float16", "bfloat16"]),
     )

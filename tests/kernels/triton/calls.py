@@ -24,7 +24,7 @@ class Kind:
 
 
 def random_call(seed: int, kind: Kind, device: torch.device, rows: int, blocks: int) -> Call:
-    """A ragged, padded, poisoned call of at most so many rows, in caches of at most so many blocks; n to 64.
+    """A ragged, padded, poisoned call of at most so many rows, in caches of at most so many blocks; n to 128.
 
     Lengths of 0, 1 and around a block, rows with no block, and a capacity that ends inside a block.
     """
@@ -32,7 +32,7 @@ def random_call(seed: int, kind: Kind, device: torch.device, rows: int, blocks: 
     generator = torch.Generator(device).manual_seed(seed)
     G, block = draw.randint(1, 4), kind.block
     B, h = draw.randint(1, max(1, rows // G)), draw.randint(1, 16)
-    n = draw.randint(1, draw.choice([4, 16, 64]))
+    n = draw.randint(1, draw.choice([4, 16, 128]))
     S_max = draw.randint(1, draw.randint(1, blocks) * block + block // 2)
     lengths = [min(S_max, draw.choice([0, 1, block - 1, block, block + 1, S_max, S_max])) for _ in range(B)]
 

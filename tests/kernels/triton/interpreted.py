@@ -18,11 +18,12 @@ from kernels.triton.calls import LAYOUTS, Kind, random_call
 from strategies import CPU
 
 from nsa.attention import reference
-from nsa.bench.method.inputs import Call
+from nsa.bench.method.inputs import Call, full_case, ragged_case
 from nsa.kernels.contract import HEAD_DIMS
 from nsa.kernels.triton import kernel
 from nsa.kernels.triton.plan import LaunchConfig
 from nsa.kernels.triton.select import SelectAttention, run
+from nsa.records.shapes import CheckShape
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3}
 CONFIGS = [LaunchConfig(tokens, 4, *rest) for tokens, *rest in product((16, 64), (1, 3), (False, True))]
@@ -81,6 +82,22 @@ def test_every_launch_configuration_equals_the_oracle(seed: int, kind: Kind, con
 def test_an_untuned_call_is_launched_by_the_rule(seed: int) -> None:
     """What the rule chooses fits the call, and its result equals the oracle's."""
     call = random_call(seed, Kind(torch.float32, 64, 128, 32, "plain"), CPU, rows=4, blocks=5)
+    assert error(SelectAttention({})(*call), call) < TOLERANCE[torch.float32]
+
+
+def test_rows_of_128_blocks() -> None:
+    """As many blocks a row as the contract allows, split and not, give the oracle's output."""
+    shape = CheckShape(2, 2, 32, 64, 128, 16, 16 * 131, 2, "float32")
+    for call in (full_case(shape, 0, CPU), ragged_case(shape, 1, CPU)):
+        assert error(SelectAttention({})(*call), call) < TOLERANCE[torch.float32]
+        assert error(run(LaunchConfig(64, 4, 1, True), *call), call) < TOLERANCE[torch.float32]
+
+
+def test_strides_of_dimensions_of_size_one_mean_nothing() -> None:
+    """One sequence, group, head and token, and vectors of one number, whatever their strides."""
+    q, k, v = (torch.randn(9).as_strided((1, 1, 1, 1), stride) for stride in ((7, 5, 3, 9), (8, 6, 5, 4), (3, 3, 3, 3)))
+    indices = torch.zeros(1, dtype=torch.int32).as_strided((1, 1, 1), (3, 5, 7))
+    call = Call(q, k, v, indices, torch.ones(3, dtype=torch.int32)[::3], 16)
     assert error(SelectAttention({})(*call), call) < TOLERANCE[torch.float32]
 
 

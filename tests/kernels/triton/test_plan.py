@@ -16,7 +16,7 @@ sizes = st.builds(
     Size,
     rows=st.integers(1, 4096),
     heads=st.integers(1, 16),
-    count=st.integers(0, 64),
+    count=st.integers(0, 128),
     block=st.sampled_from([16, 32, 48, 64, 128]),
     head_dim=st.sampled_from(HEAD_DIMS),
     value_dim=st.sampled_from(HEAD_DIMS),

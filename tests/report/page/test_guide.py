@@ -73,6 +73,38 @@ def test_recorded_shares_are_shown_as_the_gate_saw_them(tmp_path: Path) -> None:
         summary_of(tmp_path / "decode.csv", content.replace("31.5", "x"))
 
 
+# As where the gates are one-hot and skip nothing: each branch takes as long as all of the step.
+ONE_HOT = """128,5.3,5.57,5.6,5.62,704,704
+256,5.3,5.2,8.43,5.3,960,960
+512,5.3,-0.2,2.0,1.0,1159,1159
+1024,5.3,5.2,1.0,-0.001,1159,1159
+"""
+
+
+def test_summarize_decides_nothing_on_impossible_shares(tmp_path: Path) -> None:
+    """A share above 100 % or below 0 of any part is named as impossible, and nothing is concluded from any other."""
+    assert summary_of(tmp_path / "decode.csv", HEADER + ONE_HOT)[-4:] == [
+        "S = 128: cmp is 105.1 % of the step: such shares are impossible, and decide nothing.",
+        "S = 256: sel is 159.1 % of the step: such shares are impossible, and decide nothing.",
+        "S = 512: cmp is -3.774 % of the step: such shares are impossible, and decide nothing.",
+        "S = 1024: win is -0.01887 % of the step: such shares are impossible, and decide nothing.",
+    ]
+
+
+def test_summarize_decides_nothing_on_parts_that_are_more_than_the_whole(tmp_path: Path) -> None:
+    """Parts that together exceed the step by more than the gate allows decide nothing, recorded shares included."""
+    rows = "128,2.0,0.62,0.8,0.64,704,704\n256,2.0,0.64,0.8,0.64,960,960\n"
+    lines = summary_of(tmp_path / "decode.csv", HEADER + rows)
+    assert lines[-2:] == [
+        "S = 128: sel is 40.0 % of the step, at least 30 %: a selection kernel can pay.",
+        "S = 256: cmp, sel, win are together 104 % of the step: such shares are impossible, and decide nothing.",
+    ]
+    content = HEADER.replace("\n", ",sel_pct\n") + "128,2.0,0.5,0.6,0.4,704,704,150\n"
+    assert "sel is 150 % of the step: such shares are impossible" in " ".join(
+        summary_of(tmp_path / "decode.csv", content)
+    )
+
+
 def test_summarize_says_that_a_cpu_decides_nothing(tmp_path: Path) -> None:
     """A table of a CPU says that it decides nothing."""
     content = HEADER.replace("\n", ",device\n") + "128,2.0,0.5,0.6,0.4,704,704,cpu\n"

@@ -24,30 +24,44 @@ __host__ __device__ inline int ring_bytes(int stages, int heads, int d, int dv) 
 struct Span {
   int start, valid;
 };
+// Blocks of a row. Lane i holds slots i and i + 32; those from 64 on are few, and are read where they are used.
 struct Selection {
-  int index[2], length, tiles, shift;  // lane i holds slots i and i + 32
+  const int32_t *row;
+  int index[2], blocks, length, tiles, shift;
 
   NSA_DEVICE void load(const Params &p, uint32_t batch, uint32_t group, int lane) {
-    const int32_t *row =
-        p.block_indices + (static_cast<uint64_t>(batch) * p.i_b + static_cast<uint64_t>(group) * p.i_g);
-    index[0] = load_index(row + lane, lane < p.blocks);
-    index[1] = load_index(row + lane + 32, lane + 32 < p.blocks);
+    row = p.block_indices + (static_cast<uint64_t>(batch) * p.i_b + static_cast<uint64_t>(group) * p.i_g);
+    blocks = p.blocks;
+    index[0] = load_index(row + lane, lane < blocks);
+    index[1] = load_index(row + lane + 32, lane + 32 < blocks);
     length = load_index(p.seq_lens + batch, true);
     shift = p.tile_shift;
   }
-  NSA_DEVICE void count() {
+  NSA_DEVICE void count(int lane) {
     const unsigned lo = __ballot_sync(~0u, index[0] >= 0), hi = __ballot_sync(~0u, index[1] >= 0);
-    const int blocks = hi ? 64 - __clz(hi) : 32 - __clz(lo);
-    const int last = __shfl_sync(~0u, blocks > 32 ? index[1] : index[0], (blocks - 1) & 31);
+    int named = hi ? 64 - __clz(hi) : 32 - __clz(lo);
+    int last = __shfl_sync(~0u, named > 32 ? index[1] : index[0], (named - 1) & 31);
+#pragma unroll 1
+    for (int first = kHeld; first < blocks; first += 32) {
+      const int more = load_index(row + first + lane, first + lane < blocks);
+      const unsigned some = __ballot_sync(~0u, more >= 0);
+      if (some == 0) break;
+      named = first + 32 - __clz(some);
+      last = __shfl_sync(~0u, more, 31 - __clz(some));
+    }
     const int left = length - ((last << shift) * kTileTokens);  // tokens from the last block's start on
-    tiles = blocks == 0 ? 0 : ((blocks - 1) << shift) + min(1 << shift, max(0, left + kTileTokens - 1) / kTileTokens);
+    tiles = named == 0 ? 0 : ((named - 1) << shift) + min(1 << shift, max(0, left + kTileTokens - 1) / kTileTokens);
   }
   NSA_DEVICE Span span(int tile) const {
     const int slot = tile >> shift;
-    const int block = __shfl_sync(~0u, slot < 32 ? index[0] : index[1], slot & 31);
+    int block = __shfl_sync(~0u, slot < 32 ? index[0] : index[1], slot & 31);
+    load_index_over(block, row + slot, slot >= kHeld && slot < blocks);
     const int start = ((block << shift) + (tile & ((1 << shift) - 1))) * kTileTokens;
-    return {start, block < 0 || slot >= 64 ? 0 : min(kTileTokens, length - start)};
+    return {start, block < 0 || slot >= blocks ? 0 : min(kTileTokens, length - start)};
   }
+
+ private:
+  static constexpr int kHeld = 64;
 };
 
 // Thread blocks a multiprocessor must hold: 3 where the registers allow it (measured: 4 with spills is slower).
@@ -122,7 +136,7 @@ __global__ void __launch_bounds__(kWarps * 32, min_blocks(D, DV)) select_attenti
     if (tile + s * step < slots) copy_v(ring + s * stage_size, span);
     copy_commit();
   }
-  sel.count();
+  sel.count(lane);
 #if __CUDA_ARCH__ >= 900
   if (ctas > 1) cluster_wait();  // every peer has set up its barrier; hidden behind the copies
 #endif

@@ -19,6 +19,11 @@ using torch::stable::Tensor;
 
 namespace {
 
+constexpr int64_t kMaxBlocks = 128;  // n
+
+// Elements from one place of a dimension to the next; 0 where there is one place, whose stride means nothing.
+int64_t stride_of(const Tensor &t, int dim) { return t.size(dim) > 1 ? t.stride(dim) : 0; }
+
 void check_call(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &blocks, const Tensor &lens,
                 int64_t block_size) {
   STD_TORCH_CHECK(q.dim() == 4 && k.dim() == 4 && v.dim() == 4 && blocks.dim() == 3 && lens.dim() == 1,
@@ -28,6 +33,8 @@ void check_call(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor 
                       v.size(2) == S && blocks.size(0) == B && blocks.size(1) == G && lens.size(0) == B,
                   "nsa::select_attention: the shapes of q, k, v, block_indices and seq_lens do not fit together");
   STD_TORCH_CHECK(h >= 1 && h <= 16, "nsa::select_attention: got h = ", h, " heads a group, expected 1 to 16");
+  STD_TORCH_CHECK(blocks.size(2) <= kMaxBlocks, "nsa::select_attention: got n = ", blocks.size(2),
+                  " selected blocks a row, expected at most ", kMaxBlocks);
   STD_TORCH_CHECK(nsa::has_dim(D) && nsa::has_dim(Dv), "nsa::select_attention: got D = ", D, " and Dv = ", Dv,
                   ", expected 32, 64, 96, 128, 192 or 256");
   STD_TORCH_CHECK(block_size == 16 || block_size == 32 || block_size == 64 || block_size == 128,
@@ -40,12 +47,12 @@ void check_call(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor 
   for (const Tensor *t : {&q, &k, &v}) {
     STD_TORCH_CHECK(t->stride(3) == 1, "nsa::select_attention: expected a contiguous last dimension of q, k and v");
     for (int i = 0; i < 3; ++i)
-      STD_TORCH_CHECK(t->stride(i) % 8 == 0, "nsa::select_attention: got a stride of ", t->stride(i),
+      STD_TORCH_CHECK(stride_of(*t, i) % 8 == 0, "nsa::select_attention: got a stride of ", t->stride(i),
                       " elements, expected multiples of 8 (16 bytes)");
     STD_TORCH_CHECK(reinterpret_cast<uintptr_t>(t->const_data_ptr()) % 16 == 0,
                     "nsa::select_attention: expected q, k and v to start at a multiple of 16 bytes");
   }
-  STD_TORCH_CHECK(blocks.stride(2) == 1 && lens.stride(0) == 1,
+  STD_TORCH_CHECK((blocks.size(2) <= 1 || blocks.stride(2) == 1) && (B <= 1 || lens.stride(0) == 1),
                   "nsa::select_attention: expected a contiguous last dimension of block_indices and seq_lens");
 }
 
@@ -65,9 +72,9 @@ Tensor select_attention(const Tensor &q, const Tensor &k, const Tensor &v, const
   call.B = q.size(0), call.G = q.size(1), call.h = q.size(2), call.D = q.size(3), call.Dv = v.size(3);
   call.n = blocks.size(2), call.S_max = k.size(2), call.block_size = block_size;
   for (int i = 0; i < 3; ++i)
-    call.q_stride[i] = q.stride(i), call.k_stride[i] = k.stride(i), call.v_stride[i] = v.stride(i);
+    call.q_stride[i] = stride_of(q, i), call.k_stride[i] = stride_of(k, i), call.v_stride[i] = stride_of(v, i);
   for (int i = 0; i < 3; ++i) call.o_stride[i] = o.stride(i);
-  for (int i = 0; i < 2; ++i) call.i_stride[i] = blocks.stride(i);
+  for (int i = 0; i < 2; ++i) call.i_stride[i] = stride_of(blocks, i);
 
   std::optional<Tensor> scratch;
   if (const int64_t bytes[] = {nsa::scratch_bytes(call, device)}; bytes[0] > 0) {

@@ -36,6 +36,12 @@ NSA_DEVICE int load_index(const int32_t *p, bool take) {
                : "l"(p), "r"(static_cast<int>(take)));
   return r;
 }
+// The same over r, which stays where nothing is taken. No branch: in the main loop one makes the compiler spill.
+NSA_DEVICE void load_index_over(int &r, const int32_t *p, bool take) {
+  asm volatile("{\n.reg .pred t;\nsetp.ne.b32 t, %2, 0;\n@t ld.global.nc.b32 %0, [%1];\n}"
+               : "+r"(r)
+               : "l"(p), "r"(static_cast<int>(take)));
+}
 NSA_DEVICE uint4 load_global16(const void *p, uint64_t policy) {
   uint4 r;
   asm volatile("ld.global.nc.L2::cache_hint.v4.b32 {%0,%1,%2,%3}, [%4], %5;"
