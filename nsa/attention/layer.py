@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,20 +13,8 @@ from nsa.attention.cache import CMP, SEL, WIN, KVCache
 from nsa.attention.compress import compressor
 from nsa.attention.routing import route
 from nsa.kernels.contract import SelectAttention
-from nsa.shapes import NsaShape, require
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Which parts of a step run; a part that is off launches nothing (docs/method.md#arms)."""
-
-    cmp: bool = True
-    route: bool = True
-    sel: bool = True
-    win: bool = True
-
-    def __post_init__(self) -> None:
-        require(self.cmp or not self.route, "Parts.route", True, "cmp as well: routing reads its probabilities")
+from nsa.kernels.core import Parts
+from nsa.shapes import NsaShape
 
 
 class Keys(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nsa.attention.layer import Parts
+from nsa.kernels.core import Parts
 from nsa.bench.decode.arms import ARMS, Arm, emission
 from nsa.records import words
 from nsa.shapes import NsaShape
