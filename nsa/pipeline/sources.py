@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import posixpath
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -141,7 +142,7 @@ def _further(backend: str) -> Files:
                 f"its `files` has {pattern!r}, which matches nothing in {folder}, expected a pattern of files that are "
                 "there",
             )
-        found |= {f"{name}/{file.relative_to(folder).as_posix()}": file for file in matches}
+        found |= {posixpath.normpath(f"{name}/{file.relative_to(folder).as_posix()}"): file for file in matches}
     return found
 
 

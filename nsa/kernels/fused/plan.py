@@ -1,0 +1,99 @@
+"""How a call of the fused core is split, from its sizes at capacity and what the device has; never from lengths."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from nsa.errors import InputError
+from nsa.kernels.core import Parts, Sizes
+
+WARPS = 4  # of a thread block of the three launches (csrc/params.h)
+TILE = 16  # tokens of one tensor-core step, and rows of heads
+RESERVED_BYTES = 2048  # of shared memory: a thread block's 1 KiB, and what the kernels declare beside
+MOST_CHUNKS = 512  # csrc/route.cuh keeps 64 bytes a chunk in shared memory
+DEEP = 4  # thread blocks a multiprocessor that a split aims at
+
+
+class Device(NamedTuple):
+    """What a plan depends on of a GPU."""
+
+    capability: tuple[int, int]
+    multiprocessors: int
+    shared_bytes: int  # that one thread block may have
+
+
+class Call(NamedTuple):
+    """What a plan depends on of a call."""
+
+    batch: int
+    groups: int
+    heads: int
+    head_dim: int
+    value_dim: int
+    capacity: int  # tokens that the caches have room for
+    sizes: Sizes
+    parts: Parts
+
+
+class Plan(NamedTuple):
+    """How a call is split.
+
+    Attributes:
+        name: for the records.
+        chunk_blocks: selection blocks whose compressed tokens one thread block reads.
+        win_tokens, sel_tokens: window and selected tokens that one thread block reads.
+        cluster: thread blocks that share a row in one launch.
+    """
+
+    name: Literal["three", "stream"]
+    chunk_blocks: int
+    win_tokens: int
+    sel_tokens: int
+    cluster: int
+
+    @property
+    def numbers(self) -> list[int]:
+        """As the operator takes it (csrc/call.h)."""
+        kind = {"three": 0, "stream": 1}[self.name]
+        return [kind, self.chunk_blocks, self.win_tokens, self.sel_tokens, self.cluster]
+
+
+def plan(call: Call, device: Device) -> Plan:
+    """The plan of a call.
+
+    Raises:
+        InputError: a compression or selection block has too many strides for the device's shared memory.
+    """
+    return three_launches(call, device)
+
+
+def three_launches(call: Call, device: Device) -> Plan:
+    """The plan of every size on every GPU: about DEEP thread blocks a multiprocessor where the tokens allow it."""
+    sizes, rows = call.sizes, call.batch * call.groups
+    cells, cover = sizes.sel_block // sizes.cmp_stride, sizes.cmp_block // sizes.cmp_stride
+    ring = max(TILE * (call.head_dim + call.value_dim) * 2, TILE * (call.value_dim + 8) * 4)
+    room = device.shared_bytes - RESERVED_BYTES - WARPS * (ring + TILE * 8)
+    most = room // (4 * TILE) if call.parts.route else 1 << 20  # compressed tokens whose scores a thread block holds
+    tokens = max(sizes.num_compressed(call.capacity), 1)
+    share = max(1, DEEP * device.multiprocessors // rows)  # thread blocks a row
+
+    spill = -(-(cover - 1) // cells)  # blocks that a chunk reaches into beyond its last one
+    fewest = max(1, spill, -(-tokens // (MOST_CHUNKS * cells)))
+    wanted = -(-max(min(tokens // share, 512), WARPS * TILE) // cells)
+    chunk_blocks = max(fewest, min(wanted, most // cells))
+    if call.parts.route and chunk_blocks * cells > most:
+        raise InputError(
+            f"sizes: a chunk of {chunk_blocks * cells} compressed tokens, for l = {sizes.cmp_block}, "
+            f"d = {sizes.cmp_stride}, l' = {sizes.sel_block} and S = {call.capacity}, does not fit into the "
+            f"{device.shared_bytes} bytes of shared memory of this GPU, expected at most {most}"
+        )
+    window = _tokens(min(sizes.window, call.capacity), share)
+    selected = _tokens(min(sizes.sel_count, sizes.num_blocks(call.capacity)) * sizes.sel_block, share)
+    return Plan("three", chunk_blocks, window, selected, 1)
+
+
+def _tokens(count: int, share: int) -> int:
+    """Tokens of a thread block: whole turns of its warps, a quarter of the row's share of thread blocks."""
+    turn = WARPS * TILE
+    splits = max(1, min(share // 2, -(-count // turn)))
+    return max(1, -(-count // (splits * turn))) * turn
