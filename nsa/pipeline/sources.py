@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import posixpath
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -142,7 +141,7 @@ def _further(backend: str) -> Files:
                 f"its `files` has {pattern!r}, which matches nothing in {folder}, expected a pattern of files that are "
                 "there",
             )
-        found |= {posixpath.normpath(f"{name}/{file.relative_to(folder).as_posix()}"): file for file in matches}
+        found |= {f"{name}/{file.relative_to(folder).as_posix()}": file for file in matches}
     return found
 
 
