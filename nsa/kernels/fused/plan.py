@@ -11,6 +11,18 @@ WARPS = 4  # of a thread block of the three launches (csrc/params.h)
 TILE = 16  # tokens of one tensor-core step, and rows of heads
 RESERVED_BYTES = 2048  # of shared memory: a thread block's 1 KiB, and what the kernels declare beside
 MOST_CHUNKS = 512  # csrc/route.cuh keeps 64 bytes a chunk in shared memory
+CLUSTERS = (9, 0)  # the first capability that has them
+PAPER = (32, 16, 64)  # l, d and l' of the one-launch kernels (csrc/row.cuh)
+FAST_SELECTED = 16  # n of theirs, at most
+SPLITS = (8, 4, 3, 2, 1)  # thread blocks a row that they are built for
+ARMS = (  # parts that they are built for (csrc/stream.h)
+    Parts(),
+    Parts(sel=False),
+    Parts(sel=False, win=False),
+    Parts(route=False, sel=False, win=False),
+    Parts(cmp=False, route=False, win=False),
+    Parts(cmp=False, route=False, sel=False),
+)
 DEEP = 4  # thread blocks a multiprocessor that a split aims at
 
 
@@ -64,7 +76,43 @@ def plan(call: Call, device: Device) -> Plan:
     Raises:
         InputError: a compression or selection block has too many strides for the device's shared memory.
     """
-    return three_launches(call, device)
+    return one_launch(call, device) or three_launches(call, device)
+
+
+def one_launch(call: Call, device: Device) -> Plan | None:
+    """The plan of the paper's geometry where a row's thread blocks can be a cluster; None of anything else."""
+    sizes = call.sizes
+    fast = (
+        device.capability >= CLUSTERS
+        and sizes[:3] == PAPER
+        and sizes.sel_count <= FAST_SELECTED
+        and call.head_dim in (128, 192)
+        and call.value_dim == 128
+        and call.parts in ARMS
+    )
+    if not fast:
+        return None
+    rows = call.batch * call.groups
+    for cluster in SPLITS:
+        resident = rows * cluster <= device.multiprocessors * 4 // 5 or cluster == 1
+        if resident and stream_bytes(call, cluster) <= device.shared_bytes:
+            return Plan("stream", 1, 1, 1, cluster)
+    fitting = [cluster for cluster in SPLITS if stream_bytes(call, cluster) <= device.shared_bytes]
+    return Plan("stream", 1, 1, 1, fitting[-1]) if fitting else None
+
+
+def stream_bytes(call: Call, cluster: int) -> int:
+    """Shared memory of a thread block that streams a share of a row (csrc/stream.cuh, StreamShared)."""
+    warps, stages, free = 8, 2, 13
+    ring = stages * TILE * (call.head_dim + call.value_dim) * 2
+    share = -(-TILE * call.value_dim // 4 // cluster)
+    before = warps * (ring + 128) + 3 * cluster * 128 + 3 * 128 + 192 + _up(cluster * free * 8, 16) + 64 + 64
+    tiles = -(-call.capacity // (4 * 64 * cluster))
+    return _up(before, 128) + (cluster * share * 16 if cluster > 1 else 0) + tiles * (4 * 64 + 64 + 32 + 16) + 64 * 4
+
+
+def _up(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
 
 
 def three_launches(call: Call, device: Device) -> Plan:

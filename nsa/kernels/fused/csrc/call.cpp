@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "launch.h"
+#include "stream.h"
 
 namespace nsa::core {
 
@@ -21,6 +22,27 @@ cudaError_t launch_dtype(const Call &call, cudaStream_t stream) {
     case 256: return launch_width<256>(call, stream);
   }
   return cudaErrorInvalidValue;  // library.cpp refuses other widths
+}
+
+template <int C> cudaError_t stream_dtype(const Call &call, cudaStream_t stream) {
+  return call.bf16 ? launch_stream<C, true>(call, stream) : launch_stream<C, false>(call, stream);
+}
+
+cudaError_t launch_one(const Call &call, cudaStream_t stream) {
+  switch (call.plan.cluster) {
+    case 1: return stream_dtype<1>(call, stream);
+    case 2: return stream_dtype<2>(call, stream);
+    case 3: return stream_dtype<3>(call, stream);
+    case 4: return stream_dtype<4>(call, stream);
+    case 8: return stream_dtype<8>(call, stream);
+  }
+  return cudaErrorInvalidValue;
+}
+
+bool fits_one(const Call &call) {
+  const Params &p = call.params;
+  return p.l == 32 && p.d == 16 && p.block == 64 && p.blocks >= 3 && p.blocks <= 16 && call.Dv == 128 &&
+         (p.dim == 128 || p.dim == 192);
 }
 
 }  // namespace
@@ -43,6 +65,7 @@ const char *split(Call &call) {
 }
 
 int64_t workspace(Call &call, void *base) {
+  if (call.plan.kind != kThree) return 0;
   Params &p = call.params;
   const int64_t rows = call.B * call.G, parts = p.chunks + p.win_splits + p.sel_splits;
   const bool route = call.parts & kRoute;
@@ -62,7 +85,8 @@ int64_t workspace(Call &call, void *base) {
 
 const char *launch(const Call &call, cudaStream_t stream) {
   if (call.B == 0 || call.G == 0) return nullptr;
-  const cudaError_t error = launch_dtype(call, stream);
+  if (call.plan.kind != kThree && !fits_one(call)) return "a plan of one launch for sizes that it is not built for";
+  const cudaError_t error = call.plan.kind == kThree ? launch_dtype(call, stream) : launch_one(call, stream);
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
