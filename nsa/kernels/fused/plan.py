@@ -57,7 +57,7 @@ class Plan(NamedTuple):
         cluster: thread blocks that share a row in one launch.
     """
 
-    name: Literal["three", "stream"]
+    name: Literal["three", "stream", "resident"]
     chunk_blocks: int
     win_tokens: int
     sel_tokens: int
@@ -66,7 +66,7 @@ class Plan(NamedTuple):
     @property
     def numbers(self) -> list[int]:
         """As the operator takes it (csrc/call.h)."""
-        kind = {"three": 0, "stream": 1}[self.name]
+        kind = {"three": 0, "stream": 1, "resident": 2}[self.name]
         return [kind, self.chunk_blocks, self.win_tokens, self.sel_tokens, self.cluster]
 
 

@@ -4,6 +4,11 @@
 
 namespace nsa::core {
 
+// 16 bytes, or zeros without reading. No cache policy: where a loop's offsets lie in uniform registers, ptxas 13.0
+// overwrites that of the policy, and the kernel ends with an illegal instruction.
+NSA_DEVICE void copy16(uint32_t dst, const void *src, bool there) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(there ? 16 : 0) : "memory");
+}
 NSA_DEVICE void load_matrix(uint32_t (&r)[4], uint32_t addr) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])

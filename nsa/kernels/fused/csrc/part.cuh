@@ -2,6 +2,7 @@
 // place of its own, then the warps' results are summed in order and stored as one part.
 #pragma once
 #include "attend.cuh"
+#include "messages.cuh"
 #include "params.h"
 #include "sizes.h"
 
@@ -30,7 +31,7 @@ __host__ __device__ constexpr int ring_bytes(int dim, int dv) {
 // 16 rows of `chunks` 16-byte units; a lane copies parts of rows lane / 4 and lane / 4 + 8, whose tokens it is given.
 template <bool IsV>
 NSA_DEVICE void copy_rows(uint32_t dst, const uint4 *base, uint32_t stride, const int (&token)[2], int valid, int chunks,
-                          int lane, uint64_t policy) {
+                          int lane) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const int row = (lane >> 2) + 8 * r;
@@ -39,7 +40,7 @@ NSA_DEVICE void copy_rows(uint32_t dst, const uint4 *base, uint32_t stride, cons
 #pragma unroll 4
     for (int c = lane & 3; c < chunks; c += 4) {
       const int at = IsV ? swizzle_v(row, c, chunks) : swizzle_k(row, c, chunks);
-      copy_async16(dst + (row * chunks + at) * 16, from + c, there ? 16 : 0, policy);
+      copy16(dst + (row * chunks + at) * 16, from + c, there);
     }
   }
 }
@@ -62,8 +63,8 @@ NSA_DEVICE void attend_part(const Params &p, const Cache &k, const Cache &v, int
   };
   const auto copy = [&](bool is_v, int tile, const int (&rows)[2]) {
     if (tile < count) {
-      if (is_v) copy_rows<true>(v_tile, v_row, v.s, rows, count - tile, DV / 8, lane, policy);
-      else copy_rows<false>(ring, k_row, k.s, rows, count - tile, p.dim / 8, lane, policy);
+      if (is_v) copy_rows<true>(v_tile, v_row, v.s, rows, count - tile, DV / 8, lane);
+      else copy_rows<false>(ring, k_row, k.s, rows, count - tile, p.dim / 8, lane);
     }
     copy_commit();
   };

@@ -28,18 +28,17 @@ struct Row {
 template <int W> NSA_DEVICE uint32_t place(int r, int c) { return r * (W * 2) + ((c ^ (r & 7)) << 4); }
 
 // A warp copies 16 rows of W elements; those from `valid` on become zeros and are not read.
-template <int W> NSA_DEVICE void copy_tile16(uint32_t tile, const uint4 *from, uint32_t stride, int valid, int lane, uint64_t policy) {
+template <int W> NSA_DEVICE void copy_tile16(uint32_t tile, const uint4 *from, uint32_t stride, int valid, int lane) {
   const int r0 = lane >> 3, c0 = lane & 7;
   const uint32_t to = tile + place<W>(r0, c0);
   from += static_cast<uint64_t>(r0 < valid ? r0 : 0) * stride + c0;
-  // Unrolled: in a loop whose offsets lie in uniform registers, ptxas 13.0 overwrites the cache policy's.
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const bool there = r0 + 4 * i < valid;
     const uint4 *row = there ? from + static_cast<uint64_t>(4 * i) * stride : from;
 #pragma unroll
     for (int j = 0; j < W / 64; ++j)
-      copy_async16((to ^ ((i & 1) << 6)) + i * (W * 8) + j * 128, row + j * 8, there ? 16 : 0, policy);
+      copy16((to ^ ((i & 1) << 6)) + i * (W * 8) + j * 128, row + j * 8, there);
   }
 }
 

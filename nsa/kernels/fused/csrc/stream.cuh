@@ -123,7 +123,6 @@ __global__ void __launch_bounds__(kStreamWarps * 32, 1) stream(const __grid_cons
   const int tid = threadIdx.x, warp = tid >> 5, lane = tid & 31, g = lane >> 2, t = lane & 3;
   const int rank = C > 1 ? blockIdx.x : 0;
   const uint32_t base = shared_address(shared);
-  const uint64_t policy = evict_first_policy();
   const Row row(p, blockIdx.z, blockIdx.y);
   const int current = row.blocks - 1, S = row.length;
   const bool route = (Parts & kRoute) && row.blocks > p.blocks;  // else every block is selected
@@ -193,8 +192,8 @@ __global__ void __launch_bounds__(kStreamWarps * 32, 1) stream(const __grid_cons
       }
       if (valid > 0) {
         const uint32_t to = ring + (i % Stages) * Shared::kTile;
-        copy_tile16<D>(to, row.at(*k, start), k->s, valid, lane, policy);
-        copy_tile16<DV>(to + 16 * D * 2, row.at(*v, start), v->s, valid, lane, policy);
+        copy_tile16<D>(to, row.at(*k, start), k->s, valid, lane);
+        copy_tile16<DV>(to + 16 * D * 2, row.at(*v, start), v->s, valid, lane);
       }
       copy_commit();
       ++issued;
