@@ -14,7 +14,11 @@ MOST_CHUNKS = 512  # csrc/route.cuh keeps 64 bytes a chunk in shared memory
 CLUSTERS = (9, 0)  # the first capability that has them
 PAPER = (32, 16, 64)  # l, d and l' of the one-launch kernels (csrc/row.cuh)
 FAST_SELECTED = 16  # n of theirs, at most
-SPLITS = (8, 4, 3, 2, 1)  # thread blocks a row that they are built for
+# Thread blocks a row that the streaming kernel is built for, and the share of multiprocessors, in percent, up to which
+# all of a launch's clusters are resident (measured on an H100; beyond it a launch runs in two waves).
+SPLITS = {8: 80, 4: 80, 3: 80, 2: 100, 1: 100}
+RANKS, RESIDENT = 16, 85  # the same of the resident kernel: seven clusters of 16
+RESIDENT_TOKENS, RESIDENT_WINDOW, RESIDENT_BYTES = 65536, 512, 229712  # csrc/resident.cuh
 ARMS = (  # parts that they are built for (csrc/stream.h)
     Parts(),
     Parts(sel=False),
@@ -55,6 +59,7 @@ class Plan(NamedTuple):
         chunk_blocks: selection blocks whose compressed tokens one thread block reads.
         win_tokens, sel_tokens: window and selected tokens that one thread block reads.
         cluster: thread blocks that share a row in one launch.
+        warps: of a thread block in one launch.
     """
 
     name: Literal["three", "stream", "resident"]
@@ -62,12 +67,13 @@ class Plan(NamedTuple):
     win_tokens: int
     sel_tokens: int
     cluster: int
+    warps: int
 
     @property
     def numbers(self) -> list[int]:
         """As the operator takes it (csrc/call.h)."""
         kind = {"three": 0, "stream": 1, "resident": 2}[self.name]
-        return [kind, self.chunk_blocks, self.win_tokens, self.sel_tokens, self.cluster]
+        return [kind, self.chunk_blocks, self.win_tokens, self.sel_tokens, self.cluster, self.warps]
 
 
 def plan(call: Call, device: Device) -> Plan:
@@ -92,18 +98,25 @@ def one_launch(call: Call, device: Device) -> Plan | None:
     )
     if not fast:
         return None
-    rows = call.batch * call.groups
-    for cluster in SPLITS:
-        resident = rows * cluster <= device.multiprocessors * 4 // 5 or cluster == 1
-        if resident and stream_bytes(call, cluster) <= device.shared_bytes:
-            return Plan("stream", 1, 1, 1, cluster)
+    rows, processors = call.batch * call.groups, device.multiprocessors
+    held = call.head_dim == 128 and sizes.sel_count == FAST_SELECTED and sizes.window <= RESIDENT_WINDOW
+    if held and call.capacity <= RESIDENT_TOKENS and rows * RANKS <= processors * RESIDENT // 100:
+        if device.shared_bytes >= RESIDENT_BYTES and device.capability < (11, 0):
+            return Plan("resident", 1, 1, 1, RANKS, 16)
+    if rows > processors:  # two thread blocks a multiprocessor: one row's memory beside another's routing
+        cluster = 1 if rows >= 3 * processors else 2
+        if stream_bytes(call, cluster, 4) <= device.shared_bytes // 2 - 1024:
+            return Plan("stream", 1, 1, 1, cluster, 4)
     fitting = [cluster for cluster in SPLITS if stream_bytes(call, cluster) <= device.shared_bytes]
-    return Plan("stream", 1, 1, 1, fitting[-1]) if fitting else None
+    for cluster, share in ((cluster, SPLITS[cluster]) for cluster in fitting):
+        if rows * cluster <= processors * share // 100:
+            return Plan("stream", 1, 1, 1, cluster, 8)
+    return Plan("stream", 1, 1, 1, fitting[-1], 8) if fitting else None
 
 
-def stream_bytes(call: Call, cluster: int) -> int:
+def stream_bytes(call: Call, cluster: int, warps: int = 8) -> int:
     """Shared memory of a thread block that streams a share of a row (csrc/stream.cuh, StreamShared)."""
-    warps, stages, free = 8, 2, 13
+    stages, free = 2, 13
     ring = stages * TILE * (call.head_dim + call.value_dim) * 2
     share = -(-TILE * call.value_dim // 4 // cluster)
     before = warps * (ring + 128) + 3 * cluster * 128 + 3 * 128 + 192 + _up(cluster * free * 8, 16) + 64 + 64
@@ -137,7 +150,7 @@ def three_launches(call: Call, device: Device) -> Plan:
         )
     window = _tokens(min(sizes.window, call.capacity), share)
     selected = _tokens(min(sizes.sel_count, sizes.num_blocks(call.capacity)) * sizes.sel_block, share)
-    return Plan("three", chunk_blocks, window, selected, 1)
+    return Plan("three", chunk_blocks, window, selected, 1, WARPS)
 
 
 def _tokens(count: int, share: int) -> int:

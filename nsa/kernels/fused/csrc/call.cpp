@@ -25,8 +25,8 @@ cudaError_t launch_dtype(const Call &call, cudaStream_t stream) {
   return cudaErrorInvalidValue;  // library.cpp refuses other widths
 }
 
-template <int C> cudaError_t stream_dtype(const Call &call, cudaStream_t stream) {
-  return call.bf16 ? launch_stream<C, true>(call, stream) : launch_stream<C, false>(call, stream);
+template <int C, int Warps> cudaError_t stream_dtype(const Call &call, cudaStream_t stream) {
+  return call.bf16 ? launch_stream<C, Warps, true>(call, stream) : launch_stream<C, Warps, false>(call, stream);
 }
 
 template <int Groups> cudaError_t resident_dtype(const Call &call, cudaStream_t stream) {
@@ -40,12 +40,13 @@ cudaError_t launch_one(const Call &call, cudaStream_t stream) {
            : tokens <= 128 ? resident_dtype<2>(call, stream)
                            : resident_dtype<4>(call, stream);
   }
+  const bool half = call.plan.warps == 4;  // two thread blocks a multiprocessor
   switch (call.plan.cluster) {
-    case 1: return stream_dtype<1>(call, stream);
-    case 2: return stream_dtype<2>(call, stream);
-    case 3: return stream_dtype<3>(call, stream);
-    case 4: return stream_dtype<4>(call, stream);
-    case 8: return stream_dtype<8>(call, stream);
+    case 1: return half ? stream_dtype<1, 4>(call, stream) : stream_dtype<1, 8>(call, stream);
+    case 2: return half ? stream_dtype<2, 4>(call, stream) : stream_dtype<2, 8>(call, stream);
+    case 3: return stream_dtype<3, 8>(call, stream);
+    case 4: return stream_dtype<4, 8>(call, stream);
+    case 8: return stream_dtype<8, 8>(call, stream);
   }
   return cudaErrorInvalidValue;
 }

@@ -14,7 +14,7 @@ enum Part : int { kCmp = 1, kRoute = 2, kSel = 4, kWin = 8 };  // nsa.kernels.fu
 // Three launches; one, in which `cluster` thread blocks stream a row; one, in which 16 of them hold it.
 enum Kind : int64_t { kThree = 0, kStream = 1, kResident = 2 };
 struct Plan {
-  int64_t kind, chunk_blocks, win_tokens, sel_tokens, cluster;
+  int64_t kind, chunk_blocks, win_tokens, sel_tokens, cluster, warps;
 };
 
 struct Call {

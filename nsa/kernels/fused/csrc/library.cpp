@@ -52,8 +52,8 @@ void decode_core(const Tensor &q, const Tensor &gates, const Tensor &k_sel, cons
                  const Tensor &v_win, const Tensor &k_cmp, const Tensor &v_cmp, const Tensor &seq_lens, Tensor blocks,
                  Tensor out, std::vector<int64_t> sizes, std::vector<int64_t> plan, int64_t parts) {
   STD_TORCH_CHECK(q.dim() == 4 && k_sel.dim() == 4 && v_sel.dim() == 4 && k_cmp.dim() == 4 && sizes.size() == 5 &&
-                      plan.size() == 5,
-                  "nsa::decode_core: expected q and caches of 4 dimensions, 5 sizes and 5 numbers of a plan");
+                      plan.size() == 6,
+                  "nsa::decode_core: expected q and caches of 4 dimensions, 5 sizes and 6 numbers of a plan");
   const int64_t B = q.size(0), G = q.size(1), h = q.size(2), D = q.size(3), S = k_sel.size(2), Dv = v_sel.size(3),
                 M = k_cmp.size(2), n = sizes[3];
   const ScalarType dtype = q.scalar_type();
@@ -86,7 +86,7 @@ void decode_core(const Tensor &q, const Tensor &gates, const Tensor &k_sel, cons
   p.scale_log2 = 1.4426950408889634f / std::sqrt(static_cast<float>(D));
   p.l = sizes[0], p.d = sizes[1], p.block = sizes[2], p.blocks = n, p.window = sizes[4];
   call.B = B, call.G = G, call.Dv = Dv, call.parts = static_cast<int>(parts), call.bf16 = dtype == ScalarType::BFloat16;
-  call.plan = {plan[0], plan[1], plan[2], plan[3], plan[4]};
+  call.plan = {plan[0], plan[1], plan[2], plan[3], plan[4], plan[5]};
 
   const int32_t device = q.get_device_index();
   torch::stable::accelerator::DeviceGuard guard(device);

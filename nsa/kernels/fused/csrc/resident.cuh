@@ -76,6 +76,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   using Shared = ResidentShared;
   constexpr bool kHasCmp = Parts & kCmp, kHasRoute = Parts & kRoute, kHasSel = Parts & kSel, kHasWin = Parts & kWin;
   constexpr bool kSide = kHasCmp || kHasWin;
+  constexpr int kGuessed = Groups > 1 ? 2 : 1;  // groups of keys that are asked for before the length is known
   extern __shared__ __align__(128) unsigned char shared[];
   const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, tid = threadIdx.x & (kHalf - 1), warp = tid >> 5;
   const bool path = threadIdx.x < kHalf;
@@ -107,8 +108,12 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   const int room = p.capacity < kCmpBlock ? 0 : (p.capacity - kCmpBlock) / kCmpStride + 1;
   if (path && kHasCmp) {
     load_q(Shared::q);
-    load(Shared::k_cmp, p.k_cmp, rank * most * 4, min(64, (most * 4 + 15) & ~15), min(most * 4, room - rank * most * 4));
-    copy_commit();
+#pragma unroll
+    for (int i = 0; i < kGuessed; ++i) {
+      const int at = rank * most * 4 + i * 64;
+      load(Shared::k_cmp + i * 64 * 256, p.k_cmp, at, min(64, ((most * 4 + 15) & ~15) - i * 64), min(most * 4 - i * 64, room - at));
+      copy_commit();
+    }
   }
   if (path && tid == 0) {
     expect(bar_cmp, 16 * 16 * 16), expect(bar_win, 16 * 16 * 8), expect(bar_keys, 16 * kFree * 8), expect(bar_block, 4);
@@ -230,11 +235,14 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
     if (!guessed) {  // the length has another slicing: the copies above are void
       copy_wait<0>();
       half_sync<kBarPath>();
-      load(Shared::k_cmp, p.k_cmp, first, min(64, padded), min(valid, 64));
-      copy_commit();
+#pragma unroll
+      for (int i = 0; i < kGuessed; ++i) {
+        load(Shared::k_cmp + i * 64 * 256, p.k_cmp, first + i * 64, min(64, padded - i * 64), min(valid - i * 64, 64));
+        copy_commit();
+      }
     }
 #pragma unroll
-    for (int i = 1; i < Groups; ++i) {
+    for (int i = kGuessed; i < Groups; ++i) {
       load(Shared::k_cmp + i * 64 * 256, p.k_cmp, first + i * 64, min(64, padded - i * 64), min(valid - i * 64, 64));
       copy_commit();
     }

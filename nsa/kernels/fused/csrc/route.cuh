@@ -97,14 +97,27 @@ template <int> __global__ void __launch_bounds__(kRouteThreads) route(const __gr
     const int c = j / p.chunk_blocks, at = j % p.chunk_blocks;
     const bool own = c < chunks, before = at < p.spill && c > 0 && c - 1 < chunks;
     float value = 0.f;
-    for (int head = 0; head < p.heads; ++head) {
-      const int from = c * kHeadRows + head;
-      float sum = own ? sums[(c * entries + at) * kHeadRows + head] : 0.f;
-      if (before) {  // what the chunk before reaches into this block, brought to this chunk's base: exact
-        const float reaching = sums[((c - 1) * entries + p.chunk_blocks + at) * kHeadRows + head];
-        sum += own ? reaching * exp2_fast(sums_base[from - kHeadRows] - sums_base[from]) : reaching;
+#pragma unroll
+    for (int h0 = 0; h0 < kHeadRows; h0 += 4) {  // heads beyond the last have a factor of zero
+      const float *from = factor + c * kHeadRows + h0;
+      float4 sum = make_float4(0.f, 0.f, 0.f, 0.f), weight = sum;
+      if (own) {
+        sum = *reinterpret_cast<const float4 *>(sums + (c * entries + at) * kHeadRows + h0);
+        weight = *reinterpret_cast<const float4 *>(from);
       }
-      value = fmaf(sum, own ? factor[from] : before ? factor[from - kHeadRows] : 0.f, value);
+      if (before) {  // what the chunk before reaches into this block, brought to this chunk's base: exact
+        const float4 x = *reinterpret_cast<const float4 *>(sums + ((c - 1) * entries + p.chunk_blocks + at) * kHeadRows + h0);
+        float4 scale = make_float4(1.f, 1.f, 1.f, 1.f);
+        if (own) {
+          const float4 there = *reinterpret_cast<const float4 *>(sums_base + (c - 1) * kHeadRows + h0);
+          const float4 here = *reinterpret_cast<const float4 *>(sums_base + c * kHeadRows + h0);
+          scale = make_float4(exp2_fast(there.x - here.x), exp2_fast(there.y - here.y), exp2_fast(there.z - here.z), exp2_fast(there.w - here.w));
+        } else {
+          weight = *reinterpret_cast<const float4 *>(from - kHeadRows);
+        }
+        sum.x += x.x * scale.x, sum.y += x.y * scale.y, sum.z += x.z * scale.z, sum.w += x.w * scale.w;
+      }
+      value += (sum.x * weight.x + sum.y * weight.y) + (sum.z * weight.z + sum.w * weight.w);
     }
     // Non-negative floats order as their bits do.
     keys[j] = j == 0 || j >= count - 2 ? kForced : __float_as_uint(value);

@@ -11,22 +11,33 @@ template <typename T> NSA_DEVICE float to_float(T x);
 template <> NSA_DEVICE float to_float<__half>(__half x) { return __half2float(x); }
 template <> NSA_DEVICE float to_float<__nv_bfloat16>(__nv_bfloat16 x) { return __bfloat162float(x); }
 
-// o of one row: over the branches, gate / sum times the parts brought to the branch's maximum; parts in order.
+// o of one row: over the branches, gate / sum times the parts brought to the branch's maximum; parts in order. `room`
+// bytes at `shared` are free.
 template <typename T, int DV>
-NSA_DEVICE void combine(const Params &p, int batch, int group, uint64_t row, const int (&valid)[kBranches]) {
+NSA_DEVICE void combine(const Params &p, int batch, int group, uint64_t row, const int (&valid)[kBranches],
+                        unsigned char *shared, int room) {
   __shared__ float top[kBranches][kHeadRows], weight[kBranches][kHeadRows];
   const int parts = p.chunks + p.win_splits + p.sel_splits;
   const int from[kBranches] = {0, p.chunks + p.win_splits, p.chunks};  // in the order of the gates: cmp, sel, win
   const float2 *ml = p.parts_ml + row * parts * kHeadRows;
+  if (parts * kHeadRows * 8 <= room) {  // one wait for all of them
+    float2 *copy = reinterpret_cast<float2 *>(shared);
+#pragma unroll 8
+    for (int i = threadIdx.x; i < parts * kHeadRows; i += kWarps * 32) copy[i] = __ldcg(ml + i);
+    ml = copy;
+    __syncthreads();
+  }
   if (threadIdx.x < kBranches * kHeadRows) {
     const int branch = threadIdx.x / kHeadRows, head = threadIdx.x % kHeadRows;
     const int first = branch == 0 ? from[0] : branch == 1 ? from[1] : from[2];
     const int count = branch == 0 ? valid[0] : branch == 1 ? valid[1] : valid[2];
     float m = -INFINITY, l = 0.f, gate = 0.f;
     if (head < p.heads && count > 0) {
-      for (int i = 0; i < count; ++i) m = fmaxf(m, __ldcg(&ml[(first + i) * kHeadRows + head]).x);
+#pragma unroll 4
+      for (int i = 0; i < count; ++i) m = fmaxf(m, ml[(first + i) * kHeadRows + head].x);
+#pragma unroll 4
       for (int i = 0; i < count; ++i) {
-        const float2 part = __ldcg(&ml[(first + i) * kHeadRows + head]);
+        const float2 part = ml[(first + i) * kHeadRows + head];
         l = fmaf(part.y, exp2_fast(part.x - m), l);
       }
       gate = to_float(static_cast<const T *>(p.gates)[static_cast<uint64_t>(batch) * p.gates_b +
@@ -35,23 +46,34 @@ NSA_DEVICE void combine(const Params &p, int batch, int group, uint64_t row, con
     top[branch][head] = m, weight[branch][head] = gate;
   }
   __syncthreads();
-  const float4 *parts_o = reinterpret_cast<const float4 *>(p.parts_o) + row * parts * p.heads * (DV / 4);
+  constexpr int kTurn = kWarps * 32, kUnits = 4;  // units of 4 columns a thread sums at once: their loads overlap
+  const int units = p.heads * (DV / 4);
+  const float4 *parts_o = reinterpret_cast<const float4 *>(p.parts_o) + row * parts * units;
   uint2 *o = static_cast<uint2 *>(p.o) + (static_cast<uint64_t>(batch) * p.o_b + static_cast<uint64_t>(group) * p.o_g);
-  for (int i = threadIdx.x; i < p.heads * (DV / 4); i += kWarps * 32) {
-    const int head = i / (DV / 4);
-    float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
+  for (int first = threadIdx.x; first < units; first += kUnits * kTurn) {
+    float4 sum[kUnits] = {};
 #pragma unroll
     for (int branch = 0; branch < kBranches; ++branch) {
 #pragma unroll 4
       for (int j = 0; j < valid[branch]; ++j) {
         const int part = from[branch] + j;
-        const float f = exp2_fast(__ldcg(&ml[part * kHeadRows + head]).x - top[branch][head]) * weight[branch][head];
-        const float4 x = __ldcg(&parts_o[static_cast<uint64_t>(part) * p.heads * (DV / 4) + i]);
-        sum.x = fmaf(f, x.x, sum.x), sum.y = fmaf(f, x.y, sum.y), sum.z = fmaf(f, x.z, sum.z), sum.w = fmaf(f, x.w, sum.w);
+#pragma unroll
+        for (int k = 0; k < kUnits; ++k) {
+          const int unit = min(first + k * kTurn, units - 1), head = unit / (DV / 4);
+          const float4 x = __ldcg(parts_o + static_cast<uint64_t>(part) * units + unit);
+          const float f = exp2_fast(ml[part * kHeadRows + head].x - top[branch][head]) * weight[branch][head];
+          sum[k].x = fmaf(f, x.x, sum[k].x), sum[k].y = fmaf(f, x.y, sum[k].y);
+          sum[k].z = fmaf(f, x.z, sum[k].z), sum[k].w = fmaf(f, x.w, sum[k].w);
+        }
       }
     }
-    o[static_cast<uint64_t>(head) * p.o_h + i % (DV / 4)] =
-        make_uint2(Element<T>::pack(sum.x, sum.y), Element<T>::pack(sum.z, sum.w));
+#pragma unroll
+    for (int k = 0; k < kUnits; ++k) {
+      const int unit = first + k * kTurn;
+      if (unit < units)
+        o[static_cast<uint64_t>(unit / (DV / 4)) * p.o_h + unit % (DV / 4)] =
+            make_uint2(Element<T>::pack(sum[k].x, sum[k].y), Element<T>::pack(sum[k].z, sum[k].w));
+    }
   }
 }
 
@@ -98,7 +120,7 @@ __global__ void __launch_bounds__(kWarps * 32) select(const __grid_constant__ Pa
   const int tokens = S < p.l ? 0 : (S - p.l) / p.d + 1, chunk = p.chunk_blocks * p.cells, width = min(p.window, S);
   const int valid[kBranches] = {p.chunks ? (tokens + chunk - 1) / chunk : 0, splits,
                                 p.win_splits ? (width + p.win_tokens - 1) / p.win_tokens : 0};
-  combine<T, DV>(p, batch, group, row, valid);
+  combine<T, DV>(p, batch, group, row, valid, shared, PartShared::kBytes + kWarps * ring_bytes(p.dim, DV));
 }
 
 }  // namespace nsa::core

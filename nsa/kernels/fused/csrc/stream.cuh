@@ -1,18 +1,17 @@
-// One launch: C thread blocks (a cluster) stream a row. Eight warps, each with a ring of its own of 16-token tiles (K and
-// V together) and its own online softmax; one pass over K_cmp and V_cmp leaves block sums instead of scores.
+// One launch: C thread blocks (a cluster) stream a row. Each warp has a ring of its own of 16-token tiles (K and V
+// together) and its own online softmax; one pass over K_cmp and V_cmp leaves block sums instead of scores.
 #pragma once
 #include "row.cuh"
 
 namespace nsa::core {
 
-constexpr int kStreamWarps = 8;
 
 // Shared memory of a thread block, in bytes. `tiles`: of compressed tokens, at capacity.
-template <int D, int DV, int C, int Stages> struct StreamShared {
+template <int D, int DV, int C, int Stages, int Warps> struct StreamShared {
   static constexpr int kTile = 16 * (D + DV) * 2, kRing = Stages * kTile;
   static constexpr int kShare = (16 * DV / 4 + C - 1) / C;  // units of 4 output columns that a thread block sums
-  static constexpr int ml = kStreamWarps * kRing;           // [warps][16] (m, l)
-  static constexpr int row_ml = ml + kStreamWarps * 128;    // [3 branches][C][16] (m, l)
+  static constexpr int ml = Warps * kRing;           // [warps][16] (m, l)
+  static constexpr int row_ml = ml + Warps * 128;    // [3 branches][C][16] (m, l)
   static constexpr int whole = row_ml + 3 * C * 128;        // [16] (M, 1 / L) of the compressed branch
   static constexpr int gates = whole + 128;                 // [3][16], in the order of the branches here
   static constexpr int halo = gates + 192;                  // [16] (half of the token before the slice, its exponent)
@@ -101,9 +100,8 @@ NSA_DEVICE void attend_tile(Running<DV> &st, const Rows<D> &q, uint32_t tile, in
 }
 
 // The first of `count` distinct keys (0: none), in order, into out[0 .. 12]; all threads of the block.
-NSA_DEVICE void rank_keys(const uint64_t *keys, int count, int wanted, uint64_t *out) {
-  constexpr int kThreads = kStreamWarps * 32;
-  for (int first = 0; first < count; first += kThreads / 2) {
+template <int Threads> NSA_DEVICE void rank_keys(const uint64_t *keys, int count, int wanted, uint64_t *out) {
+  for (int first = 0; first < count; first += Threads / 2) {
     const int c = first + (threadIdx.x >> 1);
     const uint64_t mine = c < count ? keys[c] : 0;
     int above = 0;
@@ -114,10 +112,10 @@ NSA_DEVICE void rank_keys(const uint64_t *keys, int count, int wanted, uint64_t 
 }
 
 // Grid: (C, G, B), clusters of C along x.
-template <typename T, int D, int DV, int C, int Stages, int Parts>
-__global__ void __launch_bounds__(kStreamWarps * 32, 1) stream(const __grid_constant__ Params p, int tiles) {
-  using Shared = StreamShared<D, DV, C, Stages>;
-  constexpr int kThreads = kStreamWarps * 32;
+template <typename T, int D, int DV, int C, int Stages, int Warps, int Parts>
+__global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_constant__ Params p, int tiles) {
+  using Shared = StreamShared<D, DV, C, Stages, Warps>;
+  constexpr int kThreads = Warps * 32;
   constexpr bool kHasCmp = Parts & kCmp, kHasSel = Parts & kSel, kHasWin = Parts & kWin;
   extern __shared__ __align__(128) unsigned char shared[];
   const int tid = threadIdx.x, warp = tid >> 5, lane = tid & 31, g = lane >> 2, t = lane & 3;
@@ -134,7 +132,7 @@ __global__ void __launch_bounds__(kStreamWarps * 32, 1) stream(const __grid_cons
   const int win_first = rank * win_all / C, win_tiles = (rank + 1) * win_all / C - win_first;
   const int sel_tiles = kHasSel ? (4 * p.blocks - rank + C - 1) / C : 0;  // tile i is number i * C + rank
   const int forced_tiles = kHasSel ? (4 * kForcedBlocks - rank + C - 1) / C : 0;
-  const auto of_warp = [&](int count) { return warp < count ? (count - warp + kStreamWarps - 1) / kStreamWarps : 0; };
+  const auto of_warp = [&](int count) { return warp < count ? (count - warp + Warps - 1) / Warps : 0; };
   const int cmp_mine = of_warp(cmp_tiles), win_mine = of_warp(win_tiles), sel_mine = of_warp(sel_tiles);
 
   float2 *ml = reinterpret_cast<float2 *>(shared + Shared::ml), *whole = reinterpret_cast<float2 *>(shared + Shared::whole);
@@ -172,7 +170,7 @@ __global__ void __launch_bounds__(kStreamWarps * 32, 1) stream(const __grid_cons
   int issued = 0, done = 0;
   int limit = cmp_mine + win_mine + (known ? sel_mine : of_warp(forced_tiles));
   const auto selected = [&](int i, int &start) {  // tile i of this warp's selected ones -> tokens that it has
-    const int tile = (warp + kStreamWarps * i) * C + rank, block = index[tile >> 2];
+    const int tile = (warp + Warps * i) * C + rank, block = index[tile >> 2];
     start = block * kSelBlock + (tile & 3) * 16;
     return block < 0 ? 0 : S - start;
   };
@@ -183,9 +181,9 @@ __global__ void __launch_bounds__(kStreamWarps * 32, 1) stream(const __grid_cons
       const Cache *k, *v;
       int start, valid;
       if (kHasCmp && i < cmp_mine) {
-        start = first + (warp + kStreamWarps * i) * 16, valid = row.compressed - start, k = &p.k_cmp, v = &p.v_cmp;
+        start = first + (warp + Warps * i) * 16, valid = row.compressed - start, k = &p.k_cmp, v = &p.v_cmp;
       } else if (kHasWin && i < cmp_mine + win_mine) {
-        const int at = (win_first + warp + kStreamWarps * (i - cmp_mine)) * 16;
+        const int at = (win_first + warp + Warps * (i - cmp_mine)) * 16;
         start = S - width + at, valid = width - at, k = &p.k_win, v = &p.v_win;
       } else {
         valid = selected(i - cmp_mine - win_mine, start), k = &p.k_sel, v = &p.v_sel;
@@ -220,7 +218,7 @@ __global__ void __launch_bounds__(kStreamWarps * 32, 1) stream(const __grid_cons
       else if (behind == 1) copy_wait<1>();
       else copy_wait<2>();
       __syncwarp();
-      const int at = warp + kStreamWarps * i;
+      const int at = warp + Warps * i;
       int valid, start;
       if (branch == 0) valid = mine - at * 16;
       else if (branch == 1) valid = width - (win_first + at) * 16;
@@ -241,10 +239,10 @@ __global__ void __launch_bounds__(kStreamWarps * 32, 1) stream(const __grid_cons
       const int to = tid >> 4, h = tid & 15;
       float m = -INFINITY, l = 0.f;
 #pragma unroll
-      for (int i = 0; i < kStreamWarps; ++i) m = fmaxf(m, ml[i * 16 + h].x);
+      for (int i = 0; i < Warps; ++i) m = fmaxf(m, ml[i * 16 + h].x);
       const float from = m == -INFINITY ? 0.f : m;
 #pragma unroll
-      for (int i = 0; i < kStreamWarps; ++i) l += ml[i * 16 + h].y * exp2_fast(ml[i * 16 + h].x - from);
+      for (int i = 0; i < Warps; ++i) l += ml[i * 16 + h].y * exp2_fast(ml[i * 16 + h].x - from);
       if (C > 1) send8(peer_address(base + row_ml + (rank * 16 + h) * 8, to), make_float2(m, l), peer_address(bar + 8 * branch, to));
       else *reinterpret_cast<float2 *>(shared + row_ml + h * 8) = make_float2(m, l);
     }
@@ -325,7 +323,7 @@ __global__ void __launch_bounds__(kStreamWarps * 32, 1) stream(const __grid_cons
       }
       __syncthreads();
       if (many > 1) {
-        rank_keys(groups, kFree * many, kFree, best);
+        rank_keys<kThreads>(groups, kFree * many, kFree, best);
         __syncthreads();
       }
       if (C > 1) {
@@ -335,7 +333,7 @@ __global__ void __launch_bounds__(kStreamWarps * 32, 1) stream(const __grid_cons
         }
         await(bar_keys);
         __syncthreads();
-        rank_keys(peers, kFree * C, wanted, best);
+        rank_keys<kThreads>(peers, kFree * C, wanted, best);
         __syncthreads();
       }
       if (tid >= kForcedBlocks && tid < p.blocks) index[tid] = block_of(best[tid - kForcedBlocks]);
@@ -369,7 +367,7 @@ __global__ void __launch_bounds__(kStreamWarps * 32, 1) stream(const __grid_cons
     const int unit = tid + kThreads * i, at = unit / (DV / 4) * kRow + unit % (DV / 4) * 4;
     float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
 #pragma unroll
-    for (int w = 0; w < kStreamWarps; ++w) {
+    for (int w = 0; w < Warps; ++w) {
       const float4 x = *reinterpret_cast<const float4 *>(reinterpret_cast<const float *>(shared + w * Shared::kRing) + at);
       sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
     }
