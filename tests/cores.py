@@ -76,7 +76,9 @@ def drawn(seed: int, longest: int = 2048) -> Drawn:
     lengths = tuple(draw.choice([capacity, draw.randint(0, capacity)]) for _ in range(draw.randint(1, 4)))
     D, Dv = draw.choice(HEAD_DIMS), draw.choice(HEAD_DIMS)
     dtype = draw.choice([torch.float16, torch.bfloat16])
-    return Drawn(sizes, lengths, capacity, draw.choice([1, 2, 4]), draw.randint(1, 16), D, Dv, dtype, draw.choice(EVERY))
+    return Drawn(
+        sizes, lengths, capacity, draw.choice([1, 2, 4]), draw.randint(1, 16), D, Dv, dtype, draw.choice(EVERY)
+    )
 
 
 def case(made: Drawn, seed: int, device: torch.device) -> Case:

@@ -111,7 +111,9 @@ def _made(extension: Extension, mode: str, compiler: nvcc.Nvcc | None, wanted: S
         )
     if not wanted and mode == "auto":
         return _skipped("; ".join(("no CUDA device to build for", *read_gpus().lost)))
-    return _compile(extension, compiler, tuple(arch for arch in wanted or PORTABLE if nvcc.knows(compiler, arch)), folder)
+    return _compile(
+        extension, compiler, tuple(arch for arch in wanted or PORTABLE if nvcc.knows(compiler, arch)), folder
+    )
 
 
 def _skipped(reason: str) -> Manifest:

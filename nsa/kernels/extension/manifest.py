@@ -14,6 +14,7 @@ from nsa.records import files
 from nsa.records.facts import Digests
 from nsa.records.merge import Model
 
+
 class Step(Model):
     """One run of the compiler."""
 

@@ -85,7 +85,17 @@ def compile_all(nvcc: Path, version: str, archs: Sequence[str], csrc: Path, fold
 def _compile(nvcc: Path, version: str, archs: Sequence[str], source: Path, folder: Path) -> Built:
     include = torch_folder() / "include"
     target, stamp = folder / f"{source.stem}.o", folder / f"{source.stem}.json"
-    command = [str(nvcc), *flags(archs), f"-I{include}", f"-I{source.parent}", f"-I{SHARED}", "-c", str(source), "-o", str(target)]
+    command = [
+        str(nvcc),
+        *flags(archs),
+        f"-I{include}",
+        f"-I{source.parent}",
+        f"-I{SHARED}",
+        "-c",
+        str(source),
+        "-o",
+        str(target),
+    ]
     seen = hashlib.sha256(json.dumps([version, flags(archs)]).encode())
     for path in (source, *headers(source.parent)):
         seen.update(path.read_bytes())

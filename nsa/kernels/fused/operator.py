@@ -80,6 +80,4 @@ def plan(q: torch.Tensor, v: torch.Tensor, capacity: int, sizes: Sizes, parts: P
 @functools.cache
 def _device(index: int) -> plans.Device:
     found = torch.cuda.get_device_properties(index)
-    return plans.Device(
-        (found.major, found.minor), found.multi_processor_count, found.shared_memory_per_block_optin
-    )
+    return plans.Device((found.major, found.minor), found.multi_processor_count, found.shared_memory_per_block_optin)

@@ -197,9 +197,7 @@ def test_one_graph_serves_two_thousand_tokens(loaded: None, batch: int, heads: i
                 block_indices=call.block_indices[some],
             )
             judged = core_oracle(*few)
-            wrong = routing_fault(
-                few.block_indices.cpu(), judged.importance.cpu(), few.seq_lens.cpu(), made.sizes
-            )
+            wrong = routing_fault(few.block_indices.cpu(), judged.importance.cpu(), few.seq_lens.cpu(), made.sizes)
             assert wrong is None, (S, wrong)
             error = (out[some].double() - judged.output).norm(dim=-1)
             assert bool((error <= LIMIT[made.dtype] * judged.output.norm(dim=-1)).all()), S

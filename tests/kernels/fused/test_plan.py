@@ -35,8 +35,16 @@ def scan_bytes(made: Plan, asked: Call) -> int:
 def test_three_launches_fit_every_device(device: Device) -> None:
     """Whatever the widths, sizes and capacities, a thread block's shared memory is there, and chunks reach far enough."""
     other = Device((8, 0), *device[1:])  # the same memory without clusters: every call takes three launches
-    sizes = (PAPER, Sizes(48, 16, 128, 128, 0), Sizes(5, 1, 1, 3, 7), Sizes(64, 64, 64, 96, 4096), Sizes(512, 16, 64, 16, 1))
-    for D, Dv, size, capacity, batch in itertools.product(HEAD_DIMS, HEAD_DIMS, sizes, (1, 100, 8192, 131072), (1, 256)):
+    sizes = (
+        PAPER,
+        Sizes(48, 16, 128, 128, 0),
+        Sizes(5, 1, 1, 3, 7),
+        Sizes(64, 64, 64, 96, 4096),
+        Sizes(512, 16, 64, 16, 1),
+    )
+    for D, Dv, size, capacity, batch in itertools.product(
+        HEAD_DIMS, HEAD_DIMS, sizes, (1, 100, 8192, 131072), (1, 256)
+    ):
         asked = call(batch, capacity, size, D, Dv)
         made = plan(asked, other)
         assert made.name == "three" and made.warps == 4
@@ -60,7 +68,9 @@ def test_without_clusters_there_are_three_launches(device: Device) -> None:
 def test_on_hopper_the_papers_geometry_is_one_launch() -> None:
     """Few rows are resident, more stream; each plan's shared memory fits, at every batch and capacity."""
     assert plan(call(1), HOPPER).name == "resident"
-    for batch, capacity, D in itertools.product((1, 2, 4, 8, 16, 32, 64, 128, 256), (1, 4096, 8192, 65536, 131072), (128, 192)):
+    for batch, capacity, D in itertools.product(
+        (1, 2, 4, 8, 16, 32, 64, 128, 256), (1, 4096, 8192, 65536, 131072), (128, 192)
+    ):
         asked = call(batch, capacity, D=D)
         made = plan(asked, HOPPER)
         assert made.name in ("stream", "resident"), asked

@@ -36,7 +36,7 @@ template <int Groups> cudaError_t resident_dtype(const Call &call, cudaStream_t 
 cudaError_t launch_one(const Call &call, cudaStream_t stream) {
   if (call.plan.kind == kResident) {
     const int64_t tokens = 4 * divided(call.params.capacity, 64 * 16);  // compressed tokens a thread block
-    return tokens <= 64 ? resident_dtype<1>(call, stream)
+    return tokens <= 64    ? resident_dtype<1>(call, stream)
            : tokens <= 128 ? resident_dtype<2>(call, stream)
                            : resident_dtype<4>(call, stream);
   }
@@ -53,7 +53,8 @@ cudaError_t launch_one(const Call &call, cudaStream_t stream) {
 
 bool fits_one(const Call &call) {
   const Params &p = call.params;
-  if (call.plan.kind == kResident && (p.dim != 128 || p.blocks != 16 || p.window > 512 || p.capacity > 65536)) return false;
+  if (call.plan.kind == kResident && (p.dim != 128 || p.blocks != 16 || p.window > 512 || p.capacity > 65536))
+    return false;
   return p.l == 32 && p.d == 16 && p.block == 64 && p.blocks >= 3 && p.blocks <= 16 && call.Dv == 128 &&
          (p.dim == 128 || p.dim == 192);
 }

@@ -8,7 +8,8 @@
 
 namespace nsa::core {
 
-template <typename... A> cudaError_t start(void (*kernel)(A...), dim3 grid, int threads, int bytes, cudaStream_t stream, A... a) {
+template <typename... A> cudaError_t start(void (*kernel)(A...), dim3 grid, int threads, int bytes, cudaStream_t stream,
+                                           A... a) {
   // Attributes belong to a device's copy of the kernel; setting them again is cheap and needs no lock.
   if (bytes > 40 * 1024)
     if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)) return e;
@@ -24,7 +25,9 @@ template <typename T, int DV> cudaError_t launch_three(const Call &call, cudaStr
   const int bytes = rings + (route_on ? p.chunk_blocks * p.cells * kHeadRows * 4 : 0);
   const dim3 grid(p.chunks + p.win_splits, G, B);
   if (grid.x > 0) {
-    auto *kernel = p.chunks && p.win_splits ? scan<T, DV, true, true> : p.chunks ? scan<T, DV, true, false> : scan<T, DV, false, true>;
+    auto *kernel = p.chunks && p.win_splits ? scan<T, DV, true, true>
+                   : p.chunks               ? scan<T, DV, true, false>
+                                            : scan<T, DV, false, true>;
     if (cudaError_t e = start(kernel, grid, threads, bytes, stream, p, route_on)) return e;
   } else if (p.sel_splits > 1) {
     if (cudaError_t e = cudaMemsetAsync(p.arrived, 0, call.B * call.G * sizeof(*p.arrived), stream)) return e;

@@ -25,8 +25,8 @@ namespace {
 // A stride of elements in units of `unit` of them.
 uint32_t stride(const Tensor &t, int axis, int64_t unit, const char *name) {
   const int64_t s = t.stride(axis);
-  STD_TORCH_CHECK(s >= 0 && s % unit == 0 && s / unit <= std::numeric_limits<uint32_t>::max(), "nsa::decode_core: ", name,
-                  " has a stride of ", s, " elements, expected a multiple of ", unit);
+  STD_TORCH_CHECK(s >= 0 && s % unit == 0 && s / unit <= std::numeric_limits<uint32_t>::max(),
+                  "nsa::decode_core: ", name, " has a stride of ", s, " elements, expected a multiple of ", unit);
   return static_cast<uint32_t>(s / unit);
 }
 
@@ -51,14 +51,14 @@ Cache cache(const Tensor &t, ScalarType dtype, const std::vector<int64_t> &shape
 void decode_core(const Tensor &q, const Tensor &gates, const Tensor &k_sel, const Tensor &v_sel, const Tensor &k_win,
                  const Tensor &v_win, const Tensor &k_cmp, const Tensor &v_cmp, const Tensor &seq_lens, Tensor blocks,
                  Tensor out, std::vector<int64_t> sizes, std::vector<int64_t> plan, int64_t parts) {
-  STD_TORCH_CHECK(q.dim() == 4 && k_sel.dim() == 4 && v_sel.dim() == 4 && k_cmp.dim() == 4 && sizes.size() == 5 &&
-                      plan.size() == 6,
-                  "nsa::decode_core: expected q and caches of 4 dimensions, 5 sizes and 6 numbers of a plan");
+  STD_TORCH_CHECK(
+      q.dim() == 4 && k_sel.dim() == 4 && v_sel.dim() == 4 && k_cmp.dim() == 4 && sizes.size() == 5 && plan.size() == 6,
+      "nsa::decode_core: expected q and caches of 4 dimensions, 5 sizes and 6 numbers of a plan");
   const int64_t B = q.size(0), G = q.size(1), h = q.size(2), D = q.size(3), S = k_sel.size(2), Dv = v_sel.size(3),
                 M = k_cmp.size(2), n = sizes[3];
   const ScalarType dtype = q.scalar_type();
-  STD_TORCH_CHECK(h >= 1 && h <= 16 && nsa::has_dim(D) && nsa::has_dim(Dv), "nsa::decode_core: got h = ", h, ", D = ",
-                  D, ", Dv = ", Dv, ", expected 1 to 16 heads and widths of 32, 64, 96, 128, 192 or 256");
+  STD_TORCH_CHECK(h >= 1 && h <= 16 && nsa::has_dim(D) && nsa::has_dim(Dv), "nsa::decode_core: got h = ", h,
+                  ", D = ", D, ", Dv = ", Dv, ", expected 1 to 16 heads and widths of 32, 64, 96, 128, 192 or 256");
   STD_TORCH_CHECK(dtype == ScalarType::Half || dtype == ScalarType::BFloat16,
                   "nsa::decode_core: expected float16 or bfloat16");
   STD_TORCH_CHECK(sizes[1] >= 1 && sizes[0] % sizes[1] == 0 && sizes[2] % sizes[1] == 0 && sizes[0] > 0 &&

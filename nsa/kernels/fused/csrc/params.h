@@ -21,26 +21,26 @@ struct Params {
   float scale_log2;         // log2(e) / sqrt(D): exponentials are powers of two
   int32_t capacity;         // S of the caches
   Cache k_cmp, v_cmp, k_sel, v_sel, k_win, v_win;
-  const void *gates;                     // [B, G, h, 3]
-  uint32_t gates_b, gates_g, gates_h;    // elements
-  void *o;                               // [B, G, h, Dv]
-  uint32_t o_b, o_g, o_h;                // 8 bytes
-  int32_t *block_indices;                // [B, G, n]
-  uint32_t i_b, i_g;                     // elements
-  int32_t l, d, block, blocks, window;   // l, d, l', n, w
-  int32_t cover, cells;                  // l / d and l' / d: what a compressed token, and a block, spans of d tokens
+  const void *gates;                    // [B, G, h, 3]
+  uint32_t gates_b, gates_g, gates_h;   // elements
+  void *o;                              // [B, G, h, Dv]
+  uint32_t o_b, o_g, o_h;               // 8 bytes
+  int32_t *block_indices;               // [B, G, n]
+  uint32_t i_b, i_g;                    // elements
+  int32_t l, d, block, blocks, window;  // l, d, l', n, w
+  int32_t cover, cells;                 // l / d and l' / d: what a compressed token, and a block, spans of d tokens
 
   // The three-launch kernels: how a row is split, and where its parts meet.
-  int32_t chunk_blocks, chunks;          // blocks whose compressed tokens one thread block reads; chunks at capacity
-  int32_t spill;                         // blocks beyond a chunk's last that its tokens reach into
-  int32_t win_tokens, win_splits;        // window tokens a thread block
-  int32_t sel_tokens, sel_splits;        // selected tokens a thread block
-  float *parts_o;                        // [rows, parts, h, Dv], unnormalised; parts: chunks, window's, selected's
-  float2 *parts_ml;                      // [rows, parts, 16]: maximum (scaled) and sum
-  float *sums;                           // [rows, chunks, chunk_blocks + spill, 16]: block sums over a chunk's tokens
-  float *sums_base;                      // [rows, chunks, 16]: the exponent that they are relative to, whole numbers
-  uint32_t *keys;                        // [rows, S_blk at capacity] where they do not fit into shared memory
-  uint32_t *arrived;                     // [rows]: thread blocks that have stored their parts
+  int32_t chunk_blocks, chunks;    // blocks whose compressed tokens one thread block reads; chunks at capacity
+  int32_t spill;                   // blocks beyond a chunk's last that its tokens reach into
+  int32_t win_tokens, win_splits;  // window tokens a thread block
+  int32_t sel_tokens, sel_splits;  // selected tokens a thread block
+  float *parts_o;                  // [rows, parts, h, Dv], unnormalised; parts: chunks, window's, selected's
+  float2 *parts_ml;                // [rows, parts, 16]: maximum (scaled) and sum
+  float *sums;                     // [rows, chunks, chunk_blocks + spill, 16]: block sums over a chunk's tokens
+  float *sums_base;                // [rows, chunks, 16]: the exponent that they are relative to, whole numbers
+  uint32_t *keys;                  // [rows, S_blk at capacity] where they do not fit into shared memory
+  uint32_t *arrived;               // [rows]: thread blocks that have stored their parts
 };
 
 }  // namespace nsa::core

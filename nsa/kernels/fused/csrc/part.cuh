@@ -13,7 +13,7 @@ constexpr int kPad = 8;  // floats between rows of a warp's output
 struct PartShared {
   static constexpr int kBytes = kHeadRows * kWarps * 8;
   float2 (*ml)[kWarps];  // [16 heads][warps]: maximum (scaled) and sum
-  NSA_DEVICE explicit PartShared(unsigned char *base) : ml(reinterpret_cast<float2(*)[kWarps]>(base)) {}
+  NSA_DEVICE explicit PartShared(unsigned char *base) : ml(reinterpret_cast<float2 (*)[kWarps]>(base)) {}
 };
 
 NSA_DEVICE float part_maximum(const PartShared &sh, int head) {
@@ -30,8 +30,8 @@ __host__ __device__ constexpr int ring_bytes(int dim, int dv) {
 
 // 16 rows of `chunks` 16-byte units; a lane copies parts of rows lane / 4 and lane / 4 + 8, whose tokens it is given.
 template <bool IsV>
-NSA_DEVICE void copy_rows(uint32_t dst, const uint4 *base, uint32_t stride, const int (&token)[2], int valid, int chunks,
-                          int lane) {
+NSA_DEVICE void copy_rows(uint32_t dst, const uint4 *base, uint32_t stride, const int (&token)[2], int valid,
+                          int chunks, int lane) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const int row = (lane >> 2) + 8 * r;
@@ -124,9 +124,10 @@ NSA_DEVICE void attend_part(const Params &p, const Cache &k, const Cache &v, int
     for (int w = 0; w < kWarps; ++w) {
       const float2 ml = sh.ml[head][w];
       const float f = exp2_fast(ml.x - m);
-      const float4 o = *reinterpret_cast<const float4 *>(
-          reinterpret_cast<const float *>(rings + w * ring_size) + head * (DV + kPad) + column);
-      sum.x = fmaf(f, o.x, sum.x), sum.y = fmaf(f, o.y, sum.y), sum.z = fmaf(f, o.z, sum.z), sum.w = fmaf(f, o.w, sum.w);
+      const float4 o = *reinterpret_cast<const float4 *>(reinterpret_cast<const float *>(rings + w * ring_size) +
+                                                         head * (DV + kPad) + column);
+      sum.x = fmaf(f, o.x, sum.x), sum.y = fmaf(f, o.y, sum.y), sum.z = fmaf(f, o.z, sum.z),
+      sum.w = fmaf(f, o.w, sum.w);
       l = fmaf(f, ml.y, l);
     }
     reinterpret_cast<float4 *>(p.parts_o)[part * p.heads * (DV / 4) + i] = sum;

@@ -1,4 +1,5 @@
-// Launches of the resident kernel: one translation unit for each number of groups of 64 compressed tokens and each dtype.
+// Launches of the resident kernel: one translation unit for each number of groups of 64 compressed tokens and each
+// dtype.
 #pragma once
 #include "stream.h"
 

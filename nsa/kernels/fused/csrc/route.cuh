@@ -106,12 +106,14 @@ template <int> __global__ void __launch_bounds__(kRouteThreads) route(const __gr
         weight = *reinterpret_cast<const float4 *>(from);
       }
       if (before) {  // what the chunk before reaches into this block, brought to this chunk's base: exact
-        const float4 x = *reinterpret_cast<const float4 *>(sums + ((c - 1) * entries + p.chunk_blocks + at) * kHeadRows + h0);
+        const float4 x =
+            *reinterpret_cast<const float4 *>(sums + ((c - 1) * entries + p.chunk_blocks + at) * kHeadRows + h0);
         float4 scale = make_float4(1.f, 1.f, 1.f, 1.f);
         if (own) {
           const float4 there = *reinterpret_cast<const float4 *>(sums_base + (c - 1) * kHeadRows + h0);
           const float4 here = *reinterpret_cast<const float4 *>(sums_base + c * kHeadRows + h0);
-          scale = make_float4(exp2_fast(there.x - here.x), exp2_fast(there.y - here.y), exp2_fast(there.z - here.z), exp2_fast(there.w - here.w));
+          scale = make_float4(exp2_fast(there.x - here.x), exp2_fast(there.y - here.y), exp2_fast(there.z - here.z),
+                              exp2_fast(there.w - here.w));
         } else {
           weight = *reinterpret_cast<const float4 *>(from - kHeadRows);
         }

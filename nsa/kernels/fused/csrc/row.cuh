@@ -19,8 +19,8 @@ struct Row {
     blocks = (length + kSelBlock - 1) / kSelBlock;
   }
   NSA_DEVICE const uint4 *at(const Cache &c, int token) const {
-    return static_cast<const uint4 *>(c.base) + static_cast<uint64_t>(batch) * c.b + static_cast<uint64_t>(group) * c.g +
-           static_cast<int64_t>(token) * c.s;
+    return static_cast<const uint4 *>(c.base) + static_cast<uint64_t>(batch) * c.b +
+           static_cast<uint64_t>(group) * c.g + static_cast<int64_t>(token) * c.s;
   }
 };
 
@@ -37,8 +37,7 @@ template <int W> NSA_DEVICE void copy_tile16(uint32_t tile, const uint4 *from, u
     const bool there = r0 + 4 * i < valid;
     const uint4 *row = there ? from + static_cast<uint64_t>(4 * i) * stride : from;
 #pragma unroll
-    for (int j = 0; j < W / 64; ++j)
-      copy16((to ^ ((i & 1) << 6)) + i * (W * 8) + j * 128, row + j * 8, there);
+    for (int j = 0; j < W / 64; ++j) copy16((to ^ ((i & 1) << 6)) + i * (W * 8) + j * 128, row + j * 8, there);
   }
 }
 
@@ -48,16 +47,22 @@ template <int D> struct Rows {
   NSA_DEVICE void load(const Params &p, const Row &row, int lane) {
     const int g = lane >> 2, t = lane & 3;
     const uint64_t at = static_cast<uint64_t>(row.batch) * p.q_b + static_cast<uint64_t>(row.group) * p.q_g;
-    const uint32_t *lo = reinterpret_cast<const uint32_t *>(static_cast<const uint4 *>(p.q) + at + static_cast<uint64_t>(min(g, p.heads - 1)) * p.q_h) + t;
-    const uint32_t *hi = reinterpret_cast<const uint32_t *>(static_cast<const uint4 *>(p.q) + at + static_cast<uint64_t>(min(g + 8, p.heads - 1)) * p.q_h) + t;
+    const uint32_t *lo = reinterpret_cast<const uint32_t *>(static_cast<const uint4 *>(p.q) + at +
+                                                            static_cast<uint64_t>(min(g, p.heads - 1)) * p.q_h) +
+                         t;
+    const uint32_t *hi = reinterpret_cast<const uint32_t *>(static_cast<const uint4 *>(p.q) + at +
+                                                            static_cast<uint64_t>(min(g + 8, p.heads - 1)) * p.q_h) +
+                         t;
 #pragma unroll
     for (int k = 0; k < D / 16; ++k)
-      f[k][0] = __ldg(lo + 8 * k), f[k][1] = __ldg(hi + 8 * k), f[k][2] = __ldg(lo + 8 * k + 4), f[k][3] = __ldg(hi + 8 * k + 4);
+      f[k][0] = __ldg(lo + 8 * k), f[k][1] = __ldg(hi + 8 * k), f[k][2] = __ldg(lo + 8 * k + 4),
+      f[k][3] = __ldg(hi + 8 * k + 4);
   }
 };
 
 template <typename T> NSA_DEVICE float gate_of(const Params &p, const Row &row, int head, int branch) {
-  const T *gates = static_cast<const T *>(p.gates) + static_cast<uint64_t>(row.batch) * p.gates_b + static_cast<uint64_t>(row.group) * p.gates_g;
+  const T *gates = static_cast<const T *>(p.gates) + static_cast<uint64_t>(row.batch) * p.gates_b +
+                   static_cast<uint64_t>(row.group) * p.gates_g;
   return head < p.heads ? static_cast<float>(gates[head * p.gates_h + branch]) : 0.f;
 }
 

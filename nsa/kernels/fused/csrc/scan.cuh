@@ -48,9 +48,10 @@ __global__ void __launch_bounds__(kWarps * 32) scan(const __grid_constant__ Para
   float *scores = reinterpret_cast<float *>(shared + PartShared::kBytes);
   const int scores_bytes = Cmp && route ? p.chunk_blocks * p.cells * kHeadRows * 4 : 0;
   const uint64_t part = row * (p.chunks + p.win_splits + p.sel_splits) + blockIdx.x;
-  attend_part<T, DV>(p, compressed ? p.k_cmp : p.k_win, compressed ? p.v_cmp : p.v_win, batch, group, count,
-                     [&](int i) { return start + i; }, sh, shared + PartShared::kBytes + scores_bytes,
-                     compressed && route ? scores : nullptr, part);
+  attend_part<T, DV>(
+      p, compressed ? p.k_cmp : p.k_win, compressed ? p.v_cmp : p.v_win, batch, group, count,
+      [&](int i) { return start + i; }, sh, shared + PartShared::kBytes + scores_bytes,
+      compressed && route ? scores : nullptr, part);
   if (compressed && route) block_sums(p, sh, scores, count, row * p.chunks + blockIdx.x);
 }
 

@@ -40,8 +40,10 @@ NSA_DEVICE void combine(const Params &p, int batch, int group, uint64_t row, con
         const float2 part = ml[(first + i) * kHeadRows + head];
         l = fmaf(part.y, exp2_fast(part.x - m), l);
       }
-      gate = to_float(static_cast<const T *>(p.gates)[static_cast<uint64_t>(batch) * p.gates_b +
-                                                      static_cast<uint64_t>(group) * p.gates_g + head * p.gates_h + branch]) / l;
+      gate = to_float(static_cast<const T *>(
+                 p.gates)[static_cast<uint64_t>(batch) * p.gates_b + static_cast<uint64_t>(group) * p.gates_g +
+                          head * p.gates_h + branch]) /
+             l;
     }
     top[branch][head] = m, weight[branch][head] = gate;
   }

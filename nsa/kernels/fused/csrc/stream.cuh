@@ -1,115 +1,10 @@
 // One launch: C thread blocks (a cluster) stream a row. Each warp has a ring of its own of 16-token tiles (K and V
 // together) and its own online softmax; one pass over K_cmp and V_cmp leaves block sums instead of scores.
 #pragma once
-#include "row.cuh"
+#include "stream_sum.cuh"
+#include "stream_tile.cuh"
 
 namespace nsa::core {
-
-
-// Shared memory of a thread block, in bytes. `tiles`: of compressed tokens, at capacity.
-template <int D, int DV, int C, int Stages, int Warps> struct StreamShared {
-  static constexpr int kTile = 16 * (D + DV) * 2, kRing = Stages * kTile;
-  static constexpr int kShare = (16 * DV / 4 + C - 1) / C;  // units of 4 output columns that a thread block sums
-  static constexpr int ml = Warps * kRing;           // [warps][16] (m, l)
-  static constexpr int row_ml = ml + Warps * 128;    // [3 branches][C][16] (m, l)
-  static constexpr int whole = row_ml + 3 * C * 128;        // [16] (M, 1 / L) of the compressed branch
-  static constexpr int gates = whole + 128;                 // [3][16], in the order of the branches here
-  static constexpr int halo = gates + 192;                  // [16] (half of the token before the slice, its exponent)
-  static constexpr int best = halo + 128;                   // [13] keys
-  static constexpr int peers = best + 128;                  // [C][13] keys
-  static constexpr int index = peers + (C * kFree * 8 + 15) / 16 * 16;  // [16] blocks
-  static constexpr int barriers = index + 64;               // 3 branches, halo, keys, outputs
-  static constexpr int outputs = (barriers + 64 + 127) / 128 * 128;  // [C][kShare] float4
-  static constexpr int slice = outputs + (C > 1 ? C * kShare * 16 : 0);
-  // By tile: sums of its 4 blocks, what its last token gives to the next block, its exponents, importance.
-  static constexpr int kSliceTile = 4 * 64 + 64 + 32 + 16;
-  static constexpr int bytes(int tiles) { return slice + tiles * kSliceTile + 64 * 4; }
-};
-
-struct StreamTile {
-  float *sums;     // [4 blocks][16 heads]
-  float *last;     // [16]
-  short *exponent;  // [16]
-};
-
-// One branch's running maximum (a whole number, so that rescaling is exact), sum and output of a warp; rows g, g + 8.
-template <int DV> struct Running {
-  float o[DV / 8][4], m[2], l[2];
-  NSA_DEVICE void clear() {
-    m[0] = m[1] = -INFINITY, l[0] = l[1] = 0.f;
-#pragma unroll
-    for (int i = 0; i < DV / 8; ++i) o[i][0] = o[i][1] = o[i][2] = o[i][3] = 0.f;
-  }
-};
-
-template <typename T, int D, int DV>
-NSA_DEVICE void attend_tile(Running<DV> &st, const Rows<D> &q, uint32_t tile, int valid, float scale, int lane,
-                            bool route, StreamTile out) {
-  const int g = lane >> 2, t = lane & 3;
-  float s[2][4] = {}, z[2][4] = {};
-#pragma unroll
-  for (int k = 0; k < D / 16; ++k) {
-    uint32_t b[4];
-    load_matrix(b, tile + place<D>((lane & 7) + ((lane >> 4) << 3), 2 * k + ((lane >> 3) & 1)));
-    if (k & 1) multiply<T>(z[0], q.f[k], b[0], b[1]), multiply<T>(z[1], q.f[k], b[2], b[3]);
-    else multiply<T>(s[0], q.f[k], b[0], b[1]), multiply<T>(s[1], q.f[k], b[2], b[3]);
-  }
-#pragma unroll
-  for (int n = 0; n < 2; ++n)
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      s[n][e] = (s[n][e] + z[n][e]) * scale;
-      if (8 * n + 2 * t + (e & 1) >= valid) s[n][e] = -INFINITY;
-    }
-  const float x0 = ceilf(quad_max1(fmaxf(fmaxf(s[0][0], s[0][1]), fmaxf(s[1][0], s[1][1]))));
-  const float x1 = ceilf(quad_max1(fmaxf(fmaxf(s[0][2], s[0][3]), fmaxf(s[1][2], s[1][3]))));
-  if (__any_sync(~0u, x0 > st.m[0] || x1 > st.m[1])) {
-    const float n0 = fmaxf(st.m[0], x0), n1 = fmaxf(st.m[1], x1), c0 = exp2_fast(st.m[0] - n0), c1 = exp2_fast(st.m[1] - n1);
-    st.m[0] = n0, st.m[1] = n1, st.l[0] *= c0, st.l[1] *= c1;
-#pragma unroll
-    for (int n = 0; n < DV / 8; ++n) st.o[n][0] *= c0, st.o[n][1] *= c0, st.o[n][2] *= c1, st.o[n][3] *= c1;
-  }
-#pragma unroll
-  for (int n = 0; n < 2; ++n) {
-    s[n][0] = exp2_fast(s[n][0] - st.m[0]), s[n][1] = exp2_fast(s[n][1] - st.m[0]);
-    s[n][2] = exp2_fast(s[n][2] - st.m[1]), s[n][3] = exp2_fast(s[n][3] - st.m[1]);
-  }
-  st.l[0] += s[0][0] + s[0][1] + s[1][0] + s[1][1], st.l[1] += s[0][2] + s[0][3] + s[1][2] + s[1][3];
-  const uint32_t a[4] = {Element<T>::pack(s[0][0], s[0][1]), Element<T>::pack(s[0][2], s[0][3]),
-                         Element<T>::pack(s[1][0], s[1][1]), Element<T>::pack(s[1][2], s[1][3])};
-#pragma unroll
-  for (int c = 0; c < DV / 8; c += 2) {
-    uint32_t v[4];
-    load_matrix_trans(v, tile + 16 * D * 2 + place<DV>(lane & 15, c + (lane >> 4)));
-    multiply<T>(st.o[c], a, v[0], v[1]), multiply<T>(st.o[c + 1], a, v[2], v[3]);
-  }
-  if (!route) return;
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {  // a lane holds tokens 2t, 2t + 1 of each half tile; a block is 4 tokens, two lanes
-    const float h0 = .5f * s[0][2 * r + 1], h1 = .5f * s[1][2 * r + 1];
-    float a0 = s[0][2 * r] + ((t & 1) ? h0 : 2 * h0), a1 = s[1][2 * r] + ((t & 1) ? h1 : 2 * h1);
-    a0 += __shfl_xor_sync(~0u, a0, 1), a1 += __shfl_xor_sync(~0u, a1, 1);
-    const float y1 = __shfl_sync(~0u, h0, (lane & ~3) + 1), y2 = __shfl_sync(~0u, h0, (lane & ~3) + 3);
-    const float y3 = __shfl_sync(~0u, h1, (lane & ~3) + 1);
-    const int h = g + 8 * r;
-    if (t == 0) out.sums[h] = a0, out.sums[32 + h] = a1 + y2;
-    if (t == 2) out.sums[16 + h] = a0 + y1, out.sums[48 + h] = a1 + y3;
-    if (t == 3) out.last[h] = h1;
-    if (t == 1) out.exponent[h] = static_cast<short>(st.m[r]);
-  }
-}
-
-// The first of `count` distinct keys (0: none), in order, into out[0 .. 12]; all threads of the block.
-template <int Threads> NSA_DEVICE void rank_keys(const uint64_t *keys, int count, int wanted, uint64_t *out) {
-  for (int first = 0; first < count; first += Threads / 2) {
-    const int c = first + (threadIdx.x >> 1);
-    const uint64_t mine = c < count ? keys[c] : 0;
-    int above = 0;
-    for (int i = threadIdx.x & 1; i < count; i += 2) above += keys[i] > mine;
-    above += __shfl_xor_sync(~0u, above, 1);
-    if (!(threadIdx.x & 1) && mine && above < wanted) out[above] = mine;
-  }
-}
 
 // Grid: (C, G, B), clusters of C along x.
 template <typename T, int D, int DV, int C, int Stages, int Warps, int Parts>
@@ -135,10 +30,12 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
   const auto of_warp = [&](int count) { return warp < count ? (count - warp + Warps - 1) / Warps : 0; };
   const int cmp_mine = of_warp(cmp_tiles), win_mine = of_warp(win_tiles), sel_mine = of_warp(sel_tiles);
 
-  float2 *ml = reinterpret_cast<float2 *>(shared + Shared::ml), *whole = reinterpret_cast<float2 *>(shared + Shared::whole);
+  float2 *ml = reinterpret_cast<float2 *>(shared + Shared::ml),
+         *whole = reinterpret_cast<float2 *>(shared + Shared::whole);
   float *gates = reinterpret_cast<float *>(shared + Shared::gates);
   float2 *halo = reinterpret_cast<float2 *>(shared + Shared::halo);
-  uint64_t *best = reinterpret_cast<uint64_t *>(shared + Shared::best), *peers = reinterpret_cast<uint64_t *>(shared + Shared::peers);
+  uint64_t *best = reinterpret_cast<uint64_t *>(shared + Shared::best),
+           *peers = reinterpret_cast<uint64_t *>(shared + Shared::peers);
   int *index = reinterpret_cast<int *>(shared + Shared::index);
   float *sums = reinterpret_cast<float *>(shared + Shared::slice), *last = sums + tiles * 64;
   short *exponent = reinterpret_cast<short *>(last + tiles * 16);
@@ -146,7 +43,8 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
   uint64_t *groups = reinterpret_cast<uint64_t *>(sums);  // the best of each 64 blocks, once the sums are used
   const uint32_t bar = base + Shared::barriers, bar_halo = bar + 24, bar_keys = bar + 32, bar_out = bar + 40;
 
-  int32_t *indices = p.block_indices + static_cast<uint64_t>(row.batch) * p.i_b + static_cast<uint64_t>(row.group) * p.i_g;
+  int32_t *indices =
+      p.block_indices + static_cast<uint64_t>(row.batch) * p.i_b + static_cast<uint64_t>(row.group) * p.i_g;
   if (tid < kMostBlocks) {
     int block = -1;
     if (!(Parts & kRoute)) block = kHasSel && tid < p.blocks ? indices[tid] : -1;
@@ -232,7 +130,8 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
     }
     // Maximum and sum over the warps, then over the cluster; then the branch goes into the total.
     st.l[0] = quad_sum1(st.l[0]), st.l[1] = quad_sum1(st.l[1]);
-    if (t == 0) ml[warp * 16 + g] = make_float2(st.m[0], st.l[0]), ml[warp * 16 + g + 8] = make_float2(st.m[1], st.l[1]);
+    if (t == 0)
+      ml[warp * 16 + g] = make_float2(st.m[0], st.l[0]), ml[warp * 16 + g + 8] = make_float2(st.m[1], st.l[1]);
     __syncthreads();
     const int row_ml = Shared::row_ml + branch * C * 128;
     if (tid < 16 * C) {
@@ -243,7 +142,9 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
       const float from = m == -INFINITY ? 0.f : m;
 #pragma unroll
       for (int i = 0; i < Warps; ++i) l += ml[i * 16 + h].y * exp2_fast(ml[i * 16 + h].x - from);
-      if (C > 1) send8(peer_address(base + row_ml + (rank * 16 + h) * 8, to), make_float2(m, l), peer_address(bar + 8 * branch, to));
+      if (C > 1)
+        send8(peer_address(base + row_ml + (rank * 16 + h) * 8, to), make_float2(m, l),
+              peer_address(bar + 8 * branch, to));
       else *reinterpret_cast<float2 *>(shared + row_ml + h * 8) = make_float2(m, l);
     }
     if (C > 1) await(bar + 8 * branch);
@@ -266,7 +167,8 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
       }
 #pragma unroll
       for (int n = 0; n < DV / 8; ++n)
-        total[n][0] += st.o[n][0] * c[0], total[n][1] += st.o[n][1] * c[0], total[n][2] += st.o[n][2] * c[1], total[n][3] += st.o[n][3] * c[1];
+        total[n][0] += st.o[n][0] * c[0], total[n][1] += st.o[n][1] * c[0], total[n][2] += st.o[n][2] * c[1],
+            total[n][3] += st.o[n][3] * c[1];
     }
     __syncthreads();
     if (branch == 0 && route) {
@@ -276,7 +178,8 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
           const bool full = cmp_tiles > 0 && cmp_tiles == slice / 16;
           const int i = (cmp_tiles - 1) * 16 + tid;
           send8(peer_address(shared_address(halo + tid), rank + 1),
-                make_float2(full ? last[i] : 0.f, full ? static_cast<float>(exponent[i]) : 0.f), peer_address(bar_halo, rank + 1));
+                make_float2(full ? last[i] : 0.f, full ? static_cast<float>(exponent[i]) : 0.f),
+                peer_address(bar_halo, rank + 1));
         }
         if (rank > 0) await(bar_halo);
       }
@@ -286,7 +189,9 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
         const bool own = tile < cmp_tiles, before = !(j & 3) && (tile > 0 ? tile - 1 < cmp_tiles : rank > 0);
         float4 x = make_float4(0.f, 0.f, 0.f, 0.f), y = x;
         short4 m = make_short4(0, 0, 0, 0), n = m;
-        if (own) x = *reinterpret_cast<const float4 *>(sums + j * 16 + h0), m = *reinterpret_cast<const short4 *>(exponent + tile * 16 + h0);
+        if (own)
+          x = *reinterpret_cast<const float4 *>(sums + j * 16 + h0),
+          m = *reinterpret_cast<const short4 *>(exponent + tile * 16 + h0);
         if (before && tile > 0) {
           y = *reinterpret_cast<const float4 *>(last + (tile - 1) * 16 + h0);
           n = *reinterpret_cast<const short4 *>(exponent + (tile - 1) * 16 + h0);
@@ -348,50 +253,7 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
       fill();
     }
   }
-  // The sum over the warps, then over the cluster.
-  constexpr int kUnits = 16 * DV / 4, kRow = DV + 8;
-  float *partial = reinterpret_cast<float *>(shared + warp * Shared::kRing);
-#pragma unroll
-  for (int n = 0; n < DV / 8; ++n) {
-    *reinterpret_cast<float2 *>(partial + g * kRow + 8 * n + 2 * t) = make_float2(total[n][0], total[n][1]);
-    *reinterpret_cast<float2 *>(partial + (g + 8) * kRow + 8 * n + 2 * t) = make_float2(total[n][2], total[n][3]);
-  }
-  __syncthreads();
-  uint2 *o = static_cast<uint2 *>(p.o) + static_cast<uint64_t>(row.batch) * p.o_b + static_cast<uint64_t>(row.group) * p.o_g;
-  const auto store = [&](int unit, float4 x) {
-    const int h = unit / (DV / 4);
-    if (h < p.heads) o[static_cast<uint64_t>(h) * p.o_h + unit % (DV / 4)] = make_uint2(Element<T>::pack(x.x, x.y), Element<T>::pack(x.z, x.w));
-  };
-#pragma unroll
-  for (int i = 0; i < kUnits / kThreads; ++i) {
-    const int unit = tid + kThreads * i, at = unit / (DV / 4) * kRow + unit % (DV / 4) * 4;
-    float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
-#pragma unroll
-    for (int w = 0; w < Warps; ++w) {
-      const float4 x = *reinterpret_cast<const float4 *>(reinterpret_cast<const float *>(shared + w * Shared::kRing) + at);
-      sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
-    }
-    if (C == 1) store(unit, sum);
-    else {
-      const int to = unit / Shared::kShare;
-      send16(peer_address(base + Shared::outputs + (rank * Shared::kShare + unit % Shared::kShare) * 16, to), sum, peer_address(bar_out, to));
-    }
-  }
-  if (C > 1) {
-    await(bar_out);
-    const float4 *in = reinterpret_cast<const float4 *>(shared + Shared::outputs);
-    for (int i = tid; i < Shared::kShare; i += kThreads) {
-      const int unit = rank * Shared::kShare + i;
-      if (unit >= kUnits) break;
-      float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
-#pragma unroll
-      for (int k = 0; k < C; ++k) {
-        const float4 x = in[k * Shared::kShare + i];
-        sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
-      }
-      store(unit, sum);
-    }
-  }
+  sum_row<T, Shared, DV, C, Warps>(p, row, shared, base, bar_out, rank, total);
 }
 
 }  // namespace nsa::core

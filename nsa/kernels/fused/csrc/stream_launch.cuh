@@ -9,7 +9,8 @@ namespace nsa::core {
 
 constexpr int kStages = 2;
 
-template <typename T, int D, int DV, int C, int Warps, int Parts> cudaError_t start_stream(const Call &call, cudaStream_t stream) {
+template <typename T, int D, int DV, int C, int Warps, int Parts> cudaError_t start_stream(const Call &call,
+                                                                                           cudaStream_t stream) {
   const Params &p = call.params;
   auto *kernel = nsa::core::stream<T, D, DV, C, kStages, Warps, Parts>;
   const int tiles = (p.capacity + kSelBlock * 4 * C - 1) / (kSelBlock * 4 * C);  // of 16 compressed tokens, 4 blocks
@@ -41,7 +42,8 @@ template <typename T, int D, int C, int Warps> cudaError_t stream_parts(const Ca
 
 template <int C, int Warps, bool Bf16> cudaError_t launch_stream(const Call &call, cudaStream_t stream) {
   using T = std::conditional_t<Bf16, __nv_bfloat16, __half>;
-  return call.params.dim == 128 ? stream_parts<T, 128, C, Warps>(call, stream) : stream_parts<T, 192, C, Warps>(call, stream);
+  return call.params.dim == 128 ? stream_parts<T, 128, C, Warps>(call, stream)
+                                : stream_parts<T, 192, C, Warps>(call, stream);
 }
 
 }  // namespace nsa::core
