@@ -1,4 +1,4 @@
-"""A decode core of any selection kernel and torch's own parts: right for every size, and the baseline of fused cores."""
+"""A decode core of any selection kernel and torch's own parts: right for every size, the baseline of fused cores."""
 
 from __future__ import annotations
 

@@ -37,6 +37,9 @@ class Parts:
         shapes.require(self.cmp or not self.route, "Parts.route", True, "cmp as well: routing reads its probabilities")
 
 
+EVERY_PART = Parts()
+
+
 class Sizes(NamedTuple):
     """The sizes of a core that no tensor shows."""
 
@@ -65,7 +68,7 @@ class Core(Protocol):
 
     q [B, G, h, D], gates [B, G, h, 3] after the sigmoid, in q's dtype; k [3, B, G, S, D] and v [3, B, G, S, Dv], one
     tensor or the branches' three (that of CMP is not read); k_cmp [B, G, S_cmp, D], v_cmp [B, G, S_cmp, Dv];
-    seq_lens [B] int32 on the device; block_indices [B, G, n] int32 -> o [B, G, h, Dv] in q's dtype, into `out` if given.
+    seq_lens [B] int32 on the device; block_indices [B, G, n] int32 -> o [B, G, h, Dv] in q's dtype, in `out` if given.
     With parts.route it writes block_indices: ascending, -1 at the end where a row has fewer blocks. Without, the
     selected branch reads them. A part that is off adds nothing and reads nothing of its cache.
     A branch without a token gives zeros. What lies beyond a sequence's length may be anything, NaN included.

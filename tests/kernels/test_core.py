@@ -55,5 +55,5 @@ def test_a_bad_call_is_refused(call: Case, changed: object, said: str) -> None:
 
 def test_routing_needs_the_compressed_branch() -> None:
     """Parts that cannot run are refused where they are made."""
-    with pytest.raises(ConfigError, match="Parts.route"):
+    with pytest.raises(ConfigError, match=r"Parts\.route"):
         Parts(cmp=False)

@@ -99,7 +99,7 @@ def routing_fault(
             if free == len(others):
                 continue
             values = importance[b, g].tolist()
-            others.sort(key=lambda block, values=values: (-values[block], block))
+            others = [block for _, block in sorted((-values[block], block) for block in others)]
             picked = sum(values[block] for block in set(chosen) - forced)
             best = sum(values[block] for block in others[:free])
             last, following = values[others[free - 1]] if free else 1.0, values[others[free]]

@@ -74,7 +74,7 @@ class Manifest(Model):
         return Path(str(self.library))
 
 
-def path(name: str) -> str:
+def path(name: str) -> Path:
     """Where the manifest of a backend's extension is, as messages name it."""
     return Layout().artifact(artifact(name))
 

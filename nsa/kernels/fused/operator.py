@@ -73,11 +73,13 @@ def decode_core(
 
 def plan(q: torch.Tensor, v: torch.Tensor, capacity: int, sizes: Sizes, parts: Parts) -> plans.Plan:
     """The plan that a call with these tensors runs by."""
-    call = plans.Call(*q.shape, v.shape[3], capacity, sizes, parts)
+    B, G, h, D = q.shape
+    call = plans.Call(B, G, h, D, v.shape[3], capacity, sizes, parts)
     return plans.plan(call, _device(q.device.index if q.device.index is not None else torch.cuda.current_device()))
 
 
 @functools.cache
 def _device(index: int) -> plans.Device:
     found = torch.cuda.get_device_properties(index)
-    return plans.Device((found.major, found.minor), found.multi_processor_count, found.shared_memory_per_block_optin)
+    shared = found.shared_memory_per_block_optin  # type: ignore[attr-defined]  # torch's stubs lack it
+    return plans.Device((found.major, found.minor), found.multi_processor_count, shared)

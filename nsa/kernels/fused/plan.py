@@ -99,10 +99,8 @@ def one_launch(call: Call, device: Device) -> Plan | None:
     if not fast:
         return None
     rows, processors = call.batch * call.groups, device.multiprocessors
-    held = call.head_dim == 128 and sizes.sel_count == FAST_SELECTED and sizes.window <= RESIDENT_WINDOW
-    if held and call.capacity <= RESIDENT_TOKENS and rows * RANKS <= processors * RESIDENT // 100:
-        if device.shared_bytes >= RESIDENT_BYTES and device.capability < (11, 0):
-            return Plan("resident", 1, 1, 1, RANKS, 16)
+    if rows * RANKS <= processors * RESIDENT // 100 and _holds(call, device):
+        return Plan("resident", 1, 1, 1, RANKS, 16)
     if rows > processors:  # two thread blocks a multiprocessor: one row's memory beside another's routing
         cluster = 1 if rows >= 3 * processors else 2
         if stream_bytes(call, cluster, 4) <= device.shared_bytes // 2 - 1024:
@@ -112,6 +110,13 @@ def one_launch(call: Call, device: Device) -> Plan | None:
         if rows * cluster <= processors * share // 100:
             return Plan("stream", 1, 1, 1, cluster, 8)
     return Plan("stream", 1, 1, 1, fitting[-1], 8) if fitting else None
+
+
+def _holds(call: Call, device: Device) -> bool:
+    """Whether a cluster of 16 can hold a row: only parts for data centres (9.x and 10.x) have such clusters."""
+    fits = call.capacity <= RESIDENT_TOKENS and call.sizes.window <= RESIDENT_WINDOW
+    size = call.head_dim == 128 and call.sizes.sel_count == FAST_SELECTED
+    return fits and size and device.shared_bytes >= RESIDENT_BYTES and device.capability < (11, 0)
 
 
 def stream_bytes(call: Call, cluster: int, warps: int = 8) -> int:
