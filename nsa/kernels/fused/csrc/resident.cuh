@@ -74,11 +74,10 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
     }
   }
   const float gate_sel = kHasSel ? gate_of<T>(p, row, rank, 1) : 0.f;
-  int32_t *indices =
-      p.block_indices + static_cast<uint64_t>(row.batch) * p.i_b + static_cast<uint64_t>(row.group) * p.i_g;
   int block = -1;
   if (kHasRoute && !route) block = rank < row.blocks ? rank : -1;
-  if (!kHasRoute && kHasSel) block = indices[rank];
+  if (!kHasRoute && kHasSel)
+    block = p.block_indices[static_cast<uint64_t>(row.batch) * p.i_b + static_cast<uint64_t>(row.group) * p.i_g + rank];
   cluster_wait();
   uint32_t q[8][4];
   if constexpr (kHasCmp) {
@@ -230,14 +229,6 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   if constexpr (kHasSel) attend_block<T, Parts>(me, q, here);
   if (kSide || kHasSel) await(me.bar(kInOut));
   sum_head<T, Parts>(me, gate_sel);
-  if (kHasRoute && rank == 0 && tid < kMostBlocks) {  // all blocks, ascending, those that are none at the end
-    await(me.bar(kInBlocks));
-    const uint32_t *blocks = reinterpret_cast<const uint32_t *>(shared + Shared::blocks);
-    const uint32_t mine = blocks[tid];
-    int before = 0;
-    for (int i = 0; i < kMostBlocks; ++i) before += blocks[i] < mine || (blocks[i] == mine && i < tid);
-    indices[before] = static_cast<int>(mine);
-  }
 }
 
 }  // namespace nsa::core

@@ -1,5 +1,5 @@
 // What half of the resident kernel's warps do beside the critical path: the window, the compressed branch's values, and
-// both branches' share of the output.
+// both branches' share of the output; the chosen blocks' order.
 #pragma once
 #include "resident_shared.cuh"
 
@@ -21,6 +21,8 @@ template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &
     me.load(Shared::v_win, p.v_win, S - width + kWindowTokens * rank, kWindowTokens, width - kWindowTokens * rank);
   }
   copy_commit();
+  const float gc0 = gate_of<T>(p, row, g, 0), gc1 = gate_of<T>(p, row, g + 8, 0), gw0 = gate_of<T>(p, row, g, 2),
+              gw1 = gate_of<T>(p, row, g + 8, 2);
   if (kHasCmp && Groups == 1) me.load(Shared::v_cmp, p.v_cmp, slice.first, slice.padded, slice.valid);
   copy_commit();
   cluster_wait();
@@ -91,8 +93,6 @@ template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &
       const float f = kHasWin ? factor<8>(shared + Shared::in_win, tid - 64, rank, p.heads) : 0.f;
       if ((tid & 3) == 0) scale_win[(tid - 64) >> 2] = f;
     }
-    const float gc0 = gate_of<T>(p, row, g, 0), gc1 = gate_of<T>(p, row, g + 8, 0), gw0 = gate_of<T>(p, row, g, 2),
-                gw1 = gate_of<T>(p, row, g + 8, 2);
     half_sync<kBarSide>();
     const float c0_ = gc0 * scale_cmp[g], c1_ = gc1 * scale_cmp[g + 8], w0 = gw0 * scale_win[g],
                 w1 = gw1 * scale_win[g + 8];
@@ -114,6 +114,16 @@ template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &
       const float4 v = *reinterpret_cast<const float4 *>(shared + Shared::k_win + h * 512 + lane * 16);
       send16(peer_address(base + Shared::in_side + rank * 512 + lane * 16, h), v, peer_address(me.bar(kInOut), h));
     }
+  }
+  if ((Parts & kRoute) && rank == 0 && tid < kMostBlocks) {  // all blocks, ascending, those that are none at the end
+    await(me.bar(kInBlocks));
+    const uint32_t *blocks = reinterpret_cast<const uint32_t *>(shared + Shared::blocks);
+    const uint32_t mine = blocks[tid];
+    int before = 0;
+#pragma unroll
+    for (int i = 0; i < kMostBlocks; ++i) before += blocks[i] < mine || (blocks[i] == mine && i < tid);
+    p.block_indices[static_cast<uint64_t>(row.batch) * p.i_b + static_cast<uint64_t>(row.group) * p.i_g + before] =
+        static_cast<int>(mine);
   }
 }
 
