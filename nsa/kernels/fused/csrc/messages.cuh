@@ -34,7 +34,6 @@ NSA_DEVICE float quad_sum1(float v) {
 }
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-constexpr bool kClusters = true;
 // A barrier whose first phase ends when `bytes` have arrived; publish() makes it known to peers.
 NSA_DEVICE void expect(uint32_t bar, uint32_t bytes) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(bar) : "memory");
@@ -50,18 +49,6 @@ NSA_DEVICE void send_word(uint32_t dst, uint32_t x, uint32_t bar) {
   asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(dst), "r"(x), "r"(bar)
                : "memory");
 }
-#else  // no cluster is ever launched here
-constexpr bool kClusters = false;
-NSA_DEVICE void expect(uint32_t, uint32_t) {}
-NSA_DEVICE void publish() {}
-NSA_DEVICE void await(uint32_t) {}
-NSA_DEVICE void send_key(uint32_t, uint64_t, uint32_t) {}
-NSA_DEVICE void send_word(uint32_t, uint32_t, uint32_t) {}
-NSA_DEVICE void cluster_arrive() {}
-NSA_DEVICE void cluster_wait() {}
-NSA_DEVICE uint32_t peer_address(uint32_t addr, uint32_t) { return addr; }
-NSA_DEVICE void send16(uint32_t, float4, uint32_t) {}
-NSA_DEVICE void send8(uint32_t, float2, uint32_t) {}
 #endif
 
 }  // namespace nsa::core

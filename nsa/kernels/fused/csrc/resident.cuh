@@ -10,6 +10,7 @@ namespace nsa::core {
 // Groups: of 64 compressed tokens that a thread block holds, by capacity. Grid: (16, G, B), clusters of 16.
 template <typename T, int Groups, int Parts>
 __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_constant__ Params p) {
+#if __CUDA_ARCH__ >= 900  // elsewhere no plan leads here
   using Shared = ResidentShared;
   constexpr bool kHasCmp = Parts & kCmp, kHasRoute = Parts & kRoute, kHasSel = Parts & kSel, kHasWin = Parts & kWin;
   constexpr bool kSide = kHasCmp || kHasWin;
@@ -229,6 +230,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   if constexpr (kHasSel) attend_block<T, Parts>(me, q, here);
   if (kSide || kHasSel) await(me.bar(kInOut));
   sum_head<T, Parts>(me, gate_sel);
+#endif
 }
 
 }  // namespace nsa::core

@@ -4,6 +4,8 @@
 
 namespace nsa::core {
 
+#if __CUDA_ARCH__ >= 900
+
 // `here` tokens of the block, whose copies have been started, K first; every thread block gets its head's share.
 template <typename T, int Parts> NSA_DEVICE void attend_block(const Half &me, uint32_t (&q)[8][4], int here) {
   using Shared = ResidentShared;
@@ -99,5 +101,7 @@ template <typename T, int Parts> NSA_DEVICE void sum_head(const Half &me, float 
     o[column / 2] = Element<T>::pack(side + sum, next);
   }
 }
+
+#endif
 
 }  // namespace nsa::core

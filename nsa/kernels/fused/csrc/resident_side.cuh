@@ -5,6 +5,8 @@
 
 namespace nsa::core {
 
+#if __CUDA_ARCH__ >= 900
+
 template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &me, int width, const Slice &slice) {
   using Shared = ResidentShared;
   constexpr bool kHasCmp = Parts & kCmp, kHasWin = Parts & kWin, kSide = kHasCmp || kHasWin;
@@ -126,5 +128,7 @@ template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &
         static_cast<int>(mine);
   }
 }
+
+#endif
 
 }  // namespace nsa::core

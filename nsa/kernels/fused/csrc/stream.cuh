@@ -9,6 +9,7 @@ namespace nsa::core {
 // Grid: (C, G, B), clusters of C along x.
 template <typename T, int D, int DV, int C, int Stages, int Warps, int Parts>
 __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_constant__ Params p, int tiles) {
+#if __CUDA_ARCH__ >= 900  // elsewhere no plan leads here
   using Shared = StreamShared<D, DV, C, Stages, Warps>;
   constexpr int kThreads = Warps * 32;
   constexpr bool kHasCmp = Parts & kCmp, kHasSel = Parts & kSel, kHasWin = Parts & kWin;
@@ -254,6 +255,7 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
     }
   }
   sum_row<T, Shared, DV, C, Warps>(p, row, shared, base, bar_out, rank, total);
+#endif
 }
 
 }  // namespace nsa::core

@@ -4,6 +4,8 @@
 
 namespace nsa::core {
 
+#if __CUDA_ARCH__ >= 900
+
 // `total`: this warp's share of rows g and g + 8. Every ring is idle: partial sums take their place.
 template <typename T, typename Shared, int DV, int C, int Warps>
 NSA_DEVICE void sum_row(const Params &p, const Row &row, unsigned char *shared, uint32_t base, uint32_t bar_out,
@@ -59,5 +61,7 @@ NSA_DEVICE void sum_row(const Params &p, const Row &row, unsigned char *shared, 
     }
   }
 }
+
+#endif
 
 }  // namespace nsa::core
