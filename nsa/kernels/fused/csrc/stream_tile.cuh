@@ -27,7 +27,7 @@ template <int D, int DV, int C, int Stages, int Warps> struct StreamShared {
 struct StreamTile {
   float *sums;      // [4 blocks][16 heads]
   float *last;      // [16]
-  short *exponent;  // [16]
+  short *exponent;  // [16]; they saturate at 2^15: a score that large has the softmax to itself, and is ranked coarsely
 };
 
 // One branch's running maximum (a whole number, so that rescaling is exact), sum and output of a warp; rows g, g + 8.
