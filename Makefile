@@ -24,7 +24,7 @@ test: lint ## lint, then run every test
 lint: $(INSTALLED) ## check style, types and import directions
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@$(BIN)/clang-format --dry-run --Werror nsa/kernels/cuda/csrc/*
+	@$(BIN)/clang-format --dry-run --Werror nsa/kernels/*/csrc/*
 	@$(BIN)/snakefmt --check Snakefile workflow
 	@$(BIN)/snakemake --lint
 	@$(BIN)/lint-imports

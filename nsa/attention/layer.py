@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -15,22 +14,10 @@ from nsa.attention.cache import CMP, SEL, WIN, KVCache
 from nsa.attention.compress import compressor
 from nsa.attention.parts import TORCH
 from nsa.kernels.contract import SelectAttention
+from nsa.kernels.core import EVERY_PART, Parts
 from nsa.kernels.precision import without_autocast
 from nsa.kernels.step import Lengths, StepParts
-from nsa.shapes import NsaShape, require
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Which parts of a step run; a part that is off launches nothing (docs/method.md#arms)."""
-
-    cmp: bool = True
-    route: bool = True
-    sel: bool = True
-    win: bool = True
-
-    def __post_init__(self) -> None:
-        require(self.cmp or not self.route, "Parts.route", True, "cmp as well: routing reads its probabilities")
+from nsa.shapes import NsaShape
 
 
 class Keys(NamedTuple):
@@ -79,7 +66,7 @@ class NsaAttention(nn.Module):
         x: torch.Tensor,
         cache: KVCache,
         select: SelectAttention,
-        parts: Parts = Parts(),
+        parts: Parts = EVERY_PART,
         block_indices: torch.Tensor | None = None,
         computed_by: StepParts = TORCH,
     ) -> Step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from nsa.kernels.core import Sizes
 from nsa.shapes import NsaShape
 
 ALWAYS = (1 << 31) - 1  # above the bits of any finite float32 score
@@ -32,7 +33,7 @@ def route(p_cmp: torch.Tensor | None, seq_lens: torch.Tensor, longest: int, shap
     return select_blocks(scores, seq_lens, shape.sel_block, shape.sel_count)
 
 
-def block_importance(p_cmp: torch.Tensor, num_blocks: int, shape: NsaShape) -> torch.Tensor:
+def block_importance(p_cmp: torch.Tensor, num_blocks: int, shape: NsaShape | Sizes) -> torch.Tensor:
     """Importance of each selection block: [..., S_cmp] -> [..., num_blocks] float32 (Eq. 9).
 
     A compressed token covers l/d cells of d tokens and a block l'/d of them, so the overlap sum is two box sums.

@@ -15,7 +15,8 @@ from nsa.bench.runner import Result
 from nsa.config import BUILD, DecodeSettings, Flags, GateSettings
 from nsa.errors import RecordError
 from nsa.kernels import registry
-from nsa.kernels.cuda import build
+from nsa.kernels.cuda.build import EXTENSION
+from nsa.kernels.extension import build
 from nsa.layout import Layout
 from nsa.machine.environment import probe
 from nsa.machine.host import Artifact, Host
@@ -74,7 +75,7 @@ def artifacts(backend: str, flags: Flags) -> dict[str, Artifact]:
     made = layout.artifact(stage.artifact)
     if backend == "cuda" and flags.on(BUILD):
         made = layout.bench_build  # the pipeline's own stays untouched
-        build.build("require", made)
+        build.build(EXTENSION, "require", made)
     return {backend: files.read_json(made)} if made.exists() else {}
 
 

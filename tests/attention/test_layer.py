@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from strategies import CPU, boundaries, cache, float64_weights, shapes
 
 from nsa.attention import reference
-from nsa.attention.layer import NsaAttention, Parts
+from nsa.attention.layer import NsaAttention
 from nsa.attention.prefill import fill, prefill
 from nsa.bench.method.launches import launched
 from nsa.errors import CapacityError, ConfigError, InputError
+from nsa.kernels.core import Parts
 from nsa.kernels.sdpa.packed import VARIANTS, gather
 from nsa.shapes import NsaShape
 

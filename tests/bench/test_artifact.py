@@ -14,7 +14,7 @@ from nsa.bench import artifact
 from nsa.bench.tune import stage as tune
 from nsa.errors import BackendUnavailable, ConfigError, Killed, RecordError
 from nsa.kernels.cuda import build
-from nsa.kernels.cuda import manifest as manifests
+from nsa.kernels.extension import manifest as manifests
 
 Stage = Callable[[Path, Path, Path], None]
 GOOD = {"status": "built", "reason": None, "fix": None, "more": [1]}
@@ -88,7 +88,7 @@ def test_what_a_stage_does_wrong_is_its_artifact(
     assert found["status"] == "failed" and str(found["reason"]).startswith(f"nsa.kernels.cuda.build:run: {reason}")
     assert str(found["fix"]).startswith("see results/logs/artifact_cuda.log; then delete ")
     assert found["stamp"] == DIGESTS.model_dump()
-    assert manifests.of(found).status == "failed"  # type: ignore[arg-type]
+    assert manifests.of("cuda", found).status == "failed"  # type: ignore[arg-type]
 
 
 def test_a_stage_that_is_not_there_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import pytest
 from nsa.cli import console
 from nsa.config import BUILD, DecodeSettings, Flags
 from nsa.errors import BackendUnavailable, RecordError
-from nsa.kernels.cuda.manifest import Manifest
+from nsa.kernels.extension.build import Extension
+from nsa.kernels.extension.manifest import Manifest
 from nsa.records import files
 
 QUICK = DecodeSettings(iters=3, warmup=1, processes=1)
@@ -39,7 +40,7 @@ def test_the_build_flag_builds_and_nothing_else_does(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     asked: list[tuple[str, Path]] = []
 
-    def build(mode: str, out: Path) -> None:
+    def build(extension: Extension, mode: str, out: Path) -> None:
         asked.append((mode, out))
         files.write_model(out, Manifest(status="failed"))
 

@@ -252,7 +252,7 @@ def test_a_source_of_ours_that_is_half_saved_is_one_line(raw: dict[str, Any], tm
     """An edit that is under way ends in one line that names the file, before anything runs."""
     program = (
         "from pathlib import Path; from nsa.pipeline import stamps; from nsa.config import load\n"
-        "Path('nsa/kernels/cuda/toolchain.py').write_text('def (')\n"
+        "Path('nsa/kernels/extension/toolchain.py').write_text('def (')\n"
         "try: stamps.today(load(Path('config.yaml'), {}), {})\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
@@ -260,7 +260,7 @@ def test_a_source_of_ours_that_is_half_saved_is_one_line(raw: dict[str, Any], tm
     shutil.copy(ROOT / "config.yaml", tmp_path)
     said = subprocess.check_output([sys.executable, "-c", program], text=True, cwd=tmp_path)
     assert re.match(
-        r"ConfigError Syntax error in .*/nsa/kernels/cuda/toolchain\.py, line 1.*; expected Python, mend", said
+        r"ConfigError Syntax error in .*/nsa/kernels/extension/toolchain\.py, line 1.*; expected Python, mend", said
     )
 
 

@@ -83,7 +83,7 @@ CASES: dict[str, tuple[Callable[[Project], None], set[str]]] = {
     "nothing": (lambda project: None, NOTHING),
     "every source touched": (touch_all, NOTHING),
     ".cu edited": (edit("nsa/kernels/cuda/csrc/instantiate_dv64.cu", "\n// edited\n"), {BUILD} | backend("cuda")),
-    ".cuh edited": (edit("nsa/kernels/cuda/csrc/tile.cuh", "\n// edited\n"), {BUILD} | backend("cuda")),
+    ".cuh edited": (edit("nsa/kernels/extension/csrc/tile.cuh", "\n// edited\n"), {BUILD} | backend("cuda")),
     "Triton kernel edited": (edit("nsa/kernels/triton/kernel.py", "\nEDITED = 1\n"), {TUNE} | backend("triton")),
     "fa2 edited": (edit("nsa/kernels/fa2/package.py", "\nEDITED = 1\n"), backend("fa2")),
     "packed SDPA edited": (  # every candidate competes with it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nsa.attention.layer import Parts
+from nsa.kernels.core import Parts
 from nsa.records import words
 from nsa.shapes import NsaShape
 

@@ -13,6 +13,7 @@ SPEC = BackendSpec(
         ARTIFACT,
         reads=("build",),
         uses=("nvcc",),
-        examine="nsa.kernels.cuda.examine:examine",
+        examine="nsa.kernels.extension.examine:examine",
     ),
+    files=("../extension/csrc/*",),
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nsa.attention.layer import Parts
 from nsa.bench.decode.arms import ARMS, Arm, emission
+from nsa.kernels.core import Parts
 from nsa.records import words
 from nsa.shapes import NsaShape
 

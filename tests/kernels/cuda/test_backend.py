@@ -11,10 +11,10 @@ from pydantic import JsonValue
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable, RecordError
 from nsa.kernels import registry
-from nsa.kernels.cuda import examine as examination
 from nsa.kernels.cuda import operator
-from nsa.kernels.cuda.examine import examine
-from nsa.kernels.cuda.manifest import Manifest
+from nsa.kernels.extension import examine as examination
+from nsa.kernels.extension.examine import examine
+from nsa.kernels.extension.manifest import Manifest
 from nsa.machine.host import Artifact, Machine
 from nsa.records import files
 

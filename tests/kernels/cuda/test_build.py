@@ -9,9 +9,11 @@ import pynvml
 import pytest
 
 from nsa.errors import ConfigError
-from nsa.kernels.cuda import build as stage
-from nsa.kernels.cuda import toolchain
-from nsa.kernels.cuda.manifest import Kernel, Manifest
+from nsa.kernels.cuda.build import EXTENSION
+from nsa.kernels.cuda.build import run as run_stage
+from nsa.kernels.extension import build as stage
+from nsa.kernels.extension import toolchain
+from nsa.kernels.extension.manifest import Kernel, Manifest
 from nsa.machine import nvcc
 from nsa.records import files
 from nsa.records.facts import Digests
@@ -25,7 +27,7 @@ def run(monkeypatch: pytest.MonkeyPatch, mode: str, compiler: nvcc.Nvcc | None, 
     """Run the stage where this compiler is the one found and no GPU is; nothing may be compiled."""
     monkeypatch.setattr(nvcc, "find", lambda environ: compiler)
     monkeypatch.setattr(stage, "native_archs", list)
-    manifest = stage.build(mode, out / "build" / "cuda.json", {})
+    manifest = stage.build(EXTENSION, mode, out / "build" / "cuda.json", {})
     assert files.read_model(out / "build" / "cuda.json", Manifest) == manifest
     assert manifest.library is None and manifest.log is None and manifest.duration_s >= 0
     return manifest
@@ -60,7 +62,7 @@ def test_without_a_gpu_an_automatic_build_is_skipped(monkeypatch: pytest.MonkeyP
 def test_a_wrong_mode_is_named(tmp_path: Path) -> None:
     """A mode that is none of the three is an error that lists them."""
     with pytest.raises(ConfigError, match=r"build\.cuda: got 'yes', expected one of auto, require, skip"):
-        stage.build("yes", tmp_path / "cuda.json")
+        stage.build(EXTENSION, "yes", tmp_path / "cuda.json")
 
 
 @pytest.mark.parametrize(("capability", "arch"), [((8, 0), "80"), ((8, 9), "89"), ((9, 0), "90a"), ((12, 0), "120")])
@@ -91,7 +93,7 @@ def test_a_lost_gpu_keeps_no_other_from_being_built_for(
     monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 1)
     assert stage.native_archs() == []
     monkeypatch.setattr(nvcc, "find", lambda environ: COMPILER)
-    manifest = stage.build("auto", tmp_path / "cuda.json", {})
+    manifest = stage.build(EXTENSION, "auto", tmp_path / "cuda.json", {})
     assert manifest.reason == "no CUDA device to build for; GPU 0 does not answer (GPU is lost)"
 
 
@@ -111,7 +113,7 @@ def test_the_stage_builds_in_the_stamped_mode(
         machine_digest="m",
     )
     files.write_model(tmp_path / "stamp.json", stamp)
-    stage.run(tmp_path / "stamp.json", tmp_path / "environment.json", tmp_path / "build" / "cuda.json")
+    run_stage(tmp_path / "stamp.json", tmp_path / "environment.json", tmp_path / "build" / "cuda.json")
     manifest = files.read_model(tmp_path / "build" / "cuda.json", Manifest)
     assert manifest.status == ("skipped" if mode == "skip" else "failed")
     assert manifest.stamp == Digests(sources="s", settings="c", machine="m")
@@ -144,21 +146,20 @@ extern "C" void launch_twice(float *x) { twice<<<1, 32>>>(x); }
 
 
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def tiny(tmp_path: Path) -> stage.Extension:
     """An extension of one kernel and one header in place of ours."""
     csrc = tmp_path / "csrc"
     csrc.mkdir()
     (csrc / "scale.cuh").write_text("#define SCALE 2\n")
     (csrc / "twice.cu").write_text(KERNEL)
     (csrc / "other.cpp").write_text("int other() { return 1; }\n")
-    monkeypatch.setattr(toolchain, "CSRC", csrc)
-    return csrc
+    return stage.Extension("cuda", csrc)
 
 
 @needs_nvcc
-def test_a_build_is_incremental_and_its_manifest_tells_all(tiny: Path, tmp_path: Path) -> None:
+def test_a_build_is_incremental_and_its_manifest_tells_all(tiny: stage.Extension, tmp_path: Path) -> None:
     """Unchanged objects are kept, a changed header compiles all again, and the manifest has each kernel's figures."""
-    first = stage.build("require", tmp_path / "out" / "cuda.json", archs=["90a"])
+    first = stage.build(tiny, "require", tmp_path / "out" / "cuda.json", archs=["90a"])
     assert first.status == "built" and first.built.is_file() and first.archs == ("90a",)
     assert {step.source: step.reused for step in first.objects} == {
         "twice.cu": False,
@@ -168,34 +169,34 @@ def test_a_build_is_incremental_and_its_manifest_tells_all(tiny: Path, tmp_path:
     (kernel,) = first.kernels
     assert "twice" in kernel.kernel and kernel.arch == "sm_90a"
     assert (kernel.registers or 0) > 0 and kernel.spill_bytes == 0
-    again = stage.build("require", tmp_path / "out" / "cuda.json", archs=["90a"])
+    again = stage.build(tiny, "require", tmp_path / "out" / "cuda.json", archs=["90a"])
     assert all(step.reused for step in again.objects if step.source != "nsa_cuda.so")
     assert again.digest == first.digest and again.kernels == first.kernels
-    (tiny / "scale.cuh").write_text("#define SCALE 3\n")
-    changed = stage.build("require", tmp_path / "out" / "cuda.json", archs=["90a"])
+    (tiny.csrc / "scale.cuh").write_text("#define SCALE 3\n")
+    changed = stage.build(tiny, "require", tmp_path / "out" / "cuda.json", archs=["90a"])
     assert not any(step.reused for step in changed.objects) and changed.digest != first.digest
 
 
 @needs_nvcc
 @pytest.mark.parametrize("variable", ["NVCC_APPEND_FLAGS", "NVCC_PREPEND_FLAGS", "CPATH"])
 def test_what_the_compiler_obeys_is_part_of_the_build(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+    tiny: stage.Extension, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     """With other flags in the environment nothing is reused, and digest and manifest say so."""
     out, value = tmp_path / "out" / "cuda.json", "-DOTHER=1"
-    first = stage.build("require", out, archs=["90a"])
+    first = stage.build(tiny, "require", out, archs=["90a"])
     monkeypatch.setenv(variable, value)
-    other = stage.build("require", out, archs=["90a"])
+    other = stage.build(tiny, "require", out, archs=["90a"])
     assert other.status == "built" and not any(step.reused for step in other.objects)
     assert other.digest != first.digest and other.nvcc_obeys == {**first.nvcc_obeys, variable: value}
 
 
 @needs_nvcc
-def test_a_failed_build_keeps_the_compilers_words_and_no_library(tiny: Path, tmp_path: Path) -> None:
+def test_a_failed_build_keeps_the_compilers_words_and_no_library(tiny: stage.Extension, tmp_path: Path) -> None:
     """A build that fails keeps the compiler's log and removes the library of the build before."""
-    stage.build("require", tmp_path / "out" / "cuda.json", archs=["90a"])
-    (tiny / "twice.cu").write_text(KERNEL.replace("SCALE", "undeclared"))
-    manifest = stage.build("auto", tmp_path / "out" / "cuda.json", archs=["90a"])
+    stage.build(tiny, "require", tmp_path / "out" / "cuda.json", archs=["90a"])
+    (tiny.csrc / "twice.cu").write_text(KERNEL.replace("SCALE", "undeclared"))
+    manifest = stage.build(tiny, "auto", tmp_path / "out" / "cuda.json", archs=["90a"])
     assert manifest.status == "failed" and manifest.reason == "nvcc could not build twice.cu"
     assert 'identifier "undeclared" is undefined' in str(manifest.log)
-    assert manifest.library is None and not (tmp_path / "out" / stage.LIBRARY).exists()
+    assert manifest.library is None and not (tmp_path / "out" / tiny.library).exists()

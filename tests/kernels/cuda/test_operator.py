@@ -16,9 +16,10 @@ from nsa.bench.method.accuracy import fault, oracle, worst_row_error
 from nsa.bench.method.inputs import Call, ragged_case
 from nsa.errors import InputError
 from nsa.kernels.contract import HEAD_DIMS
-from nsa.kernels.cuda import build as stage
 from nsa.kernels.cuda import operator
-from nsa.kernels.cuda.manifest import Manifest
+from nsa.kernels.cuda.build import EXTENSION
+from nsa.kernels.extension import build as stage
+from nsa.kernels.extension.manifest import Manifest
 from nsa.kernels.sdpa.packed import gather
 from nsa.machine import nvcc
 from nsa.records.shapes import CheckShape
@@ -35,7 +36,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """The extension built for this machine's GPUs, or without one for every architecture that the compiler knows."""
     archs = os.environ.get("NSA_TEST_ARCHS")
     return stage.build(
-        "require", tmp_path_factory.mktemp("build") / "cuda.json", archs=archs.split(",") if archs else None
+        EXTENSION, "require", tmp_path_factory.mktemp("build") / "cuda.json", archs=archs.split(",") if archs else None
     )
 
 

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <cuda_runtime_api.h>
 
+#include "sizes.h"
+
 namespace nsa {
 
 struct Call {
@@ -18,8 +20,6 @@ struct Call {
   int64_t q_stride[3], k_stride[3], v_stride[3];  // elements, of all but the last dimension, which is contiguous
   int64_t o_stride[3], i_stride[2];               // the same of o and of block_indices
 };
-
-constexpr bool has_dim(int64_t d) { return d == 32 || d == 64 || d == 96 || d == 128 || d == 192 || d == 256; }
 
 // The workspace that a call needs on this device: none where there are clusters, or where no row is split.
 int64_t scratch_bytes(const Call &call, int device);

@@ -2,6 +2,7 @@
 // over the thread blocks of a cluster by messages into the owner's shared memory. No workspace, fixed order of sums.
 #pragma once
 #include "attend.cuh"
+#include "params.h"
 
 namespace nsa {
 

@@ -4,11 +4,11 @@
 #pragma once
 #include <cstdint>
 
+#include "sizes.h"
+
 namespace nsa {
 
-constexpr int kTileTokens = 16;  // one tensor-core step of P·V; divides every block size
 constexpr int kWarps = 4;        // warps in a thread block
-constexpr int kMaxHeads = 16;    // rows of the tensor-core tile
 constexpr int kMaxCluster = 16;  // thread blocks that share a row (more than 8 needs the non-portable attribute)
 constexpr int kPartBytes = 24;   // of 4 output columns of one head: 4 floats, the maximum and the sum
 

@@ -1,7 +1,7 @@
 // A tile of 16 tokens in shared memory: its layout, and the copies that fill it.
 #pragma once
-#include "params.h"
 #include "ptx.cuh"
+#include "sizes.h"
 
 namespace nsa {
 

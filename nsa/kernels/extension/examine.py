@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from nsa.kernels.cuda.build import native_archs
-from nsa.kernels.cuda.manifest import Manifest
+from nsa.kernels.extension.build import native_archs
+from nsa.kernels.extension.manifest import Manifest
 from nsa.records import files
 
 

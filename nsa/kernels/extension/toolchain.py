@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nsa.kernels.cuda.manifest import Kernel
+from nsa.kernels.extension.manifest import Kernel
 
-CSRC = Path(__file__).parent / "csrc"
+SHARED = Path(__file__).parent / "csrc"  # headers of every extension
 HEADERS = (".cuh", ".h")
 # The oldest torch that the built library loads in: the headers then offer nothing newer.
 TARGET_VERSION = "0x020b000000000000"
@@ -47,15 +47,20 @@ def torch_folder() -> Path:
     return Path(spec.origin).parent
 
 
-def sources() -> list[Path]:
-    """Every translation unit of the extension."""
-    return sorted(path for path in CSRC.iterdir() if path.suffix in (".cu", ".cpp")) if CSRC.is_dir() else []
+def sources(csrc: Path) -> list[Path]:
+    """Every translation unit of an extension."""
+    return sorted(path for path in csrc.iterdir() if path.suffix in (".cu", ".cpp")) if csrc.is_dir() else []
 
 
-def digest(archs: Sequence[str], compiler: str) -> str:
+def headers(csrc: Path) -> list[Path]:
+    """What its translation units may include: its own headers, and the shared ones."""
+    return [path for folder in (csrc, SHARED) for path in sorted(folder.iterdir()) if path.suffix in HEADERS]
+
+
+def digest(csrc: Path, archs: Sequence[str], compiler: str) -> str:
     """What the library is made of: sources, headers, architectures, compiler (nvcc.Nvcc.identity) and flags."""
     known = hashlib.sha256(json.dumps([list(archs), compiler, flags(archs)]).encode())
-    for path in sorted(CSRC.iterdir()):
+    for path in (*sources(csrc), *headers(csrc)):
         known.update(path.name.encode() + path.read_bytes())
     return known.hexdigest()
 
@@ -70,20 +75,29 @@ def flags(archs: Sequence[str]) -> list[str]:
     return [*codes, *options, f"-DTORCH_TARGET_VERSION={TARGET_VERSION}", "-DUSE_CUDA"]
 
 
-def compile_all(nvcc: Path, identity: str, archs: Sequence[str], folder: Path) -> list[Built]:
-    """Compile every source into `folder`, in parallel; an object whose inputs have not changed is kept."""
+def compile_all(nvcc: Path, identity: str, archs: Sequence[str], csrc: Path, folder: Path) -> list[Built]:
+    """Compile every source of `csrc` into `folder`, in parallel; an object whose inputs have not changed is kept."""
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda source: _compile(nvcc, identity, archs, source, folder), sources()))
+        return list(pool.map(lambda source: _compile(nvcc, identity, archs, source, folder), sources(csrc)))
 
 
 def _compile(nvcc: Path, identity: str, archs: Sequence[str], source: Path, folder: Path) -> Built:
     include = torch_folder() / "include"
     target, stamp = folder / f"{source.stem}.o", folder / f"{source.stem}.json"
-    command = [str(nvcc), *flags(archs), f"-I{include}", f"-I{CSRC}", "-c", str(source), "-o", str(target)]
-    headers = sorted(path for path in CSRC.iterdir() if path.suffix in HEADERS)
+    command = [
+        str(nvcc),
+        *flags(archs),
+        f"-I{include}",
+        f"-I{source.parent}",
+        f"-I{SHARED}",
+        "-c",
+        str(source),
+        "-o",
+        str(target),
+    ]
     seen = hashlib.sha256(json.dumps([identity, flags(archs)]).encode())
-    for path in (source, *headers):
+    for path in (source, *headers(source.parent)):
         seen.update(path.read_bytes())
     if target.exists() and stamp.exists():
         kept = json.loads(stamp.read_text())
@@ -100,10 +114,10 @@ def _compile(nvcc: Path, identity: str, archs: Sequence[str], source: Path, fold
     return built
 
 
-def link(nvcc: Path, archs: Sequence[str], folder: Path, library: Path) -> Built:
+def link(nvcc: Path, archs: Sequence[str], csrc: Path, folder: Path, library: Path) -> Built:
     """Link the objects against torch's stable interface and the static CUDA runtime: no Python, no C++ of torch."""
     start, lib = time.perf_counter(), torch_folder() / "lib"
-    objects = [str(folder / f"{source.stem}.o") for source in sources()]
+    objects = [str(folder / f"{source.stem}.o") for source in sources(csrc)]
     temporary = library.with_suffix(".so.new")
     codes = flags(archs)[: len(archs)]
     command = [str(nvcc), *codes, "-shared", *objects, f"-L{lib}", *TORCH, "-o", str(temporary)]

@@ -8,15 +8,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from nsa.kernels.cuda.spec import ARTIFACT
 from nsa.layout import Layout
 from nsa.machine.host import Artifact
 from nsa.records import files
 from nsa.records.facts import Digests
 from nsa.records.merge import Model
-
-PATH = Layout().artifact(ARTIFACT)
-REBUILD = f"delete {PATH}, then run `snakemake`"
 
 
 class Step(Model):
@@ -80,10 +76,20 @@ class Manifest(Model):
         return Path(str(self.library))
 
 
-def of(artifact: Artifact) -> Manifest:
-    """The manifest in an artifact's JSON.
+def path(name: str) -> Path:
+    """Where the manifest of a backend's extension is, as messages name it."""
+    return Layout().artifact(artifact(name))
+
+
+def artifact(name: str) -> str:
+    """The artifact of a backend's build stage, in the results folder."""
+    return f"build/{name}.json"
+
+
+def of(name: str, artifact: Artifact) -> Manifest:
+    """The manifest in the JSON of a backend's artifact.
 
     Raises:
         RecordError: it is no manifest.
     """
-    return files.parse(PATH, json.dumps(artifact).encode(), Manifest)
+    return files.parse(path(name), json.dumps(artifact).encode(), Manifest)

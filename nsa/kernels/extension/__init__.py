@@ -1,0 +1,1 @@
+"""Extensions of CUDA C++: how a backend's own are built, described, examined and found."""

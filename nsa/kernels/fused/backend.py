@@ -1,0 +1,41 @@
+"""The fused decode core as a backend: what it needs, and loading it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nsa.config import Flags
+from nsa.errors import BackendUnavailable
+from nsa.kernels.extension.backend import library, rebuild
+from nsa.kernels.guards import require_cuda
+from nsa.machine.host import Artifact, Machine
+
+if TYPE_CHECKING:
+    from nsa.kernels.core import Core
+
+OLDEST = (8, 0)  # the first with asynchronous copies and bfloat16 tensor cores
+
+
+def require(machine: Machine, flags: Flags) -> None:
+    """Raise BackendUnavailable without a CUDA device of capability 8.0, and without an extension built for it.
+
+    Raises:
+        RecordError: the build's manifest is broken.
+    """
+    require_cuda("fused", machine)
+    assert machine.capability is not None  # require_cuda
+    if machine.capability < OLDEST:
+        capability = ".".join(map(str, machine.capability))
+        raise BackendUnavailable("fused", f"compute capability {capability} is below 8.0", "run on a newer GPU")
+    library("fused", machine, machine.artifacts.get("fused"))
+
+
+def load(machine: Machine, artifact: Artifact | None) -> Core:
+    """Load the extension that the build's manifest names, and give its core."""
+    from nsa.kernels.fused import operator
+
+    try:
+        operator.load(library("fused", machine, artifact))
+    except OSError as error:
+        raise BackendUnavailable("fused", f"its library does not load ({error})", rebuild("fused")) from error
+    return operator.decode_core

@@ -1,0 +1,3 @@
+#include "launch.cuh"
+
+template cudaError_t nsa::core::launch_width<96>(const Call &, cudaStream_t);

@@ -1,0 +1,236 @@
+// One launch for few rows: a cluster of 16 thread blocks holds a whole row in shared memory. Half of the warps walk the
+// critical path (scores, importance, ranks, selected attention), the others do the window and the compressed branch's
+// values beside it. Everything is exchanged by messages that count bytes at their receiver.
+#pragma once
+#include "resident_end.cuh"
+#include "resident_side.cuh"
+
+namespace nsa::core {
+
+// Groups: of 64 compressed tokens that a thread block holds, by capacity. Grid: (16, G, B), clusters of 16.
+template <typename T, int Groups, int Parts>
+__global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_constant__ Params p) {
+#if __CUDA_ARCH__ >= 900  // elsewhere no plan leads here
+  using Shared = ResidentShared;
+  constexpr bool kHasCmp = Parts & kCmp, kHasRoute = Parts & kRoute, kHasSel = Parts & kSel, kHasWin = Parts & kWin;
+  constexpr bool kSide = kHasCmp || kHasWin;
+  constexpr int kGuessed = Groups > 1 ? 2 : 1;  // groups of keys that are asked for before the length is known
+  extern __shared__ __align__(128) unsigned char shared[];
+  const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, tid = threadIdx.x & (kHalf - 1), warp = tid >> 5;
+  const bool path = threadIdx.x < kHalf;
+  const int rank = blockIdx.x;
+  const uint32_t base = shared_address(shared);
+  const Row row(p, blockIdx.z, blockIdx.y);
+  const Half me{p, row, shared, base, tid, warp, lane, rank};
+  // Slices are whole selection blocks; by capacity where that is not far off, so that the first keys are asked for
+  // before the length is known.
+  const int most = (p.capacity + kSelBlock * kRanks - 1) / (kSelBlock * kRanks);
+  const int room = p.capacity < kCmpBlock ? 0 : (p.capacity - kCmpBlock) / kCmpStride + 1;
+  if (path && kHasCmp) {
+    me.load_q(Shared::q);
+#pragma unroll
+    for (int i = 0; i < kGuessed; ++i) {
+      const int at = rank * most * 4 + i * 64;
+      me.load(Shared::k_cmp + i * 64 * 256, p.k_cmp, at, min(64, ((most * 4 + 15) & ~15) - i * 64),
+              min(most * 4 - i * 64, room - at));
+      copy_commit();
+    }
+  }
+  if (path && tid == 0) {
+    expect(me.bar(kInCmp), 16 * 16 * 16), expect(me.bar(kInWin), 16 * 16 * 8), expect(me.bar(kInKeys), 16 * kFree * 8),
+        expect(me.bar(kInBlock), 4);
+    expect(me.bar(kInOut), 16 * ((kSide ? 512 : 0) + (kHasSel ? 512 + 8 : 0))), expect(me.bar(kInBlocks), 16 * 4);
+    publish();
+  }
+  if (path && tid < kFree) reinterpret_cast<uint64_t *>(shared + Shared::key)[tid] = 0;
+  __syncwarp();
+  cluster_arrive();
+  const int S = row.length, width = kHasWin ? min(p.window, S) : 0, current = row.blocks - 1;
+  const int fair = (row.blocks + kRanks - 1) / kRanks, owned = 4 * row.blocks >= 3 * most * kRanks ? most : fair;
+  const bool guessed = owned == most;
+  const int slice = owned * 4, first = rank * slice, padded = (slice + 15) & ~15;
+  const int valid = kHasCmp ? min(max(row.compressed - first, 0), slice) : 0;
+  const bool route = kHasRoute && row.blocks > p.blocks;
+  float *max_w = me.floats(Shared::max_a), *sum_w = me.floats(Shared::sum_a);  // [16 heads][8 warps]
+
+  if (!path) return beside<T, Groups, Parts>(me, width, {first, padded, valid});
+
+  // -------------------------------------------------------------------------------- the critical path
+  if (kHasSel && !kHasCmp) me.load_q(Shared::q);
+  if constexpr (kHasCmp) {
+    if (!guessed) {  // the length has another slicing: the copies above are void
+      copy_wait<0>();
+      half_sync<kBarPath>();
+#pragma unroll
+      for (int i = 0; i < kGuessed; ++i) {
+        me.load(Shared::k_cmp + i * 64 * 256, p.k_cmp, first + i * 64, min(64, padded - i * 64),
+                min(valid - i * 64, 64));
+        copy_commit();
+      }
+    }
+#pragma unroll
+    for (int i = kGuessed; i < Groups; ++i) {
+      me.load(Shared::k_cmp + i * 64 * 256, p.k_cmp, first + i * 64, min(64, padded - i * 64), min(valid - i * 64, 64));
+      copy_commit();
+    }
+  }
+  const float gate_sel = kHasSel ? gate_of<T>(p, row, rank, 1) : 0.f;
+  int block = -1;
+  if (kHasRoute && !route) block = rank < row.blocks ? rank : -1;
+  if (!kHasRoute && kHasSel)
+    block = p.block_indices[static_cast<uint64_t>(row.batch) * p.i_b + static_cast<uint64_t>(row.group) * p.i_g + rank];
+  cluster_wait();
+  uint32_t q[8][4];
+  if constexpr (kHasCmp) {
+    float *sums = reinterpret_cast<float *>(shared + Shared::sums),
+          *last = reinterpret_cast<float *>(shared + Shared::last);
+    float *slice_last = reinterpret_cast<float *>(shared + Shared::slice_last);
+    const int tiles = padded / 8;
+    float s[Groups][4], m0 = -INFINITY, m1 = -INFINITY;
+#pragma unroll
+    for (int i = 0; i < Groups; ++i) {
+      const int tile = i * 8 + warp, c = tile * 8 + 2 * t;
+      if (Groups - 1 - i == 3) copy_wait<3>();
+      else if (Groups - 1 - i == 2) copy_wait<2>();
+      else if (Groups - 1 - i == 1) copy_wait<1>();
+      else copy_wait<0>();
+      if (i == Groups - 1) hand_over<kBarKeys>();
+      half_sync<kBarPath>();
+      if (i == 0) me.read_q(q, Shared::q);
+      if (tile < tiles) {
+        score8<T>(s[i], q, base + Shared::k_cmp + tile * 2048, p.scale_log2, lane);
+        if (c >= valid) s[i][0] = s[i][2] = -INFINITY;
+        if (c + 1 >= valid) s[i][1] = s[i][3] = -INFINITY;
+        m0 = fmaxf(m0, fmaxf(s[i][0], s[i][1])), m1 = fmaxf(m1, fmaxf(s[i][2], s[i][3]));
+      }
+    }
+    m0 = quad_max1(m0), m1 = quad_max1(m1);
+    if (t == 0) max_w[g * 8 + warp] = ceilf(m0), max_w[(g + 8) * 8 + warp] = ceilf(m1);  // whole: rescaling is exact
+    half_sync<kBarPath>();
+    m0 = finite(max8(max_w + g * 8)), m1 = finite(max8(max_w + (g + 8) * 8));
+    float l0 = 0, l1 = 0;
+#pragma unroll
+    for (int i = 0; i < Groups; ++i) {
+      const int tile = i * 8 + warp, c = tile * 8 + 2 * t;
+      if (tile < tiles) {
+        const float p0 = exp2_fast(s[i][0] - m0), p1 = exp2_fast(s[i][1] - m0), p2 = exp2_fast(s[i][2] - m1),
+                    p3 = exp2_fast(s[i][3] - m1);
+        l0 += p0 + p1, l1 += p2 + p3;
+        *reinterpret_cast<uint32_t *>(shared + Shared::p_cmp + g * 528 + c * 2) = Element<T>::pack(p0, p1);
+        *reinterpret_cast<uint32_t *>(shared + Shared::p_cmp + (g + 8) * 528 + c * 2) = Element<T>::pack(p2, p3);
+        if constexpr (kHasRoute) {
+          const float h0 = .5f * p1, h1 = .5f * p3;
+          float a0 = p0 + ((t & 1) ? h0 : p1), a1 = p2 + ((t & 1) ? h1 : p3);
+          a0 += __shfl_xor_sync(~0u, a0, 1), a1 += __shfl_xor_sync(~0u, a1, 1);
+          const float x0 = __shfl_sync(~0u, h0, (lane & ~3) + 1), x1 = __shfl_sync(~0u, h1, (lane & ~3) + 1);
+          if (c + 1 == slice - 1) slice_last[g] = h0, slice_last[g + 8] = h1;
+          if (t == 0 && 2 * tile < owned) sums[2 * tile * 16 + g] = a0, sums[2 * tile * 16 + g + 8] = a1;
+          if (t == 2 && 2 * tile + 1 < owned)
+            sums[(2 * tile + 1) * 16 + g] = a0 + x0, sums[(2 * tile + 1) * 16 + g + 8] = a1 + x1;
+          if (t == 3) last[tile * 16 + g] = h0, last[tile * 16 + g + 8] = h1;
+        }
+      }
+    }
+    l0 = quad_sum1(l0), l1 = quad_sum1(l1);
+    if (t == 0) sum_w[g * 8 + warp] = l0, sum_w[(g + 8) * 8 + warp] = l1;
+    half_sync<kBarPath>();
+    hand_over<kBarProbabilities>();
+    {
+      const int to = tid >> 4, h = tid & 15;
+      send16(peer_address(base + Shared::in_cmp + (rank * 16 + h) * 16, to),
+             make_float4(max8(max_w + h * 8), sum8(sum_w + h * 8), route ? slice_last[h] : 0.f, 0.f),
+             peer_address(me.bar(kInCmp), to));
+    }
+    if (!route) await(me.bar(kInCmp));  // nobody leaves before every message to it has arrived
+  }
+  if (route) {
+    float *scale = reinterpret_cast<float *>(shared + Shared::scale),
+          *before = reinterpret_cast<float *>(shared + Shared::before);
+    const float *sums = reinterpret_cast<const float *>(shared + Shared::sums),
+                *last = reinterpret_cast<const float *>(shared + Shared::last);
+    uint32_t *importance = reinterpret_cast<uint32_t *>(shared + Shared::importance);
+    uint64_t *keys = reinterpret_cast<uint64_t *>(shared + Shared::key);
+    await(me.bar(kInCmp));
+    if (tid < 64) {
+      // What the last token of the slice before gives to this slice's first block, at this slice's exponent: exact. A
+      // slice without a token takes the other's exponent.
+      const int h = tid >> 2;
+      const float2 here = *reinterpret_cast<const float2 *>(shared + Shared::in_cmp + (rank * 16 + h) * 16);
+      const float4 there =
+          *reinterpret_cast<const float4 *>(shared + Shared::in_cmp + (max(rank - 1, 0) * 16 + h) * 16);
+      const bool empty = here.x == -INFINITY && rank > 0;
+      const float f = factor<16>(shared + Shared::in_cmp, tid, empty ? rank - 1 : rank, p.heads);
+      if ((tid & 3) == 0) {
+        scale[h] = f;
+        before[h] = rank == 0 ? 0.f : empty ? there.z : there.z * exp2_fast(there.x - here.x);
+      }
+    }
+    half_sync<kBarPath>();
+    const int j = tid >> 2, quarter = tid & 3, mine = rank * owned + j;  // four lanes a block
+    uint32_t key = 0;
+    float value = 0.f;
+    if (j < owned) {
+      const float4 x = *reinterpret_cast<const float4 *>(sums + j * 16 + quarter * 4),
+                   f = *reinterpret_cast<const float4 *>(scale + quarter * 4);
+      float4 y = make_float4(0.f, 0.f, 0.f, 0.f);
+      if (!(j & 1)) y = *reinterpret_cast<const float4 *>((j ? last + (j / 2 - 1) * 16 : before) + quarter * 4);
+      value = (x.x + y.x) * f.x + (x.y + y.y) * f.y + (x.z + y.z) * f.z + (x.w + y.w) * f.w;
+    }
+    value = quad_sum1(value);
+    if (j < owned && mine < row.blocks && mine != 0 && mine < current - 1) key = __float_as_uint(value) + 1;
+    if (quarter == 0) importance[j] = key;
+    half_sync<kBarPath>();
+    int above = 0;
+#pragma unroll
+    for (int k = 0; k < Groups; ++k) {  // a quarter of the candidates each; of equal ones the lower index is above
+      const int other = (quarter * Groups + k) * 4;
+      const uint4 o = *reinterpret_cast<const uint4 *>(importance + other);
+      above += (o.x >= key + (other >= j)) + (o.y >= key + (other + 1 >= j)) + (o.z >= key + (other + 2 >= j)) +
+               (o.w >= key + (other + 3 >= j));
+    }
+    above += __shfl_xor_sync(~0u, above, 1), above += __shfl_xor_sync(~0u, above, 2);
+    if (quarter == 0 && j < owned && above < kFree) keys[above] = key_of(key, mine);
+    half_sync<kBarPath>();
+    const uint64_t *in_keys = reinterpret_cast<const uint64_t *>(shared + Shared::in_keys);
+    {
+      const int to = tid >> 4, k = tid & 15;
+      if (k < kFree)
+        send_key(peer_address(base + Shared::in_keys + (rank * kFree + k) * 8, to), keys[k],
+                 peer_address(me.bar(kInKeys), to));
+    }
+    await(me.bar(kInKeys));
+    {  // each block ranks its own candidates among all, and tells the thread block that will attend to the winner
+      const int c = tid >> 4, from = tid & 15;
+      uint32_t count = 0;
+      uint64_t my = 0;
+      if (c < kFree) {
+        my = in_keys[rank * kFree + c];
+#pragma unroll
+        for (int k = 0; k < kFree; ++k) count += in_keys[from * kFree + k] > my;
+      }
+      count = __reduce_add_sync(~0u, count << (lane & 16)) >> (lane & 16) & 0xffffu;
+      if (from == 0 && c < kFree && count < kFree && my)
+        send_word(peer_address(base + Shared::block, count), block_of(my), peer_address(me.bar(kInBlock), count));
+    }
+    block = rank == 13 ? 0 : rank == 14 ? current - 1 : current;
+    if (rank < kFree) {
+      await(me.bar(kInBlock));
+      block = *reinterpret_cast<const int *>(shared + Shared::block);
+    }
+  }
+  const int here = block < 0 ? 0 : min(max(S - block * kSelBlock, 0), kSelBlock);
+  if constexpr (kHasSel) {
+    me.load(Shared::k_sel, p.k_sel, block * kSelBlock, kSelBlock, here);
+    copy_commit();
+    me.load(Shared::v_sel, p.v_sel, block * kSelBlock, kSelBlock, here);
+    copy_commit();
+  }
+  if (kHasRoute && tid == 0)
+    send_word(peer_address(base + Shared::blocks + rank * 4, 0), block, peer_address(me.bar(kInBlocks), 0));
+  if constexpr (kHasSel) attend_block<T, Parts>(me, q, here);
+  if (kSide || kHasSel) await(me.bar(kInOut));
+  sum_head<T, Parts>(me, gate_sel);
+#endif
+}
+
+}  // namespace nsa::core

@@ -1,0 +1,43 @@
+// From a plan to a launch of one instance of the resident kernel.
+#pragma once
+#include "resident.cuh"
+#include "resident.h"
+
+#include <type_traits>
+
+namespace nsa::core {
+
+template <typename T, int Groups, int Parts> cudaError_t start_resident(const Call &call, cudaStream_t stream) {
+  auto *kernel = resident<T, Groups, Parts>;
+  constexpr int bytes = ResidentShared::bytes;
+  if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)) return e;
+  if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1)) return e;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(kRanks, call.G, call.B);
+  config.blockDim = dim3(kResidentThreads);
+  config.dynamicSmemBytes = bytes;
+  config.stream = stream;
+  cudaLaunchAttribute together{};
+  together.id = cudaLaunchAttributeClusterDimension;
+  together.val.clusterDim.x = kRanks;
+  together.val.clusterDim.y = together.val.clusterDim.z = 1;
+  config.attrs = &together;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, kernel, call.params);
+}
+
+template <typename T, int Groups> cudaError_t resident_parts(const Call &call, cudaStream_t stream) {
+  switch (call.parts) {
+#define NSA_CORE_ARM(X) \
+  case X: return start_resident<T, Groups, X>(call, stream);
+    NSA_CORE_ARMS(NSA_CORE_ARM)
+#undef NSA_CORE_ARM
+  }
+  return cudaErrorInvalidValue;  // nsa/kernels/fused/plan.py plans no other
+}
+
+template <int Groups, bool Bf16> cudaError_t launch_resident(const Call &call, cudaStream_t stream) {
+  return resident_parts<std::conditional_t<Bf16, __nv_bfloat16, __half>, Groups>(call, stream);
+}
+
+}  // namespace nsa::core

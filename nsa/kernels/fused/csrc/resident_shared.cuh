@@ -1,0 +1,113 @@
+// The resident kernel's shared memory, and what both halves of its warps use.
+#pragma once
+#include "row.cuh"
+
+namespace nsa::core {
+
+constexpr int kRanks = 16, kResidentThreads = 512, kHalf = 256;
+constexpr int kResidentTokens = 256;  // compressed tokens that a thread block holds
+constexpr int kWindowTokens = 32;     // window tokens of a thread block
+
+struct ResidentShared {  // byte offsets
+  static constexpr int k_cmp = 0, v_cmp = k_cmp + kResidentTokens * 256, k_win = v_cmp + kResidentTokens * 256,
+                       v_win = k_win + kWindowTokens * 256, k_sel = v_win + kWindowTokens * 256,
+                       v_sel = k_sel + kSelBlock * 256, q = v_sel + kSelBlock * 256, p_cmp = q + 4096,
+                       p_win = p_cmp + 16 * 528, p_sel = p_win + 16 * 80, sums = p_sel + 16 * 144,
+                       last = sums + 64 * 64, max_a = last + 32 * 64, sum_a = max_a + 512, max_b = sum_a + 512,
+                       sum_b = max_b + 512, key = sum_b + 512, scale_cmp = key + 128, scale_win = scale_cmp + 64,
+                       slice_last = scale_win + 64, scale = slice_last + 64, before = scale + 64,
+                       importance = before + 64, in_cmp = importance + 256, in_win = in_cmp + 16 * 256,
+                       in_keys = in_win + 16 * 128, in_side = in_keys + 16 * kFree * 8, in_sel = in_side + 16 * 512,
+                       in_sel_ml = in_sel + 16 * 512, block = in_sel_ml + 128, blocks = block + 16,
+                       barriers = blocks + 64, bytes = barriers + 64;
+};
+
+// Scores of 16 heads x 8 tokens: rows g and g + 8, tokens 2t and 2t + 1; scaled.
+template <typename T> NSA_DEVICE void score8(float (&s)[4], const uint32_t (&q)[8][4], uint32_t keys, float scale,
+                                             int lane) {
+  float a[4] = {0, 0, 0, 0}, b[4] = {0, 0, 0, 0};
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    uint32_t f[4];
+    load_matrix(f, keys + place<128>(lane & 7, 4 * k + (lane >> 3)));
+    multiply<T>(a, q[2 * k], f[0], f[1]), multiply<T>(b, q[2 * k + 1], f[2], f[3]);
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) s[i] = (a[i] + b[i]) * scale;
+}
+
+NSA_DEVICE float max8(const float *p) {
+  const float4 a = *reinterpret_cast<const float4 *>(p), b = *reinterpret_cast<const float4 *>(p + 4);
+  return fmaxf(fmaxf(fmaxf(a.x, a.y), fmaxf(a.z, a.w)), fmaxf(fmaxf(b.x, b.y), fmaxf(b.z, b.w)));
+}
+NSA_DEVICE float sum8(const float *p) {
+  const float4 a = *reinterpret_cast<const float4 *>(p), b = *reinterpret_cast<const float4 *>(p + 4);
+  return ((a.x + a.y) + (a.z + a.w)) + ((b.x + b.y) + (b.z + b.w));
+}
+NSA_DEVICE float finite(float m) { return m == -INFINITY ? 0.f : m; }
+
+// A thread of one half of the warps: its place, and what it copies.
+struct Half {
+  const Params &p;
+  const Row &row;
+  unsigned char *shared;
+  uint32_t base;
+  int tid, warp, lane, rank;
+
+  // 256 threads copy `rows` rows from a token on, those from `valid` on as zeros. Rows advance by 16 a turn, so that a
+  // thread's place in a row does not change.
+  NSA_DEVICE void load(int offset, const Cache &cache, int token, int rows, int valid) const {
+    const int r0 = tid >> 4, c0 = tid & 15;
+    const uint4 *from = row.at(cache, valid > 0 ? token : 0) + c0;
+    const uint32_t to = base + place<128>(r0, c0) + offset;
+#pragma unroll 4
+    for (int r = 0; r < rows; r += 16) {
+      const bool there = r + r0 < valid;
+      copy16(to + r * 256, from + (there ? static_cast<uint64_t>(r + r0) * cache.s : 0), there);
+    }
+  }
+  NSA_DEVICE void load_q(int offset) const {
+    const int r0 = tid >> 4, c0 = tid & 15;
+    const uint64_t at = static_cast<uint64_t>(row.batch) * p.q_b + static_cast<uint64_t>(row.group) * p.q_g;
+    copy16(base + place<128>(r0, c0) + offset,
+           static_cast<const uint4 *>(p.q) + at + static_cast<uint64_t>(min(r0, p.heads - 1)) * p.q_h + c0, true);
+  }
+  NSA_DEVICE void read_q(uint32_t (&q)[8][4], int offset) const {
+#pragma unroll
+    for (int k = 0; k < 8; ++k) load_matrix(q[k], base + offset + place<128>(lane & 15, 2 * k + (lane >> 4)));
+  }
+  NSA_DEVICE float *floats(int offset) const { return reinterpret_cast<float *>(shared + offset); }
+  NSA_DEVICE uint32_t bar(int i) const { return base + ResidentShared::barriers + 8 * i; }
+};
+// Message barriers, in the order of their waits.
+constexpr int kInCmp = 0, kInWin = 1, kInKeys = 2, kInBlock = 3, kInOut = 4, kInBlocks = 5;
+
+// Which compressed tokens a thread block holds.
+struct Slice {
+  int first, padded, valid;  // padded: to whole 16-token tiles
+};
+
+// Barriers of half of the thread block, and between the halves.
+template <int Id> NSA_DEVICE void half_sync() { asm volatile("bar.sync %0, 256;" ::"n"(Id) : "memory"); }
+template <int Id> NSA_DEVICE void hand_over() { asm volatile("bar.arrive %0, 512;" ::"n"(Id) : "memory"); }
+template <int Id> NSA_DEVICE void take_over() { asm volatile("bar.sync %0, 512;" ::"n"(Id) : "memory"); }
+constexpr int kBarPath = 1, kBarSide = 2, kBarProbabilities = 3, kBarKeys = 4;
+
+// One head's (maximum, sum) of 16 thread blocks, four lanes a head: this block's factor 2^(m - M) / L.
+template <int Stride> NSA_DEVICE float factor(const unsigned char *in, int tid, int rank, int heads) {
+  const int h = tid >> 2, first = (tid & 3) * 4;
+  float m[4], l[4], top = -INFINITY, sum = 0.f;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 v = *reinterpret_cast<const float2 *>(in + ((first + i) * 16 + h) * Stride);
+    m[i] = v.x, l[i] = v.y, top = fmaxf(top, v.x);
+  }
+  top = finite(quad_max1(top));
+#pragma unroll
+  for (int i = 0; i < 4; ++i) sum += l[i] * exp2_fast(m[i] - top);
+  sum = quad_sum1(sum);
+  const float mine = *reinterpret_cast<const float *>(in + (rank * 16 + h) * Stride);
+  return h < heads && sum > 0.f ? exp2_fast(mine - top) * __fdividef(1.f, sum) : 0.f;
+}
+
+}  // namespace nsa::core

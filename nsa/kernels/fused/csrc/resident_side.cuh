@@ -1,0 +1,134 @@
+// What half of the resident kernel's warps do beside the critical path: the window, the compressed branch's values, and
+// both branches' share of the output; the chosen blocks' order.
+#pragma once
+#include "resident_shared.cuh"
+
+namespace nsa::core {
+
+#if __CUDA_ARCH__ >= 900
+
+template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &me, int width, const Slice &slice) {
+  using Shared = ResidentShared;
+  constexpr bool kHasCmp = Parts & kCmp, kHasWin = Parts & kWin, kSide = kHasCmp || kHasWin;
+  const Params &p = me.p;
+  const Row &row = me.row;
+  unsigned char *shared = me.shared;
+  const uint32_t base = me.base;
+  const int tid = me.tid, warp = me.warp, lane = me.lane, rank = me.rank, g = lane >> 2, t = lane & 3;
+  const int S = row.length;
+  float *max_w = me.floats(Shared::max_b), *sum_w = me.floats(Shared::sum_b);  // [16 heads][8 warps]
+  if constexpr (kHasWin) {
+    me.load_q(Shared::in_side);  // a copy of its own, where results arrive only after it has been read
+    me.load(Shared::k_win, p.k_win, S - width + kWindowTokens * rank, kWindowTokens, width - kWindowTokens * rank);
+    me.load(Shared::v_win, p.v_win, S - width + kWindowTokens * rank, kWindowTokens, width - kWindowTokens * rank);
+  }
+  copy_commit();
+  const float gc0 = gate_of<T>(p, row, g, 0), gc1 = gate_of<T>(p, row, g + 8, 0), gw0 = gate_of<T>(p, row, g, 2),
+              gw1 = gate_of<T>(p, row, g + 8, 2);
+  if (kHasCmp && Groups == 1) me.load(Shared::v_cmp, p.v_cmp, slice.first, slice.padded, slice.valid);
+  copy_commit();
+  cluster_wait();
+  float o_win[2][4] = {}, o_cmp[4][4] = {};
+  if constexpr (kHasWin) {
+    copy_wait<1>();
+    half_sync<kBarSide>();
+    uint32_t q[8][4];
+    me.read_q(q, Shared::in_side);
+    float s[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+    const int c = warp * 8 + 2 * t, left = width - kWindowTokens * rank - c;
+    if (warp < 4) {
+      score8<T>(s, q, base + Shared::k_win + warp * 2048, p.scale_log2, lane);
+      if (left <= 0) s[0] = s[2] = -INFINITY;
+      if (left <= 1) s[1] = s[3] = -INFINITY;
+    }
+    float m0 = quad_max1(fmaxf(s[0], s[1])), m1 = quad_max1(fmaxf(s[2], s[3]));
+    if (t == 0) max_w[g * 8 + warp] = m0, max_w[(g + 8) * 8 + warp] = m1;
+    half_sync<kBarSide>();
+    m0 = finite(max8(max_w + g * 8)), m1 = finite(max8(max_w + (g + 8) * 8));
+    const float p0 = exp2_fast(s[0] - m0), p1 = exp2_fast(s[1] - m0), p2 = exp2_fast(s[2] - m1),
+                p3 = exp2_fast(s[3] - m1);
+    if (warp < 4) {
+      *reinterpret_cast<uint32_t *>(shared + Shared::p_win + g * 80 + c * 2) = Element<T>::pack(p0, p1);
+      *reinterpret_cast<uint32_t *>(shared + Shared::p_win + (g + 8) * 80 + c * 2) = Element<T>::pack(p2, p3);
+    }
+    const float l0 = quad_sum1(p0 + p1), l1 = quad_sum1(p2 + p3);
+    if (t == 0) sum_w[g * 8 + warp] = l0, sum_w[(g + 8) * 8 + warp] = l1;
+    half_sync<kBarSide>();
+    const int to = tid >> 4, h = tid & 15;
+    send8(peer_address(base + Shared::in_win + (rank * 16 + h) * 8, to),
+          make_float2(max8(max_w + h * 8), sum8(sum_w + h * 8)), peer_address(me.bar(kInWin), to));
+#pragma unroll
+    for (int k = 0; k < 2; ++k) {
+      uint32_t a[4], v[4];
+      load_matrix(a, base + Shared::p_win + (lane & 15) * 80 + (2 * k + (lane >> 4)) * 16);
+      load_matrix_trans(v, base + Shared::v_win + place<128>(k * 16 + (lane & 15), 2 * warp + (lane >> 4)));
+      multiply<T>(o_win[0], a, v[0], v[1]), multiply<T>(o_win[1], a, v[2], v[3]);
+    }
+  }
+  if constexpr (kHasCmp) {
+    take_over<kBarKeys>();  // the keys have arrived: the values may have the memory
+    if (Groups > 1) me.load(Shared::v_cmp, p.v_cmp, slice.first, slice.padded, slice.valid), copy_commit();
+    copy_wait<0>();
+    take_over<kBarProbabilities>();
+#pragma unroll 2
+    for (int k = 0; k < slice.padded / 16; k += 2) {
+      uint32_t a[4], v[4];
+      load_matrix(a, base + Shared::p_cmp + (lane & 15) * 528 + (2 * k + (lane >> 4)) * 16);
+      load_matrix_trans(v, base + Shared::v_cmp + place<128>(k * 16 + (lane & 15), 2 * warp + (lane >> 4)));
+      multiply<T>(o_cmp[0], a, v[0], v[1]), multiply<T>(o_cmp[1], a, v[2], v[3]);
+      if (k + 1 < slice.padded / 16) {
+        load_matrix(a, base + Shared::p_cmp + (lane & 15) * 528 + (2 * k + 2 + (lane >> 4)) * 16);
+        load_matrix_trans(v, base + Shared::v_cmp + place<128>(k * 16 + 16 + (lane & 15), 2 * warp + (lane >> 4)));
+        multiply<T>(o_cmp[2], a, v[0], v[1]), multiply<T>(o_cmp[3], a, v[2], v[3]);
+      }
+    }
+  }
+  if constexpr (kSide) {
+    float *scale_cmp = reinterpret_cast<float *>(shared + Shared::scale_cmp),
+          *scale_win = reinterpret_cast<float *>(shared + Shared::scale_win);
+    if (kHasCmp) await(me.bar(kInCmp));
+    if (kHasWin) await(me.bar(kInWin));
+    if (tid < 64) {
+      const float f = kHasCmp ? factor<16>(shared + Shared::in_cmp, tid, rank, p.heads) : 0.f;
+      if ((tid & 3) == 0) scale_cmp[tid >> 2] = f;
+    } else if (tid < 128) {
+      const float f = kHasWin ? factor<8>(shared + Shared::in_win, tid - 64, rank, p.heads) : 0.f;
+      if ((tid & 3) == 0) scale_win[(tid - 64) >> 2] = f;
+    }
+    half_sync<kBarSide>();
+    const float c0_ = gc0 * scale_cmp[g], c1_ = gc1 * scale_cmp[g + 8], w0 = gw0 * scale_win[g],
+                w1 = gw1 * scale_win[g + 8];
+    // Rows are staged so that messages are 512 bytes to one receiver. Nobody reads the window's keys any more.
+    float *staged = reinterpret_cast<float *>(shared + Shared::k_win) + 16 * warp + 2 * t;
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+      *reinterpret_cast<float2 *>(staged + g * 128 + 8 * n) =
+          make_float2(o_win[n][0] * w0 + (o_cmp[n][0] + o_cmp[n + 2][0]) * c0_,
+                      o_win[n][1] * w0 + (o_cmp[n][1] + o_cmp[n + 2][1]) * c0_);
+      *reinterpret_cast<float2 *>(staged + (g + 8) * 128 + 8 * n) =
+          make_float2(o_win[n][2] * w1 + (o_cmp[n][2] + o_cmp[n + 2][2]) * c1_,
+                      o_win[n][3] * w1 + (o_cmp[n][3] + o_cmp[n + 2][3]) * c1_);
+    }
+    half_sync<kBarSide>();
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int h = 2 * warp + r;
+      const float4 v = *reinterpret_cast<const float4 *>(shared + Shared::k_win + h * 512 + lane * 16);
+      send16(peer_address(base + Shared::in_side + rank * 512 + lane * 16, h), v, peer_address(me.bar(kInOut), h));
+    }
+  }
+  if ((Parts & kRoute) && rank == 0 && tid < kMostBlocks) {  // all blocks, ascending, those that are none at the end
+    await(me.bar(kInBlocks));
+    const uint32_t *blocks = reinterpret_cast<const uint32_t *>(shared + Shared::blocks);
+    const uint32_t mine = blocks[tid];
+    int before = 0;
+#pragma unroll
+    for (int i = 0; i < kMostBlocks; ++i) before += blocks[i] < mine || (blocks[i] == mine && i < tid);
+    p.block_indices[static_cast<uint64_t>(row.batch) * p.i_b + static_cast<uint64_t>(row.group) * p.i_g + before] =
+        static_cast<int>(mine);
+  }
+}
+
+#endif
+
+}  // namespace nsa::core

@@ -1,0 +1,49 @@
+// From a plan to a launch of one instance of the streaming kernel.
+#pragma once
+#include "stream.cuh"
+#include "stream.h"
+
+#include <type_traits>
+
+namespace nsa::core {
+
+constexpr int kStages = 2;
+
+template <typename T, int D, int DV, int C, int Warps, int Parts> cudaError_t start_stream(const Call &call,
+                                                                                           cudaStream_t stream) {
+  const Params &p = call.params;
+  auto *kernel = nsa::core::stream<T, D, DV, C, kStages, Warps, Parts>;
+  const int tiles = (p.capacity + kSelBlock * 4 * C - 1) / (kSelBlock * 4 * C);  // of 16 compressed tokens, 4 blocks
+  const int bytes = StreamShared<D, DV, C, kStages, Warps>::bytes(tiles);
+  if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)) return e;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(C, call.G, call.B);
+  config.blockDim = dim3(Warps * 32);
+  config.dynamicSmemBytes = bytes;
+  config.stream = stream;
+  cudaLaunchAttribute together{};
+  together.id = cudaLaunchAttributeClusterDimension;
+  together.val.clusterDim.x = C;
+  together.val.clusterDim.y = together.val.clusterDim.z = 1;
+  config.attrs = &together;
+  config.numAttrs = C > 1 ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, p, tiles);
+}
+
+template <typename T, int D, int C, int Warps> cudaError_t stream_parts(const Call &call, cudaStream_t stream) {
+  switch (call.parts) {
+#define NSA_CORE_ARM(X) \
+  case X: return start_stream<T, D, 128, C, Warps, X>(call, stream);
+    NSA_CORE_ARMS(NSA_CORE_ARM)
+#undef NSA_CORE_ARM
+  }
+  return cudaErrorInvalidValue;  // nsa/kernels/fused/plan.py plans no other
+}
+
+template <int C, int Warps, bool Bf16> cudaError_t launch_stream(const Call &call, cudaStream_t stream) {
+  using T = std::conditional_t<Bf16, __nv_bfloat16, __half>;
+  return call.params.dim == 128 ? stream_parts<T, 128, C, Warps>(call, stream)
+                                : stream_parts<T, 192, C, Warps>(call, stream);
+}
+
+}  // namespace nsa::core

@@ -1,0 +1,165 @@
+"""How a call of the fused core is split, from its sizes at capacity and what the device has; never from lengths."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from nsa.errors import InputError
+from nsa.kernels.core import Parts, Sizes
+
+WARPS = 4  # of a thread block of the three launches (csrc/params.h)
+TILE = 16  # tokens of one tensor-core step, and rows of heads
+RESERVED_BYTES = 2048  # of shared memory: a thread block's 1 KiB, and what the kernels declare beside
+MOST_CHUNKS = 512  # csrc/route.cuh keeps 64 bytes a chunk in shared memory
+CLUSTERS = (9, 0)  # the first capability that has them
+PAPER = (32, 16, 64)  # l, d and l' of the one-launch kernels (csrc/row.cuh)
+FAST_SELECTED = 16  # n of theirs, at most
+# Thread blocks a row that the streaming kernel is built for, and the share of multiprocessors, in percent, up to which
+# all of a launch's clusters are resident (measured on an H100; beyond it a launch runs in two waves).
+SPLITS = {8: 80, 4: 80, 3: 80, 2: 100, 1: 100}
+RANKS, RESIDENT = 16, 85  # the same of the resident kernel: seven clusters of 16
+RESIDENT_TOKENS, RESIDENT_WINDOW, RESIDENT_BYTES = 65536, 512, 229712  # csrc/resident.cuh
+ARMS = (  # parts that they are built for (csrc/stream.h)
+    Parts(),
+    Parts(sel=False),
+    Parts(sel=False, win=False),
+    Parts(route=False, sel=False, win=False),
+    Parts(cmp=False, route=False, win=False),
+    Parts(cmp=False, route=False, sel=False),
+)
+DEEP = 4  # thread blocks a multiprocessor that a split aims at
+
+
+class Device(NamedTuple):
+    """What a plan depends on of a GPU."""
+
+    capability: tuple[int, int]
+    multiprocessors: int
+    shared_bytes: int  # that one thread block may have
+
+
+class Call(NamedTuple):
+    """What a plan depends on of a call."""
+
+    batch: int
+    groups: int
+    heads: int
+    head_dim: int
+    value_dim: int
+    capacity: int  # tokens that the caches have room for
+    sizes: Sizes
+    parts: Parts
+
+
+class Plan(NamedTuple):
+    """How a call is split.
+
+    Attributes:
+        name: for the records.
+        chunk_blocks: selection blocks whose compressed tokens one thread block reads.
+        win_tokens, sel_tokens: window and selected tokens that one thread block reads.
+        cluster: thread blocks that share a row in one launch.
+        warps: of a thread block in one launch.
+    """
+
+    name: Literal["three", "stream", "resident"]
+    chunk_blocks: int
+    win_tokens: int
+    sel_tokens: int
+    cluster: int
+    warps: int
+
+    @property
+    def numbers(self) -> list[int]:
+        """As the operator takes it (csrc/call.h)."""
+        kind = {"three": 0, "stream": 1, "resident": 2}[self.name]
+        return [kind, self.chunk_blocks, self.win_tokens, self.sel_tokens, self.cluster, self.warps]
+
+
+def plan(call: Call, device: Device) -> Plan:
+    """The plan of a call.
+
+    Raises:
+        InputError: a compression or selection block has too many strides for the device's shared memory.
+    """
+    return one_launch(call, device) or three_launches(call, device)
+
+
+def one_launch(call: Call, device: Device) -> Plan | None:
+    """The plan of the paper's geometry where a row's thread blocks can be a cluster; None of anything else."""
+    sizes = call.sizes
+    fast = (
+        device.capability >= CLUSTERS
+        and sizes[:3] == PAPER
+        and sizes.sel_count <= FAST_SELECTED
+        and call.head_dim in (128, 192)
+        and call.value_dim == 128
+        and call.parts in ARMS
+    )
+    if not fast:
+        return None
+    rows, processors = call.batch * call.groups, device.multiprocessors
+    if rows * RANKS <= processors * RESIDENT // 100 and _holds(call, device):
+        return Plan("resident", 1, 1, 1, RANKS, 16)
+    if rows > processors:  # two thread blocks a multiprocessor: one row's memory beside another's routing
+        cluster = 1 if rows >= 3 * processors else 2
+        if stream_bytes(call, cluster, 4) <= device.shared_bytes // 2 - 1024:
+            return Plan("stream", 1, 1, 1, cluster, 4)
+    fitting = [cluster for cluster in SPLITS if stream_bytes(call, cluster) <= device.shared_bytes]
+    for cluster, share in ((cluster, SPLITS[cluster]) for cluster in fitting):
+        if rows * cluster <= processors * share // 100:
+            return Plan("stream", 1, 1, 1, cluster, 8)
+    return Plan("stream", 1, 1, 1, fitting[-1], 8) if fitting else None
+
+
+def _holds(call: Call, device: Device) -> bool:
+    """Whether a cluster of 16 can hold a row: only parts for data centres (9.x and 10.x) have such clusters."""
+    fits = call.capacity <= RESIDENT_TOKENS and call.sizes.window <= RESIDENT_WINDOW
+    size = call.head_dim == 128 and call.sizes.sel_count == FAST_SELECTED
+    return fits and size and device.shared_bytes >= RESIDENT_BYTES and device.capability < (11, 0)
+
+
+def stream_bytes(call: Call, cluster: int, warps: int = 8) -> int:
+    """Shared memory of a thread block that streams a share of a row (csrc/stream.cuh, StreamShared)."""
+    stages, free = 2, 13
+    ring = stages * TILE * (call.head_dim + call.value_dim) * 2
+    share = -(-TILE * call.value_dim // 4 // cluster)
+    before = warps * (ring + 128) + 3 * cluster * 128 + 3 * 128 + 192 + _up(cluster * free * 8, 16) + 64 + 64
+    tiles = -(-call.capacity // (4 * 64 * cluster))
+    return _up(before, 128) + (cluster * share * 16 if cluster > 1 else 0) + tiles * (4 * 64 + 64 + 32 + 16) + 64 * 4
+
+
+def _up(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
+
+
+def three_launches(call: Call, device: Device) -> Plan:
+    """The plan of every size on every GPU: about DEEP thread blocks a multiprocessor where the tokens allow it."""
+    sizes, rows = call.sizes, call.batch * call.groups
+    cells, cover = sizes.sel_block // sizes.cmp_stride, sizes.cmp_block // sizes.cmp_stride
+    ring = max(TILE * (call.head_dim + call.value_dim) * 2, TILE * (call.value_dim + 8) * 4)
+    room = device.shared_bytes - RESERVED_BYTES - WARPS * (ring + TILE * 8)
+    most = room // (4 * TILE) if call.parts.route else 1 << 20  # compressed tokens whose scores a thread block holds
+    tokens = max(sizes.num_compressed(call.capacity), 1)
+    share = max(1, DEEP * device.multiprocessors // rows)  # thread blocks a row
+
+    spill = -(-(cover - 1) // cells)  # blocks that a chunk reaches into beyond its last one
+    fewest = max(1, spill, -(-tokens // (MOST_CHUNKS * cells)))
+    wanted = -(-max(min(tokens // share, 512), WARPS * TILE) // cells)
+    chunk_blocks = max(fewest, min(wanted, most // cells))
+    if call.parts.route and chunk_blocks * cells > most:
+        raise InputError(
+            f"sizes: a chunk of {chunk_blocks * cells} compressed tokens, for l = {sizes.cmp_block}, "
+            f"d = {sizes.cmp_stride}, l' = {sizes.sel_block} and S = {call.capacity}, does not fit into the "
+            f"{device.shared_bytes} bytes of shared memory of this GPU, expected at most {most}"
+        )
+    window = _tokens(min(sizes.window, call.capacity), share)
+    selected = _tokens(min(sizes.sel_count, sizes.num_blocks(call.capacity)) * sizes.sel_block, share)
+    return Plan("three", chunk_blocks, window, selected, 1, WARPS)
+
+
+def _tokens(count: int, share: int) -> int:
+    """Tokens of a thread block: whole turns of its warps, a quarter of the row's share of thread blocks."""
+    turn = WARPS * TILE
+    splits = max(1, min(share // 2, -(-count // turn)))
+    return max(1, -(-count // (splits * turn))) * turn

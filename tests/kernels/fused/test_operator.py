@@ -1,0 +1,211 @@
+"""The extension: built for every architecture without a GPU, its schema, and on a GPU the whole contract."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+
+import pytest
+import torch
+from cores import EVERY, Drawn, case, drawn, paper
+
+from nsa.bench.method.core_oracle import core_oracle, routing_fault
+from nsa.errors import InputError
+from nsa.kernels.core import Parts, Sizes
+from nsa.kernels.extension import build as stage
+from nsa.kernels.extension.manifest import Manifest
+from nsa.kernels.fused import operator, plan
+from nsa.kernels.fused.build import EXTENSION
+from nsa.machine import nvcc
+
+pytestmark = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc on this machine")
+SHAPES = int(os.environ.get("NSA_TEST_SHAPES", "300"))  # 2000 in a run of its own; fewer under compute-sanitizer
+LIMIT = {torch.float16: 2e-3, torch.bfloat16: 1.5e-2}  # worst-row relative error, as of the selection kernel
+GPU = torch.device("cuda")
+SOME = ("library.cpp", "call.cpp", "instantiate_dv128.cu", "stream_c3w8_bf16.cu", "resident_g2_fp16.cu")
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """The extension built for this machine's GPUs; without one, a unit of each kind, with and without clusters."""
+    extension, archs = EXTENSION, None
+    if not stage.native_archs():
+        extension, archs = stage.Extension("fused", tmp_path_factory.mktemp("csrc")), ["80", "90a"]
+        for path in EXTENSION.csrc.iterdir():
+            if path.suffix not in (".cu", ".cpp") or path.name in SOME:
+                shutil.copy(path, extension.csrc)
+    return stage.build(extension, "require", tmp_path_factory.mktemp("build") / "fused.json", archs=archs)
+
+
+@pytest.fixture(scope="module")
+def loaded(manifest: Manifest) -> None:
+    """The operator, loaded."""
+    assert manifest.status == "built", manifest.log
+    operator.load(manifest.built)
+
+
+def test_it_builds_without_a_gpu_or_a_warning(manifest: Manifest) -> None:
+    """It compiles with and without clusters, and no kernel of one launch spills a register."""
+    assert manifest.status == "built", manifest.log
+    assert {kernel.arch for kernel in manifest.kernels} == {f"sm_{arch}" for arch in manifest.archs}
+    assert manifest.warnings == ()
+    one = [kernel for kernel in manifest.kernels if "6stream" in kernel.kernel or "8resident" in kernel.kernel]
+    assert one and all(kernel.spill_bytes == 0 for kernel in one if kernel.arch == "sm_90a")
+
+
+@pytest.mark.gpu
+def test_the_schema(loaded: None) -> None:
+    """The operator says which of its arguments it writes."""
+    schema = str(torch.ops.nsa.decode_core.default._schema)
+    assert "Tensor(a!) block_indices, Tensor(b!) out" in schema
+
+
+def paper_like(seed: int) -> Drawn:
+    """A random shape that the kernels of one launch take: any lengths, heads, windows and arms."""
+    draw = random.Random(seed)
+    capacity = draw.choice([draw.randint(1, 1200), draw.randint(1, 3000), draw.randint(1, 66000)])
+    lengths = tuple(draw.choice([capacity, draw.randint(0, capacity)]) for _ in range(draw.choice([1, 1, 2, 4, 9, 20])))
+    sizes = Sizes(32, 16, 64, draw.choice([16, 16, 3, 12]), draw.choice([512, 512, 0, 100, 1000]))
+    return Drawn(
+        sizes,
+        lengths if capacity < 10000 else lengths[:2],
+        capacity,
+        draw.choice([1, 2, 4]),
+        draw.choice([16, 16, draw.randint(1, 16)]),
+        draw.choice([128, 128, 192]),
+        128,
+        draw.choice([torch.float16, torch.bfloat16]),
+        draw.choice((*plan.ARMS, Parts(), Parts())),
+    )
+
+
+def fault(made: Drawn, seed: int) -> str | None:
+    """What is wrong with one call."""
+    call = case(made, seed, GPU)
+    out = torch.full((*call.q.shape[:3], made.Dv), torch.nan, dtype=made.dtype, device=GPU)
+    if made.parts.route:
+        call.block_indices.fill_(-7)
+    try:
+        operator.decode_core(*call, out)
+    except InputError as error:
+        return None if "does not fit" in str(error) else str(error)
+    judged = core_oracle(*call)
+    if made.parts.route and (
+        wrong := routing_fault(call.block_indices.cpu(), judged.importance.cpu(), call.seq_lens.cpu(), made.sizes)
+    ):
+        return wrong
+    error, norm = (out.double() - judged.output).norm(dim=-1), judged.output.norm(dim=-1)
+    if not bool((error <= LIMIT[made.dtype] * norm).all()):  # NaN, too, and a row of zeros must be zeros
+        return f"relative error {(error / norm).nan_to_num(torch.inf).max().item():.3g}"
+    return None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shapes", [drawn, paper_like], ids=["contract", "paper"])
+def test_random_shapes_equal_the_oracle(loaded: None, shapes: object) -> None:
+    """Output and chosen blocks are right on random shapes, ragged, with NaN wherever nothing may be read."""
+    assert callable(shapes)
+    made = {seed: shapes(seed) for seed in range(SHAPES)}
+    found = {seed: wrong for seed, shape in made.items() if (wrong := fault(shape, seed)) is not None}
+    assert {seed: (wrong, made[seed]) for seed, wrong in found.items()} == {}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 8, 9, 16, 17, 32, 33, 64, 128])
+def test_each_side_of_each_border_of_the_plan_is_right(loaded: None, batch: int) -> None:
+    """Every number of thread blocks a row that a batch leads to, at short and long caches."""
+    for longest in (1000, 4097):
+        assert fault(paper(tuple(max(1, longest - 37 * b) for b in range(batch))), batch) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("batch", [1, 8, 40])
+def test_of_equal_blocks_the_lowest_are_selected(loaded: None, batch: int) -> None:
+    """With all compressed keys alike every inner block weighs the same: the lower index wins, exactly."""
+    call = case(paper((4096,) * batch), 0, GPU)
+    call.k_cmp.copy_(call.k_cmp[:1, :, :1].clone())
+    operator.decode_core(*call)
+    first = [*range(14), 62, 63]
+    assert (call.block_indices == torch.tensor(first, device=GPU)).all()
+
+
+@pytest.mark.gpu
+def test_replays_are_bitwise_equal(loaded: None) -> None:
+    """Replays of a captured call give the eager call's bits and blocks."""
+    for seed in range(40):
+        made = drawn(seed) if seed % 2 else paper_like(seed)
+        call = case(made, seed, GPU)
+        out = torch.empty(*call.q.shape[:3], made.Dv, dtype=made.dtype, device=GPU)
+        try:
+            operator.decode_core(*call, out)
+        except InputError:
+            continue
+        eager, blocks = out.clone(), call.block_indices.clone()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            operator.decode_core(*call, out)
+        for _ in range(3):
+            out.fill_(torch.nan)
+            graph.replay()
+            assert torch.equal(out.view(torch.uint8), eager.view(torch.uint8)), (seed, made)
+            assert torch.equal(call.block_indices, blocks), (seed, made)
+
+
+@pytest.mark.gpu
+def test_two_streams_at_once(loaded: None) -> None:
+    """Calls on two streams share nothing: each gives what it gives alone."""
+    streams = [torch.cuda.Stream(), torch.cuda.Stream()]
+    for seed in (1, 2, 3, 5, 7):
+        made = [paper((5000,) * 2), drawn(seed)._replace(parts=EVERY[0])]
+        calls = [case(shape, seed, GPU) for shape in made]
+        alone = [operator.decode_core(*call) for call in calls]
+        torch.cuda.synchronize()
+        for _ in range(20):
+            outs = []
+            for stream, call in zip(streams, calls, strict=True):
+                with torch.cuda.stream(stream):
+                    outs.append(operator.decode_core(*call))
+            torch.cuda.synchronize()
+            assert all(torch.equal(a.view(torch.uint8), b.view(torch.uint8)) for a, b in zip(outs, alone, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("batch", "heads"), [(1, 16), (3, 5), (40, 16)])
+def test_one_graph_serves_two_thousand_tokens(loaded: None, batch: int, heads: int) -> None:
+    """One captured call is right at every length from none to 2000, NaN beyond, with lengths on the device only."""
+    made = paper((2000,) * batch)._replace(heads=heads)
+    full = case(made, 7, GPU)
+    call = full._replace(k=full.k.clone(), v=full.v.clone(), k_cmp=full.k_cmp.clone(), v_cmp=full.v_cmp.clone())
+    for cache in (call.k, call.v, call.k_cmp, call.v_cmp):
+        cache.fill_(torch.nan)
+    call.seq_lens.zero_()
+    out = torch.empty(*call.q.shape[:3], made.Dv, dtype=made.dtype, device=GPU)
+    operator.decode_core(*call, out)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        operator.decode_core(*call, out)
+    for S in range(1, 2001):
+        call.k[1:, :, :, S - 1], call.v[1:, :, :, S - 1] = full.k[1:, :, :, S - 1], full.v[1:, :, :, S - 1]
+        if S >= 32 and (S - 32) % 16 == 0:
+            at = (S - 32) // 16
+            call.k_cmp[:, :, at], call.v_cmp[:, :, at] = full.k_cmp[:, :, at], full.v_cmp[:, :, at]
+        call.seq_lens.fill_(S)
+        graph.replay()
+        if S % 7 == 0 or S < 200:
+            some = slice(0, 3)
+            few = call._replace(
+                q=call.q[some],
+                gates=call.gates[some],
+                k=call.k[:, some],
+                v=call.v[:, some],
+                k_cmp=call.k_cmp[some],
+                v_cmp=call.v_cmp[some],
+                seq_lens=call.seq_lens[some],
+                block_indices=call.block_indices[some],
+            )
+            judged = core_oracle(*few)
+            wrong = routing_fault(few.block_indices.cpu(), judged.importance.cpu(), few.seq_lens.cpu(), made.sizes)
+            assert wrong is None, (S, wrong)
+            error = (out[some].double() - judged.output).norm(dim=-1)
+            assert bool((error <= LIMIT[made.dtype] * judged.output.norm(dim=-1)).all()), S

@@ -1,0 +1,113 @@
+"""Plans of the fused core for every capability: they fit the device, cover the tokens, and follow no length."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from nsa.errors import InputError
+from nsa.kernels.contract import HEAD_DIMS
+from nsa.kernels.core import Parts, Sizes
+from nsa.kernels.fused.plan import ARMS, RESERVED_BYTES, RESIDENT_TOKENS, Call, Device, Plan, plan, stream_bytes
+
+AMPERE = Device((8, 0), 108, 166912)
+ADA = Device((8, 9), 128, 101376)  # 99 KiB, no clusters
+HOPPER = Device((9, 0), 132, 232448)
+BLACKWELL = Device((12, 0), 170, 101376)  # clusters, 99 KiB
+DEVICES = (AMPERE, ADA, HOPPER, BLACKWELL)
+PAPER = Sizes(32, 16, 64, 16, 512)
+
+
+def call(batch: int = 1, capacity: int = 8192, sizes: Sizes = PAPER, D: int = 128, Dv: int = 128, h: int = 16) -> Call:
+    """A call with 4 groups and all parts."""
+    return Call(batch, 4, h, D, Dv, capacity, sizes, Parts())
+
+
+def scan_bytes(made: Plan, asked: Call) -> int:
+    """Shared memory of a thread block of the first of three launches (csrc/launch.cuh)."""
+    ring = max(16 * (asked.head_dim + asked.value_dim) * 2, 16 * (asked.value_dim + 8) * 4)
+    scores = made.chunk_blocks * asked.sizes.sel_block // asked.sizes.cmp_stride * 64
+    return 512 + scores + 4 * -(-ring // 128) * 128
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=lambda device: str(device.capability))
+def test_three_launches_fit_every_device(device: Device) -> None:
+    """Whatever the widths, sizes and capacities, a block's shared memory is there, and chunks reach far enough."""
+    other = Device((8, 0), *device[1:])  # the same memory without clusters: every call takes three launches
+    sizes = (
+        PAPER,
+        Sizes(48, 16, 128, 128, 0),
+        Sizes(5, 1, 1, 3, 7),
+        Sizes(64, 64, 64, 96, 4096),
+        Sizes(512, 16, 64, 16, 1),
+    )
+    for D, Dv, size, capacity, batch in itertools.product(
+        HEAD_DIMS, HEAD_DIMS, sizes, (1, 100, 8192, 131072), (1, 256)
+    ):
+        asked = call(batch, capacity, size, D, Dv)
+        made = plan(asked, other)
+        assert made.name == "three" and made.warps == 4
+        assert scan_bytes(made, asked) <= device.shared_bytes - RESERVED_BYTES // 2, asked
+        assert made.chunk_blocks * (size.sel_block // size.cmp_stride) >= size.cmp_block // size.cmp_stride - 1
+        assert min(made.win_tokens, made.sel_tokens) > 0 and made.win_tokens % 64 == made.sel_tokens % 64 == 0
+
+
+def test_a_chunk_that_does_not_fit_is_refused() -> None:
+    """Sizes whose scores no thread block can hold are one line, which says what fits."""
+    with pytest.raises(InputError, match=r"l' = 8192 .* bytes of shared memory of this GPU, expected at most \d+"):
+        plan(call(sizes=Sizes(1, 1, 8192, 16, 512)), ADA)
+
+
+@pytest.mark.parametrize("device", [AMPERE, ADA], ids=["8.0", "8.9"])
+def test_without_clusters_there_are_three_launches(device: Device) -> None:
+    """No capability below 9.0 gets a plan of one launch."""
+    assert {plan(call(batch), device).name for batch in (1, 8, 32, 256)} == {"three"}
+
+
+def test_on_hopper_the_papers_geometry_is_one_launch() -> None:
+    """Few rows are resident, more stream; each plan's shared memory fits, at every batch and capacity."""
+    assert plan(call(1), HOPPER).name == "resident"
+    for batch, capacity, D in itertools.product(
+        (1, 2, 4, 8, 16, 32, 64, 128, 256), (1, 4096, 8192, 65536, 131072), (128, 192)
+    ):
+        asked = call(batch, capacity, D=D)
+        made = plan(asked, HOPPER)
+        assert made.name in ("stream", "resident"), asked
+        if made.name == "stream":
+            assert stream_bytes(asked, made.cluster, made.warps) <= HOPPER.shared_bytes // (8 // made.warps), asked
+        else:
+            assert D == 128 and capacity <= RESIDENT_TOKENS and batch * 4 * 16 <= 112
+
+
+def test_the_shared_memory_of_a_streaming_block_is_the_kernels() -> None:
+    """The formula gives what the C++ of csrc/stream.cuh gives for the same sizes (taken from a compiled program)."""
+    found = [
+        stream_bytes(call(capacity=65536), 1),
+        stream_bytes(call(capacity=65536), 2),
+        stream_bytes(call(capacity=16384, D=192), 1),
+        stream_bytes(call(capacity=131072), 2),
+    ]
+    assert found == [227840, 189440, 189952, 236544]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sizes": Sizes(32, 16, 64, 17, 512)},
+        {"sizes": Sizes(16, 16, 64, 16, 512)},
+        {"D": 64},
+        {"Dv": 64},
+        {"capacity": 1 << 20},
+    ],
+)
+def test_other_geometries_take_three_launches_on_hopper(changed: dict[str, object]) -> None:
+    """What the one-launch kernels are not built for, or cannot hold, takes the path that is right for everything."""
+    assert plan(call(8, **changed), HOPPER).name == "three"  # type: ignore[arg-type]
+
+
+def test_every_arm_of_a_cell_runs_by_the_same_plan() -> None:
+    """Arms leave out parts of the same kernel: their differences are those of the parts."""
+    for batch in (1, 8, 32):
+        made = {plan(call(batch)._replace(parts=parts), HOPPER) for parts in ARMS}
+        assert len(made) == 1
