@@ -9,6 +9,7 @@ import torch
 from nsa.attention.layer import Step
 from nsa.bench.decode.arms import ARMS
 from nsa.bench.decode.cell import Cell
+from nsa.records.words import OTHER
 
 
 class Taken(NamedTuple):
@@ -34,7 +35,7 @@ class Kept:
     """
 
     def __init__(self, cell: Cell, arm: str, emits: bool) -> None:
-        self.cell, self.name, self.arm, self.emits = cell, arm, ARMS[arm], emits
+        self.cell, self.name, self.arm, self.emits = cell, arm, ARMS[arm.partition(OTHER)[0]], emits
         self.output: torch.Tensor | None = None
         self.taken: list[Taken] = []
         self._step: Step | None = None

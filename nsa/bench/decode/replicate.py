@@ -23,8 +23,9 @@ from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.errors import BackendUnavailable, InputError
 from nsa.kernels import registry
+from nsa.kernels.contract import Backend, SelectAttention
 from nsa.machine.nvml import Sampler
-from nsa.records.facts import DecodeFacts
+from nsa.records.facts import DecodeFacts, LeftOut
 from nsa.records.words import EMPTY, Row
 
 REFUSED = "change decode.dtype or decode.model to what the backend takes, or leave it out of candidates"
@@ -46,6 +47,8 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
     try:
         with device_at_work(backend.name):
             cell = Cell(job.settings, job.S, guarded(backend.name, backend.selection, whole=True), device)
+            own, others = variants_of(backend)
+            refused = cell.take_variants(others) if device.type == "cuda" else {}
             finite, fault = cell.finite_when_poisoned(), routing_fault(device, cell.computed_by.select_blocks)
             columns = {**columns_of(job), "backend_resolved": backend.name}
             timer = CudaTimer(device) if device.type == "cuda" else None
@@ -53,7 +56,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
             with turn, Sampler(job.host.device.uuid) as sampler:
                 rates = [bandwidths(device)] if timer else []
                 rows = interleave([candidates], job.settings.iters, BLOCKS, order, sampler, timer)
-                others = sampler.other_processes(turn.ours)
+                strangers = sampler.other_processes(turn.ours)
             finite &= all(kept.finite for kept in steps)
             judged = judge(cell, steps, job.process)
             # After the timing: a process that was profiled launches more slowly ever after.
@@ -66,12 +69,15 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
         bandwidth_bytes_per_s=tuple(copied for copied, _ in rates),
         read_bandwidth_bytes_per_s=tuple(read for _, read in rates),
         replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
-        other_processes=tuple(others),
+        other_processes=tuple(strangers),
         notes=registry.notes(backend),
         geometry=job.geometry,
         reads=cell.reads,
         bytes_read=cell.bytes_read,
         parts=cell.parts,
+        variant=own,
+        variants=tuple(cell.variants),
+        left_out=tuple(LeftOut(name=name, shape=f"S={job.S}", reason=why) for name, why in refused.items()),
         emit_weight=cell.emit_weight,
         outputs_finite=finite,
         routing_fault=fault,
@@ -79,6 +85,13 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
         launches=launches,
     )
     return Replicated(rows, facts)
+
+
+def variants_of(backend: Backend) -> tuple[str | None, dict[str, SelectAttention]]:
+    """The name of a backend's own kernel among its variants, None where it has none, and the others, guarded."""
+    own = next((name for name, kernel in backend.variants.items() if kernel is backend.selection), None)
+    others = {name: kernel for name, kernel in backend.variants.items() if name != own}
+    return own, {name: guarded(f"{backend.name}:{name}", kernel, whole=True) for name, kernel in others.items()}
 
 
 def columns_of(job: Job) -> dict[str, str | int | float | bool | None]:
@@ -106,12 +119,13 @@ def _on_cuda(cell: Cell, order: random.Random, columns: Row, timer: CudaTimer) -
     """
     warmup = cell.settings.warmup
     candidates: list[Candidate] = []
-    arms = [Kept(cell, arm, emits) for arm in ARMS for emits in cell.steps]
+    arms = [Kept(cell, arm, emits) for arm in cell.arms for emits in cell.steps]
     for kept in order.sample(arms, len(arms)):
         captured = timer.capture(partial(cell.restore, kept.emits), kept.run, warmup)
         kept.output = captured.output
         timing = partial(timer.time, kept.rewind, captured.graph.replay, after=kept.keep)
-        candidates += _cold_and_warm(kept.name, kept.emits, timing, columns)
+        timed = _cold_and_warm(kept.name, kept.emits, timing, columns)
+        candidates += timed if kept.name in ARMS else timed[:1]  # in another way: in the primary mode only
     empty = timer.capture_empty(warmup)
     candidates += _cold_and_warm(EMPTY, None, partial(timer.time, _nothing, empty.graph.replay), columns)
     whole = [Kept(cell, "all", emits) for emits in cell.steps]

@@ -69,7 +69,13 @@ def test_chunks_give_what_one_piece_gives(monkeypatch: pytest.MonkeyPatch) -> No
         step = ExactStep(weights, caches(weights, x, shape), shape, 81)
         found = step.of(fresh)
         selected = step.selected(found.q, found.k[:, :, SEL], found.v[:, :, SEL], blocks)
-        return [found.cmp, found.win, selected, step.importance(found.q, found.k_cmp), step.output(found, {SEL: selected})]
+        return [
+            found.cmp,
+            found.win,
+            selected,
+            step.importance(found.q, found.k_cmp),
+            step.output(found, {SEL: selected}),
+        ]
 
     whole = everything()
     monkeypatch.setattr(exact, "CHUNK_BYTES", 1)
