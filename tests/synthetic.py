@@ -26,6 +26,7 @@ from nsa.records.facts import (
     Digests,
     Environment,
     Geometry,
+    Judged,
     Provenance,
     Reads,
     Replicate,
@@ -195,10 +196,27 @@ def decode_facts(S: int, device: str, processes: int, changes: Mapping[str, obje
             "emit_weight": WEIGHT,
             "outputs_finite": True,
             "routing_fault": None,
+            "judged": tuple(judged(process) for process in range(processes)),
             "launches": launches(),
         }
     )
     return sound.model_copy(update=dict(changes or {}))
+
+
+def judged(process: int, **changes: object) -> Judged:
+    """What a float64 step says of a process whose steps are right."""
+    errors = ("query", "key", "value", "k_cmp", "v_cmp")
+    sound = Judged(
+        process=process,
+        steps=1032,
+        outputs=dict.fromkeys(ARM_PARTS, 4e-6),
+        states=dict.fromkeys(errors, 3e-6),
+        lengths_right=True,
+        rows=256,
+        clear=256,
+        wrong=0,
+    )
+    return sound.model_copy(update=changes)
 
 
 def launches() -> dict[str, dict[str, int]]:

@@ -33,6 +33,7 @@ class Step(NamedTuple):
     output: torch.Tensor
     block_indices: torch.Tensor | None  # [B, G, n] int32, as the selection kernel was given them
     win: Keys | None
+    q: torch.Tensor  # [B, G, h, D], roped: what routing decided by
 
 
 class NsaAttention(nn.Module):
@@ -103,7 +104,7 @@ class NsaAttention(nn.Module):
 
         o = gated_sum(gates, outputs)
         heads = cache.no_output if o is None else o.flatten(1)  # [B, H*Dv]
-        return Step(self.out(heads), block_indices, keys_win)
+        return Step(self.out(heads), block_indices, keys_win, q)
 
     def project(
         self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor

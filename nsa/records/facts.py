@@ -136,6 +136,31 @@ class TimedFacts(Model):
     notes: Annotated[tuple[JsonValue, ...], Merge.UNITED]
 
 
+class Judged(Model):
+    """What a float64 step says of the timed steps of one process (docs/method.md#the-decode-cell-is-judged).
+
+    Errors are the worst relative L2 of a row; None where something is not finite or has the wrong shape.
+
+    Attributes:
+        steps: timed steps whose outputs and writes were judged.
+        outputs: of each arm.
+        states: of queries, of what steps wrote into the caches, and of what prefill left there.
+        lengths_right: whether the device's lengths were S after each step.
+        rows: (sequence, group) rows of the whole step whose blocks were judged.
+        clear: those in which rounding cannot have decided.
+        wrong: rows, of any arm with routing, with other blocks than the right ones.
+    """
+
+    process: int
+    steps: int
+    outputs: dict[str, float | None]
+    states: dict[str, float | None]
+    lengths_right: bool
+    rows: int
+    clear: int
+    wrong: int
+
+
 class DecodeFacts(TimedFacts):
     """A decode cell that ran.
 
@@ -147,6 +172,7 @@ class DecodeFacts(TimedFacts):
         emit_weight: share of the steps that add a compressed token.
         outputs_finite: of every arm, its unread memory poisoned, the timed replays included.
         routing_fault: the first case in which routing did not choose the oracle's blocks.
+        judged: what a float64 step says of the steps, in each process.
         launches: how often each arm launches each kernel (operator, on a CPU); counted once a cell.
     """
 
@@ -160,6 +186,7 @@ class DecodeFacts(TimedFacts):
     emit_weight: Annotated[float, Merge.SAME]
     outputs_finite: Annotated[bool, Merge.ALL]
     routing_fault: Annotated[str | None, Merge.FIRST]
+    judged: Annotated[tuple[Judged, ...], Merge.EACH]
     launches: Annotated[dict[str, dict[str, int]] | None, Merge.FIRST]
 
 

@@ -9,6 +9,7 @@ from nsa.records.facts import (
     Device,
     DramFacts,
     Geometry,
+    Judged,
     KernelBytes,
     LeftOut,
     Reads,
@@ -72,6 +73,18 @@ DECODE = DecodeFacts(
     emit_weight=1 / 16,
     outputs_finite=False,
     routing_fault="S = 8, n = 3: chose blocks [0], expected [0, 1]",
+    judged=(
+        Judged(
+            process=0,
+            steps=1032,
+            outputs={"none": 0.0, "all": None},
+            states={"key": 3e-6, "k_cmp": None},
+            lengths_right=False,
+            rows=256,
+            clear=255,
+            wrong=1,
+        ),
+    ),
     launches={"all": {"void f<(int)4>(T1)": 2}, "none": {}},
 )
 CHECK = CheckFacts(

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 
 import torch
 
-from nsa.attention.cache import KVCache
+from nsa.attention.cache import WIN, KVCache
 from nsa.attention.layer import Keys, NsaAttention, Step
 from nsa.attention.parts import TORCH, Name, step_parts
 from nsa.attention.prefill import fill
 from nsa.bench.decode.arms import ARMS, emission
+from nsa.bench.decode.prefilled import Sample
+from nsa.bench.decode.slots import Slots
+from nsa.bench.decode.tokens import Tokens
 from nsa.bench.method.launches import launched
 from nsa.bench.method.reads import compressed_by_parts, selected_by_kernel
 from nsa.config import DecodeSettings
@@ -22,6 +25,8 @@ from nsa.records.facts import Reads
 from nsa.records.words import OTHER, TORCH_PARTS, VARIED
 
 FILL_TOKENS = 2048  # hidden states drawn at once in prefill
+BLOCKS = 4  # randomised blocks that the repetitions of an arm are spread over
+UNSEEN = 32.0  # times as large are keys and values that no window reaches any more: to read one shows
 DIFFERENCE = 4.0  # times the rounding unit: steps of two variants, each of whose outputs is rounded several times
 
 
@@ -44,14 +49,20 @@ class Cell:
         capacity = shape.num_blocks(longest + 1) * shape.sel_block
         self.cache = KVCache(shape, settings.batch, capacity, dtype, device)
         generator = torch.Generator(device).manual_seed(settings.seed)
-
-        def draw(*sizes: int) -> torch.Tensor:
-            return torch.randn(*sizes, generator=generator, device=device, dtype=torch.float32).to(dtype)
-
+        tokens = Tokens(self.layer.state_dict(), shape, settings.batch, longest, generator)
+        sample = Sample(longest, device)
         for start in range(0, longest, FILL_TOKENS):
-            tokens = min(FILL_TOKENS, longest - start)
-            fill(self.layer, draw(settings.batch, tokens, shape.dim), self.cache)
-        self.x = draw(settings.batch, shape.dim)
+            past = tokens.past(start, min(start + FILL_TOKENS, longest)).to(dtype)
+            sample.take(start, past)
+            fill(self.layer, past, self.cache)
+        self.x = tokens.current(1)[0].to(dtype)  # [B, dim], changed in place: what is captured reads it
+        replays = 2 * settings.iters if device.type == "cuda" else BLOCKS  # cold and warm; on a CPU a block's last one
+        self.fresh = tokens.current(replays).to(dtype)  # [replays, B, dim]: of steps that are judged
+        self.prefilled = sample.errors(self.layer.state_dict(), self.cache, shape, longest)
+        self.slots = Slots(self.cache, shape, self.steps)
+        left = max(0, min(self.steps.values()) - shape.window)
+        for tensor in (self.cache.k, self.cache.v):
+            tensor[WIN, :, :, :left] *= UNSEEN
         self._before = {
             emits: torch.full((settings.batch,), step - 1, dtype=torch.int32, device=device)
             for emits, step in self.steps.items()
@@ -80,12 +91,14 @@ class Cell:
         return Reads(cmp=cmp, sel=sel, win=win, actual=cmp + sel + win, expected=shape.reads_expected(self.S))
 
     def rewind(self, emits: bool) -> None:
-        """Return the device's lengths to the state before the step: before a replay, without waiting for the device."""
+        """Return lengths and caches on the device to the state before the step, without waiting for it: for replays."""
         self.cache.seq_lens.copy_(self._before[emits])
+        self.slots.reset(emits)
 
     def restore(self, emits: bool) -> None:
-        """Return the lengths on both sides to the state before the step."""
+        """Return the lengths on both sides, and the caches, to the state before the step."""
         self.cache.set_lengths((self.steps[emits] - 1,) * self.settings.batch)
+        self.slots.reset(emits)
 
     def arm(self, name: str, emits: bool) -> Step:
         """Run one arm of the step at S (or its neighbour) from the state before it."""

@@ -11,8 +11,10 @@ from functools import partial
 import torch
 
 from nsa.bench.decode.arms import ARMS
-from nsa.bench.decode.cell import Cell
+from nsa.bench.decode.cell import BLOCKS, Cell
 from nsa.bench.decode.job import Job
+from nsa.bench.decode.judge import judge
+from nsa.bench.decode.kept import Kept
 from nsa.bench.decode.routing_check import routing_fault
 from nsa.bench.method.clocks import Clock
 from nsa.bench.method.control import Control
@@ -28,7 +30,6 @@ from nsa.machine.nvml import Sampler
 from nsa.records.facts import DecodeFacts, LeftOut
 from nsa.records.words import EMPTY, Row
 
-BLOCKS = 4  # randomised blocks that the repetitions of an arm are spread over
 REFUSED = "change decode.dtype or decode.model to what the backend takes, or leave it out of candidates"
 
 
@@ -54,15 +55,14 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
             columns = {**columns_of(job), "backend_resolved": backend.name}
             timer = CudaTimer(device) if device.type == "cuda" else None
             control = Control(timer).groups("arm", {**columns, "emits": None, "mode": "graph", "cache_state": "cold"})
-            candidates, outputs = _on_cuda(cell, order, columns, timer) if timer else _on_cpu(cell, columns)
-            for output in outputs:
-                output.fill_(torch.nan)  # what is checked below was written by the timed replays
+            candidates, steps = _on_cuda(cell, order, columns, timer) if timer else _on_cpu(cell, columns)
             with turn, Sampler(job.host.device.uuid) as sampler:
                 rates = [bandwidths(device)] if timer else []
                 clock = Clock(sampler, timer.nudge) if timer else None
                 rows = interleave([candidates, *control], job.settings.iters, BLOCKS, order, sampler, timer, clock)
                 strangers = sampler.other_processes(turn.ours)
-            finite &= all(bool(output.isfinite().all()) for output in outputs)
+            finite &= all(kept.finite for kept in steps)
+            judged = judge(cell, steps, job.process)
             # After the timing: a process that was profiled launches more slowly ever after.
             launches = {arm: dict(Counter(cell.launches(arm))) for arm in ARMS} if job.process == 0 else None
     except InputError as error:
@@ -85,6 +85,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
         emit_weight=cell.emit_weight,
         outputs_finite=finite,
         routing_fault=fault,
+        judged=(judged,),
         launches=launches,
     )
     return Replicated(rows, facts)
@@ -110,31 +111,30 @@ def columns_of(job: Job) -> dict[str, str | int | float | bool | None]:
     }
 
 
-def _on_cpu(cell: Cell, columns: Row) -> tuple[list[Candidate], list[torch.Tensor]]:
-    return [_eager(cell, name, emits, columns) for emits in cell.steps for name in ARMS], []
+def _on_cpu(cell: Cell, columns: Row) -> tuple[list[Candidate], list[Kept]]:
+    steps = [Kept(cell, arm, emits) for emits in cell.steps for arm in ARMS]
+    return [_eager(kept, columns) for kept in steps], steps
 
 
-def _on_cuda(
-    cell: Cell, order: random.Random, columns: Row, timer: CudaTimer
-) -> tuple[list[Candidate], list[torch.Tensor]]:
-    """Every arm as a graph, cold and warm, and the whole step eagerly; and what the graphs write.
+def _on_cuda(cell: Cell, order: random.Random, columns: Row, timer: CudaTimer) -> tuple[list[Candidate], list[Kept]]:
+    """Every arm as a graph, cold and warm, and the whole step eagerly; and what of their steps is kept.
 
     The graphs are captured in random order: where a graph's memory lies moves its time by parts of a percent.
     """
     warmup = cell.settings.warmup
     candidates: list[Candidate] = []
-    outputs: list[torch.Tensor] = []
-    arms = [(arm, emits) for arm in cell.arms for emits in cell.steps]
-    for arm, emits in order.sample(arms, len(arms)):
-        rewind = partial(cell.rewind, emits)
-        captured = timer.capture(partial(cell.restore, emits), partial(_output, cell, arm, emits), warmup)
-        outputs.append(captured.output)
-        timed = _cold_and_warm(arm, emits, partial(timer.time, rewind, captured.graph.replay), columns)
-        candidates += timed if arm in ARMS else timed[:1]  # in another way: in the primary mode only
+    arms = [Kept(cell, arm, emits) for arm in cell.arms for emits in cell.steps]
+    for kept in order.sample(arms, len(arms)):
+        captured = timer.capture(partial(cell.restore, kept.emits), kept.run, warmup)
+        kept.output = captured.output
+        timing = partial(timer.time, kept.rewind, captured.graph.replay, after=kept.keep)
+        timed = _cold_and_warm(kept.name, kept.emits, timing, columns)
+        candidates += timed if kept.name in ARMS else timed[:1]  # in another way: in the primary mode only
     empty = timer.capture_empty(warmup)
     candidates += _cold_and_warm(EMPTY, None, partial(timer.time, _nothing, empty.graph.replay), columns)
-    candidates += [_eager(cell, "all", emits, columns) for emits in cell.steps]
-    return candidates, outputs
+    whole = [Kept(cell, "all", emits) for emits in cell.steps]
+    candidates += [_eager(kept, columns) for kept in whole]
+    return candidates, arms + whole
 
 
 def _cold_and_warm(
@@ -149,20 +149,18 @@ def _cold_and_warm(
     ]
 
 
-def _eager(cell: Cell, arm: str, emits: bool, columns: Row) -> Candidate:
-    """An arm by the wall clock, from warm caches; warmed up here."""
-    run, restore = partial(cell.step, arm, emits), partial(cell.restore, emits)
-    wall(run, cell.device, cell.settings.warmup, restore)
-    names: Row = {"arm": arm, "emits": emits, "mode": "eager", "cache_state": "warm"}
+def _eager(kept: Kept, columns: Row) -> Candidate:
+    """An arm by the wall clock, from warm caches; warmed up here. The last step of each block is kept."""
+    cell = kept.cell
+    wall(kept.run, cell.device, cell.settings.warmup, partial(cell.restore, kept.emits))
+    names: Row = {"arm": kept.name, "emits": kept.emits, "mode": "eager", "cache_state": "warm"}
 
     def timing(repetitions: int) -> list[int]:
-        return wall(run, cell.device, repetitions, restore)
+        values = wall(kept.run, cell.device, repetitions, kept.restore)
+        kept.keep()
+        return values
 
     return Candidate({**columns, **names}, timing)
-
-
-def _output(cell: Cell, arm: str, emits: bool) -> torch.Tensor:
-    return cell.step(arm, emits).output
 
 
 def _nothing() -> None:

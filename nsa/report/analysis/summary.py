@@ -19,6 +19,7 @@ from nsa.records.words import OTHER, PARTS, TORCH_PARTS, VARIED, Scalar
 from nsa.report.analysis.ceilings import ceilings
 from nsa.report.analysis.read import Cell, primary_rows, read_cell, timed
 from nsa.report.analysis.stats import NS_PER_MS, Estimate, half_tick_ns, interval, log_interval, process_times
+from nsa.report.analysis.step_errors import wrong_variants
 from nsa.report.analysis.validate import device_columns
 
 
@@ -166,7 +167,8 @@ def figures(cell: Cell, confidence: float) -> CellFigures:
     values = primary_rows(cell)
     times = process_times(values, facts.emit_weight)
     halves = {str(arm): half_tick_ns(each) / NS_PER_MS for arm, each in values.groupby("arm")["value_ns"]}
-    variants = {name: arm_figures(times, confidence, name, halves) for name in facts.variants}
+    wrong = wrong_variants(facts)
+    variants = {name: arm_figures(times, confidence, name, halves) for name in facts.variants if name not in wrong}
     if facts.variant is not None:
         variants[facts.variant] = arm_figures(times, confidence, None, halves)
     variant = min(variants, key=lambda name: variants[name].ms_total.value, default=None)

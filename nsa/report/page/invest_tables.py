@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from nsa.config import GateSettings
 from nsa.report.analysis.ceilings import STEP_PARTS
+from nsa.report.analysis.step_errors import wrong_variants
 from nsa.report.analysis.summary import CellFigures, CellSummary, ran
 from nsa.report.page.tables import MISSING, Table, bracketed
 from nsa.report.verdict.invest import share_verdict
@@ -23,8 +24,9 @@ def shares_table(cells: Sequence[CellSummary], baseline: str, settings: GateSett
             verdict, _ = share_verdict(arms, settings)
             shown = f"{name} (fastest: decides)" if name == cell.variant else name
             lines.append((str(cell.S), shown, bracketed(arms.ms_total), bracketed(arms.sel_pct), verdict))
-        for left in cell.facts.left_out:
-            lines.append((str(cell.S), left.name, MISSING, MISSING, f"left out: {left.reason}"))
+        out = {left.name: left.reason for left in cell.facts.left_out} | wrong_variants(cell.facts)
+        for name, reason in out.items():
+            lines.append((str(cell.S), name, MISSING, MISSING, f"left out: {reason}"))
         if cell.torch_parts is not None:
             total, share = cell.torch_parts
             shown = f"{cell.variant}, other parts in torch operators"

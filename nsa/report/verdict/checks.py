@@ -78,12 +78,10 @@ def on_times(record: Record[Model]) -> str:
 def blocking_checks(cell: Cell, figures: CellFigures, control: Control | None) -> list[Check]:
     """The blocking checks of a cell that ran, but for what its arms launched."""
     name, severity = cell.name, on_times(cell)
-    finite = cell.facts.outputs_finite
-    said = "every output is finite" if finite else "an output is not finite or was not written"
     return [
         reads_differ(name, cell.facts.reads),
         backend_substituted(cell),
-        Check("output_not_finite", BLOCKING, name, None, None, said, not finite),
+        output_not_finite(name, cell.facts.outputs_finite),
         routing_wrong(name, cell.facts.routing_fault),
         aa_control(name, control, severity),
         *below_memory_floor(name, cell.facts, figures.arms.ms_total.value, severity),
@@ -109,6 +107,12 @@ def backend_substituted(cell: Cell) -> Check:
     else:
         message = f"{cell.backend} was requested and ran"
     return Check("backend_substituted", BLOCKING, cell.name, float(len(wrong)), 0.0, message, len(wrong) > 0)
+
+
+def output_not_finite(name: str, finite: bool) -> Check:
+    """No output is NaN or infinite, whatever lies in memory that is not to be read."""
+    said = "every output is finite" if finite else "an output is not finite or was not written"
+    return Check("output_not_finite", BLOCKING, name, None, None, said, not finite)
 
 
 def routing_wrong(name: str, fault: str | None) -> Check:

@@ -23,6 +23,7 @@ from nsa.report.verdict.invest import Invest, invest
 from nsa.report.verdict.kernel_checks import kernel_checks
 from nsa.report.verdict.launches import skipped_part_launched
 from nsa.report.verdict.machine import machine_checks, replicates_differ
+from nsa.report.verdict.step_checks import step_checks
 from nsa.report.verdict.warnings import warning_checks
 
 R = TypeVar("R", bound=Record[TimedFacts])
@@ -115,6 +116,7 @@ def run_checks(
     for each in cells:
         if each.figures is not None:
             found += blocking_checks(each.cell, each.figures, controls.get(each.cell.name))
+            found += step_checks(each.cell.name, each.cell.facts)
             found.append(skipped_part_launched(each.cell.name, each.cell.facts))
             found += warning_checks(each.cell, each.figures)
             if each.cell.on_cuda:
