@@ -10,7 +10,12 @@ from nsa.machine.host import Host
 
 @dataclass(frozen=True)
 class Job:
-    """A backend on the whole grid, on a card, in one of the check's `of` processes; `seed` moves every random draw."""
+    """A backend on the whole grid, on a card, in one of the check's `of` processes.
+
+    Attributes:
+        seed: moves every random draw.
+        corners: the seed of the corner cases; None where they are left out.
+    """
 
     backend: str
     settings: CheckSettings
@@ -18,3 +23,4 @@ class Job:
     process: int
     of: int = 1
     seed: int = 0
+    corners: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nsa.machine.host import Host
 from nsa.records.facts import CheckFacts
 from nsa.records.words import BASELINE, ITEM_BYTES
 
+CORNER_SEEDS = 2**31  # a record's column of seeds holds no larger one
 CACHES, COPIES = 3, 6  # caches of the largest shape that are held at once, and packed copies of the selected tokens
 
 
@@ -29,7 +31,7 @@ def run(backend: str, stamp: Path, environment: Path, artifacts: Sequence[Path],
 def check(backend: str, settings: CheckSettings, host: Host, say: Say, seed: int = 0) -> Result[CheckFacts]:
     """Check one backend: rows of schemas.CHECK_REPETITIONS, and its facts or why there are none.
 
-    On a CPU nothing is timed: a timing there says nothing about a GPU kernel.
+    The corner cases have a seed that nobody knows before: no kernel has seen their inputs. On a CPU nothing is timed: a timing there says nothing about a GPU kernel.
 
     Args:
         backend: whose kernel is checked, against every packed SDPA variant.
@@ -41,12 +43,13 @@ def check(backend: str, settings: CheckSettings, host: Host, say: Say, seed: int
     Raises:
         Killed: a process was killed from outside; such a check has no record.
     """
+    corners = secrets.randbelow(CORNER_SEEDS)
     processes = settings.processes if host.device.kind == "cuda" else 1
     task = Task(
         name=f"check {backend}",
         backends=(backend, BASELINE),
         work="nsa.bench.check.replicate:replicate",
-        job=lambda card, process: Job(backend, settings, card, process, processes, seed),
+        job=lambda card, process: Job(backend, settings, card, process, processes, seed, corners),
         processes=processes,
         timeout_s=settings.timeout_s,
         memory_bytes=memory_bytes(settings, host.device.kind),

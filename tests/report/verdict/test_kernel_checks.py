@@ -39,6 +39,7 @@ def test_a_sound_check_fires_nothing(lab: Lab) -> None:
     assert [found for found in checks.values() if found.fired] == []
     assert set(checks) == {
         *("record_invalid", "record_stale", "packed_variant_wrong", "packed_variant_refused", "aa_control"),
+        *("corners_missing", "corner_refused", "corner_skipped"),
         *("replicates_differ", "clock_spread", "throttling", "other_processes"),
     }
 
