@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from nsa.bench.check.corners.draw import Draw, Drawn
 
+LARGE_SMALL, SMALL_LARGE = 7, 8  # sequences of the two cases, and of no other: no call of these sizes came before
+
 
 def large_before_small(draw: Draw) -> list[Drawn]:
     """A call on long caches, then one on short caches, all other sizes alike."""
-    return [draw.full(), _small(draw)]
+    return [draw.full(LARGE_SMALL), _small(draw, LARGE_SMALL)]
 
 
 def small_before_large(draw: Draw) -> list[Drawn]:
     """The other way round."""
-    return [_small(draw), draw.full()]
+    return [_small(draw, SMALL_LARGE), draw.full(SMALL_LARGE)]
 
 
 def two_calls(draw: Draw) -> list[Drawn]:
@@ -20,5 +22,5 @@ def two_calls(draw: Draw) -> list[Drawn]:
     return [draw.full(), draw.full()]
 
 
-def _small(draw: Draw) -> Drawn:
-    return draw.full(context=max(draw.base.sel_block, draw.base.context // 3))
+def _small(draw: Draw, batch: int) -> Drawn:
+    return draw.full(batch, context=max(draw.base.sel_block, draw.base.context // 3))

@@ -111,11 +111,11 @@ def many_numbers(draw: Draw) -> list[Drawn]:
 
 
 def many_blocks(draw: Draw) -> list[Drawn]:
-    """Blocks of 16 beyond the 2¹⁵th: only what is selected is written, the rest is zero.
+    """Blocks of 32 beyond the 2¹⁵th: only what is selected is written.
 
     On a CPU the rows share their caches (stride 0), which are then small enough.
     """
-    base, block, blocks = draw.base, 16, (1 << 15) + MORE_BLOCKS
+    base, block, blocks = draw.base, 32, (1 << 15) + MORE_BLOCKS
     tokens = blocks * block
     few = draw.full(2, sel_block=block, context=4 * base.sel_count * block)
     n = base.sel_count
@@ -126,7 +126,7 @@ def many_blocks(draw: Draw) -> list[Drawn]:
     shared = (1, 1) if draw.device.type != "cuda" else (2, base.groups)
     caches = []
     for width in (base.head_dim, base.value_dim):
-        cache = torch.zeros(*shared, tokens, width, dtype=few.call.q.dtype, device=draw.device)
+        cache = few.call.q.new_empty(*shared, tokens, width)
         cache[:, :, place] = draw.normal(*shared, n * block, width).to(cache.dtype)
         caches.append(cache.expand(2, base.groups, -1, -1))
     seq_lens = torch.full((2,), tokens, dtype=torch.int32, device=draw.device)

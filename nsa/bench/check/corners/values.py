@@ -9,7 +9,7 @@ from nsa.bench.check.corners.draw import Draw, Drawn
 FACTORS = (8, 30)  # of queries: at 30 an exponential without the maximum overflows float32
 TAIL = 11.5  # scores of the tail below the one that dominates: probabilities of about 1e-5
 LOW = -110.0  # exp of it is zero in float32
-SINK = 9.0  # score of the sink, where others have about 0
+SINK = 7.0  # score of the sink, where others have about 0
 SINK_WIDTH = 0.5  # what the query has in the channel of the sink's outlier
 
 
@@ -43,7 +43,7 @@ def _with_scores(draw: Draw, drawn: Drawn, scores: torch.Tensor) -> Drawn:
     B, G, h, D = call.q.shape
     direction = torch.nn.functional.normalize(draw.normal(B, G, 1, D), dim=-1)
     length = 2 * D**0.5 * (1 + 0.05 * draw.normal(B, G, h, 1).clamp(-2, 2))
-    k = direction * scores[..., None] / 2
+    k = direction * scores[..., None] / 2 + 0.05 * draw.normal(*call.k.shape)  # no two keys alike
     return drawn.changed(q=(direction * length).to(call.q.dtype), k=k.to(call.k.dtype))
 
 
@@ -75,9 +75,12 @@ def equal_keys(draw: Draw) -> list[Drawn]:
 
 
 def equal_scores(draw: Draw) -> list[Drawn]:
-    """All keys of a row are one."""
+    """Every query is orthogonal to every key, so that all scores are zero and all tokens weigh the same."""
     drawn = draw.full()
-    return [drawn.changed(k=drawn.call.k[:, :, :1].expand_as(drawn.call.k).contiguous())]
+    q, k = drawn.call.q.clone(), drawn.call.k.clone()
+    half = q.shape[-1] // 2
+    q[..., half:], k[..., :half] = 0, 0
+    return [drawn.changed(q=q, k=k)]
 
 
 def equal_values(draw: Draw) -> list[Drawn]:
