@@ -1,7 +1,7 @@
 """Candidates that change the process they are loaded in: the check must judge them from another one.
 
-Each function is an entry point with the signature of nsa.kernels.registry.load: it does its harm when it is called, as an
-imported backend would, and returns a kernel that could only pass where the harm reaches whoever judges.
+Each function is an entry point with the signature of nsa.kernels.registry.load: it does its harm when it is called, as
+an imported backend would, and returns a kernel that could only pass where the harm reaches whoever judges.
 """
 
 from __future__ import annotations

@@ -198,9 +198,7 @@ CALL_CHEATS: dict[str, Entry] = {
     "computes when it is read": Entry(
         lambda: computes_when_it_is_read, "plain tensor", "returned Later", only=True, on="cpu"
     ),
-    "returns before the work is done": Entry(
-        lambda: returns_before_done, "first sight", "not finite", on="cpu"
-    ),
+    "returns before the work is done": Entry(lambda: returns_before_done, "first sight", "not finite", on="cpu"),
     "returns its query with the output in it": fixed(
         writes_into_its_query, "inputs unchanged", "the input q was changed"
     ),

@@ -148,18 +148,14 @@ def captured(replay: Callable[[], Replay], check: str, because: str = "oracle er
 
 
 GRAPH_CHEATS: dict[str, Entry] = {
-    "bakes the block indices into its graph": captured(
-        lambda: bakes_in("block_indices"), "unseen inputs"
-    ),
+    "bakes the block indices into its graph": captured(lambda: bakes_in("block_indices"), "unseen inputs"),
     "bakes the first block of each row into its graph": captured(
         lambda: keeps_the_first_blocks, "unseen inputs", only=True
     ),
     "bakes the lengths into its graph": captured(lambda: bakes_in("seq_lens"), "unseen inputs"),
     "packs K and V before its capture": captured(lambda: bakes_in("k", "v"), "timed outputs"),
     "bakes the query into its graph": captured(lambda: bakes_in("q"), "timed outputs"),
-    "takes every row for full in its graph": captured(
-        lambda: takes_every_row_for_full, "first sight", "not finite"
-    ),
+    "takes every row for full in its graph": captured(lambda: takes_every_row_for_full, "first sight", "not finite"),
     "adds noise in its graph": captured(lambda: noise, "same bits", "differ"),
     "sets every length to 1 in its graph": captured(
         lambda: sets_every_length_to_one, "inputs unchanged", "the input seq_lens was changed"

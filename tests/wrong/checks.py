@@ -21,6 +21,7 @@ ALLOWED = Tolerance.of(GateSettings().accept)
 PLAIN = "plain tensor"  # the check whose finding leaves no record
 SIGHT = "first sight"
 OF_FAULTS = {  # by words of the fault: checks that write one
+    "refused: ": "takes the grid",
     "was changed": "inputs unchanged",
     "differ: nondeterministic": "same bits",
     "replays on the same inputs differ": "same bits",

@@ -9,6 +9,7 @@ from wrong.entry import Entry, fixed
 from wrong.kernels import Tokens, gathered, kernel, right, selected, when
 
 from nsa.bench.method.inputs import Call
+from nsa.errors import InputError
 
 DIVISION = 1.02
 NOISE = 1e-5  # far below rounding in half precision, which it tips over here and there
@@ -108,6 +109,12 @@ def clears_its_padding(*arguments: object) -> torch.Tensor:
     return o
 
 
+def refuses_the_grid(*arguments: object) -> torch.Tensor:
+    if Call(*arguments).k.shape[2] >= 512:
+        raise InputError("k: got a capacity of 512 or more, expected less")
+    return right(*arguments)
+
+
 class TunesInItsSecondCall:
     """What the second call returns is of a launch configuration that was tried and dropped."""
 
@@ -150,9 +157,7 @@ HONEST: dict[str, Entry] = {
     "scales the logits by 2 % too much": fixed(
         kernel(scale=lambda call: DIVISION * call.q.shape[-1] ** -0.5), "fresh inputs"
     ),
-    "scales the output by 2 %": fixed(
-        kernel(output=lambda call, o: (o * DIVISION).to(call.q.dtype)), "fresh inputs"
-    ),
+    "scales the output by 2 %": fixed(kernel(output=lambda call, o: (o * DIVISION).to(call.q.dtype)), "fresh inputs"),
     "reads another group's keys": fixed(
         when(
             lambda call: call.k.numel() < 2**24,
@@ -182,10 +187,9 @@ HONEST: dict[str, Entry] = {
     "is nondeterministic": fixed(kernel(output=noisy), "same bits", "differ", only=True),
     "folds the scale into q": fixed(folds_the_scale_into_q, "inputs unchanged", "the input q was changed"),
     "clears its padding": fixed(clears_its_padding, "inputs unchanged", "the input block_indices was changed"),
-    "skips every fourth block": fixed(
-        kernel(given=every_fourth_block_missing), "reads", "tokens where it was given"
-    ),
+    "skips every fourth block": fixed(kernel(given=every_fourth_block_missing), "reads", "tokens where it was given"),
     "returns float32": fixed(kernel(output=lambda call, o: o), "first sight", "float32"),
+    "refuses the grid": fixed(refuses_the_grid, "takes the grid", "refused: k: got a capacity", only=True),
     "tunes in its second call": Entry(TunesInItsSecondCall, "fresh inputs", only=True),
     "returns an earlier call's output": Entry(EarlierOutput, "same bits", "nondeterministic or stale"),
 }

@@ -166,9 +166,7 @@ def state_of(make: type, check: str) -> Entry:
 clamped: SelectAttention = kernel(scores=lambda s: s.clamp(max=CAP))
 HONEST_VALUES: dict[str, Entry] = {
     "caps scores at 60": fixed(clamped, "queries x 8 and x 30", only=True),
-    "does without the maximum": fixed(
-        kernel(weights=without_the_maximum), "queries x 8 and x 30", "not finite"
-    ),
+    "does without the maximum": fixed(kernel(weights=without_the_maximum), "queries x 8 and x 30", "not finite"),
     "has an exponential for random scores": fixed(kernel(weights=polynomial), "queries x 8 and x 30"),
     "has an exponential that is off by 0.5 %": fixed(kernel(scores=lambda s: 1.005 * s), "tail of small probabilities"),
     "drops small probabilities in half precision": fixed(
@@ -176,7 +174,9 @@ HONEST_VALUES: dict[str, Entry] = {
         "tail of small probabilities",
         only=True,
     ),
-    "starts its maximum at zero": fixed(kernel(weights=maximum_of_at_least_zero), "low scores", "not finite", only=True),
+    "starts its maximum at zero": fixed(
+        kernel(weights=maximum_of_at_least_zero), "low scores", "not finite", only=True
+    ),
     "clips outlying keys": fixed(kernel(keys=lambda call, k: k.clamp(-WIDEST, WIDEST)), "sink", only=True),
     "computes equal queries once": fixed(
         when(lambda call: call.k.shape[2] < 1 << 15, kernel(given=rows_of_equal_queries)), "equal queries", only=True
@@ -190,17 +190,15 @@ HONEST_VALUES: dict[str, Entry] = {
     "quantises values between their extremes": fixed(
         when(lambda call: call.v.stride(2) != 0, kernel(values=quantised_values)), "equal values", only=True
     ),
-    "clears NaN and not infinity": fixed(
-        beyond_by_nan_only, "infinity beyond the lengths", "not finite", only=True
+    "clears NaN and not infinity": fixed(beyond_by_nan_only, "infinity beyond the lengths", "not finite", only=True),
+    "multiplies values that are not selected": fixed(
+        multiplies_all_values, "NaN in other blocks", "not finite", only=True
     ),
-    "multiplies values that are not selected": fixed(multiplies_all_values, "NaN in other blocks", "not finite", only=True),
     "writes nothing where no row has a block": fixed(
         kernel(output=unwritten_without_blocks), "no blocks", "not finite", only=True
     ),
     "makes half a split of single tokens": fixed(kernel(output=half_of_single_tokens), "single tokens", only=True),
-    "takes the first sequence for the longest": fixed(
-        kernel(given=as_long_as_the_first), "unlike lengths", only=True
-    ),
+    "takes the first sequence for the longest": fixed(kernel(given=as_long_as_the_first), "unlike lengths", only=True),
     "skips the last blocks where all have one token": fixed(
         kernel(given=without_a_last_block_of_one), "one token in the last block", only=True
     ),

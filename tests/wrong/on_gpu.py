@@ -65,7 +65,5 @@ GPU_CHEATS: dict[str, Entry] = {
     "works on a stream that nobody waits for": Entry(OnAnotherStream, "first sight", "not finite", on="cuda"),
     "computes outside of its graph": Entry(OutsideTheGraph, "unseen inputs", on="cuda"),
     "is packed SDPA from the second shape on": Entry(PackedFromTheSecondShape, "speed", "speedup", on="cuda"),
-    "reads half of the blocks in its graph": Entry(
-        lambda: Captured(half_of_the_blocks), "unseen inputs", on="cuda"
-    ),
+    "reads half of the blocks in its graph": Entry(lambda: Captured(half_of_the_blocks), "unseen inputs", on="cuda"),
 }

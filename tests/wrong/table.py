@@ -1,7 +1,7 @@
 """The table "kernel, rejected by which check": from a run on this machine to a record, from the record to its page.
 
-    PYTHONPATH=tests python -m wrong.table record   # tries every entry that this machine can, some minutes
-    PYTHONPATH=tests python -m wrong.table render   # writes the table into docs/method.md
+PYTHONPATH=tests python -m wrong.table record   # tries every entry that this machine can, some minutes
+PYTHONPATH=tests python -m wrong.table render   # writes the table into docs/method.md
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BEGIN, END = "<!-- begin: wrong.table -->", "<!-- end: wrong.table -->"
 TIMED = ("speed",)  # checks that reject whatever is written in PyTorch: named where nothing else rejects
 
 
-def record(host: Host) -> dict[str, object]:
+def record(host: Host) -> dict:
     """What rejected each entry that the machine can try."""
     entries = [(kind, name, entry) for kind, found in KINDS.items() for name, entry in found.items()]
     mine = [each for each in entries if each[2].on in (None, host.device.kind)]
@@ -33,6 +33,13 @@ def record(host: Host) -> dict[str, object]:
         "torch": torch.__version__,
         "entries": [{"kind": kind, "name": name, "by": by(entry, host)} for kind, name, entry in mine],
     }
+
+
+def written(found: dict) -> str:
+    """The record as JSON, a line an entry."""
+    lines = [json.dumps(entry, ensure_ascii=False) for entry in found["entries"]]
+    head = {key: value for key, value in found.items() if key != "entries"}
+    return json.dumps(head)[:-1] + ', "entries": [\n' + ",\n".join(lines) + "\n]}\n"
 
 
 def by(entry: Entry, host: Host) -> list[str]:
@@ -79,7 +86,7 @@ def main(command: str) -> None:
     """Make the record, or the page."""
     if command == "record":
         host = on_a_gpu() if torch.cuda.is_available() else ON_CPU
-        RECORD.write_text(json.dumps(record(host), indent=1, ensure_ascii=False) + "\n")
+        RECORD.write_text(written(record(host)))
     elif command == "render":
         PAGE.write_text(with_table(PAGE.read_text(), rendered(json.loads(RECORD.read_text()))))
     else:

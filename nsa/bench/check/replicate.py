@@ -102,9 +102,8 @@ def check_kernel(backend: Backend, rivals: Kernels, job: Job, turn: Turn, packs:
             # After the timing: a process that was profiled launches more slowly ever after.
             fault = is_packed_sdpa(name, first[1], _probe(first[0], job))
             rows += [{**asdict(first[0]), "process": 0, "backend": name, "seed": 0, "fault": fault}] if fault else []
-        if job.process == 0 and job.corners is not None:
-            base = grid(job.settings, device.type)[0]
-            rows += corner_rows(name, kernels[name], rivals[PACKED], base, job.corners, device)
+        if first is not None and job.process == 0 and job.corners is not None:
+            rows += corner_rows(name, kernels[name], rivals[PACKED], first[0], job.corners, device)
     facts = CheckFacts(
         device=job.host.device,
         flush=FLUSH if on_cuda else NO_FLUSH,

@@ -31,7 +31,8 @@ def run(backend: str, stamp: Path, environment: Path, artifacts: Sequence[Path],
 def check(backend: str, settings: CheckSettings, host: Host, say: Say, seed: int = 0) -> Result[CheckFacts]:
     """Check one backend: rows of schemas.CHECK_REPETITIONS, and its facts or why there are none.
 
-    The corner cases have a seed that nobody knows before: no kernel has seen their inputs. On a CPU nothing is timed: a timing there says nothing about a GPU kernel.
+    The corner cases have a seed that nobody knows before. On a CPU nothing is timed: a timing there says nothing about
+    a GPU kernel.
 
     Args:
         backend: whose kernel is checked, against every packed SDPA variant.

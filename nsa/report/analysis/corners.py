@@ -58,9 +58,9 @@ def corner(case: str, rows: pd.DataFrame, tolerance: Tolerance) -> Corner:
             return Corner(case, seed, status, said[0].removeprefix(prefix), None, None)
     allowed = [
         allowed_error(str(dtype), float(packed), tolerance)
-        for dtype, packed in zip(rows["dtype"], rows["sdpa_oracle_error"], strict=True)
+        for dtype, packed in zip(rows["dtype"], rows["sdpa_oracle_error"].astype(float), strict=True)
     ]
-    errors = [float(error) for error in rows["oracle_error"]]
+    errors = rows["oracle_error"].astype(float).to_list()  # NaN where there is none
     shares = [math.inf if math.isnan(error) else error / most for error, most in zip(errors, allowed, strict=True)]
     worst = shares.index(max(shares))
     reasons = [f"fault: {said[0]}"] if said else []

@@ -37,7 +37,7 @@ class Drawn:
 
     def changed(self, **tensors: torch.Tensor) -> Drawn:
         """With other tensors of the same sizes."""
-        return replace(self, call=self.call._replace(**tensors))
+        return replace(self, call=Call(**{**self.call._asdict(), **tensors}))
 
 
 class Draw:
@@ -71,7 +71,9 @@ class Draw:
         No row is empty, and no sequence longer than the first.
         """
         shape = self.shape(batch, **sizes)
-        lengths = [shape.context] + [self.random.randint(shape.context // 2, shape.context - 1) for _ in range(1, batch)]
+        lengths = [shape.context] + [
+            self.random.randint(shape.context // 2, shape.context - 1) for _ in range(1, batch)
+        ]
         count = torch.randint(
             1, shape.sel_count + 1, (batch, shape.groups), generator=self.generator, device=self.device
         )

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import torch
 
 from nsa.bench.check.corners.cases import Case, cases
-from nsa.bench.check.corners.draw import Draw, Drawn
+from nsa.bench.check.corners.draw import Draw
 from nsa.bench.method.accuracy import (
     fault,
     mean_absolute_error,
@@ -36,7 +36,7 @@ def corner_rows(
         name: of the backend, which the rows are of.
         kernel: its kernel.
         packed: packed SDPA, whose error in the same dtype is allowed for.
-        base: the grid's first shape.
+        base: the first shape of the grid that the kernel takes.
         seed: of all that is drawn, and kept in the rows.
         device: of all tensors.
 

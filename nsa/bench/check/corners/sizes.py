@@ -124,11 +124,13 @@ def many_blocks(draw: Draw) -> list[Drawn]:
     indices = torch.tensor(chosen, dtype=torch.int32, device=draw.device).expand(2, base.groups, n).contiguous()
     place = (indices[0, 0].long()[:, None] * block + torch.arange(block, device=draw.device)).flatten()
     shared = (1, 1) if draw.device.type != "cuda" else (2, base.groups)
-    caches = []
-    for width in (base.head_dim, base.value_dim):
-        cache = few.call.q.new_empty(*shared, tokens, width)
-        cache[:, :, place] = draw.normal(*shared, n * block, width).to(cache.dtype)
-        caches.append(cache.expand(2, base.groups, -1, -1))
+
+    def cache(width: int) -> torch.Tensor:
+        held = few.call.q.new_empty(*shared, tokens, width)
+        held[:, :, place] = draw.normal(*shared, n * block, width).to(held.dtype)
+        return held.expand(2, base.groups, -1, -1)
+
+    k, v = cache(base.head_dim), cache(base.value_dim)
     seq_lens = torch.full((2,), tokens, dtype=torch.int32, device=draw.device)
     shape = draw.shape(2, sel_block=block, context=tokens)
-    return [Drawn(shape, Call(few.call.q, *caches, indices, seq_lens, block))]
+    return [Drawn(shape, Call(few.call.q, k, v, indices, seq_lens, block))]
