@@ -348,7 +348,18 @@ def check_rows(backend: str, device: str, speedup: float, processes: int) -> Row
                 rows.append({**row, **timing, **clocks(device)})
         for process in range(processes if on_cuda else 0):
             rows += controls({**row, **clocks(device), "process": process}, "backend")
-    return rows
+    return rows + corner_rows(backend, device)
+
+
+def corner_rows(backend: str, device: str) -> Rows:
+    """Three corner cases, one of them of two calls, which a kernel gets right."""
+    dtype = GRID.dtype.of(device)
+    rounding = 1e-3 if device == "cuda" else 1e-6
+    shape = {"rows": 12, "head_dim": 64, "value_dim": 64, "sel_count": 8, "sel_block": 64, "context": 704, "groups": 4}
+    right = {"mae": 1e-5, "oracle_error": rounding, "sdpa_oracle_error": rounding, "fault": None}
+    row = {**shape, "dtype": dtype, "backend": backend, "process": 0, "seed": 123, **right}
+    cases = (("h = 1", 1), ("h = 16", 16), ("two outputs held", 4), ("two outputs held", 4))
+    return [{**row, "case": case, "heads_per_group": heads} for case, heads in cases]
 
 
 def altered(rows: Rows, drop: Where | None, alter: tuple[Where, Where] | None) -> Rows:

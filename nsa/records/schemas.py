@@ -49,7 +49,7 @@ REPETITIONS = pa.schema(
     ]
 )
 
-CHECK_REPETITIONS = pa.schema(
+KERNEL_CALLS = pa.schema(  # one kernel on one shape: a repetition, or what is said of its outputs
     [
         ("backend", pa.string()),  # a backend's name, VARIANT and one of SDPA's, AGAIN and a backend's, or CONTROLS
         ("rows", pa.int32()),  # N = sequences x groups
@@ -71,7 +71,10 @@ CHECK_REPETITIONS = pa.schema(
     ]
 )
 
+# The corner case that a row is of, whose seed is that of the run; null on the grid.
+CHECK_REPETITIONS = KERNEL_CALLS.append(pa.field("case", pa.string()))
+
 # The empty graph, whose backend is EMPTY, and CONTROLS have no shape; the bytes are those of the selected K and V.
-ROOFLINE = CHECK_REPETITIONS.append(pa.field("selected_bytes", pa.int64()))
+ROOFLINE = KERNEL_CALLS.append(pa.field("selected_bytes", pa.int64()))
 
 OF_STAGE = {"decode": REPETITIONS, "check": CHECK_REPETITIONS, "roofline": ROOFLINE}

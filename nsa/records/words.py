@@ -30,4 +30,6 @@ BASELINE = "sdpa"  # packed SDPA, with which every kernel is compared
 VARIANT = f"{BASELINE}:"  # before the name of one of its variants, which compete in a kernel check
 PACKED = f"{VARIANT}gather"  # the variant that errors are compared with: it takes every shape and stride
 REFUSED = "refused: "  # begins the fault of a kernel that does not take a shape
+FAILED = "failed: "  # begins the fault of a kernel that raises an error on a corner case
+SKIPPED = "skipped: "  # begins the fault of a corner case that cannot be run here, whatever the kernel
 AGAIN = "again:"  # before the name of the A/A control of a kernel: the same, captured and timed a second time

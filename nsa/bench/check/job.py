@@ -16,6 +16,7 @@ class Job:
         seed: moves every random draw.
         packs: whether the backend may launch what packed SDPA launches.
         apart: whether it is loaded in a process of its own, which this one judges (docs/method.md).
+        corners: the seed of the corner cases; None where they are left out.
     """
 
     backend: str
@@ -26,3 +27,4 @@ class Job:
     seed: int = 0
     packs: bool = False
     apart: bool = False
+    corners: int | None = None

@@ -10,6 +10,7 @@ from statistics import median
 
 import torch
 
+from nsa.bench.check.corners.judge import corner_rows
 from nsa.bench.check.job import Job
 from nsa.bench.check.loading import Loaded, here, shared_bytes, there
 from nsa.bench.check.process import CandidateProcess
@@ -148,6 +149,8 @@ def check(
             others.update(sampler.other_processes(turn.ours))
             print(f"check {name}: process {job.process + 1}: {shape}", flush=True)
         rows += _untimed(name, first, job)
+        if first is not None and job.process == 0 and job.corners is not None:
+            rows += corner_rows(name, kernels[name], rivals[PACKED], first[0], job.corners, device)
         notes, switched = registry.notes(candidate.backend), candidate.switched()
     facts = CheckFacts(
         device=job.host.device,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeGuard
 
 import torch
 
@@ -57,7 +58,7 @@ def guarded(name: str, kernel: SelectAttention, *, whole: bool = False, takes: b
                 if takes:
                     raise KernelFailed(f"{name}: it refuses a call after it took one of this shape: {error}") from error
                 raise
-        if not isinstance(output, torch.Tensor) or output.layout != torch.strided or output.device != q.device:
+        if not is_plain(output) or output.layout != torch.strided or output.device != q.device:
             raise BackendBroken(f"{name}: it returned {_described(output)}, expected a dense tensor on {q.device}")
         if whole and (output.shape != (*q.shape[:3], v.shape[3]) or output.dtype != q.dtype):
             expected = f"{(*q.shape[:3], v.shape[3])} {q.dtype}"
@@ -67,7 +68,12 @@ def guarded(name: str, kernel: SelectAttention, *, whole: bool = False, takes: b
     return call
 
 
+def is_plain(output: object) -> TypeGuard[torch.Tensor]:
+    """Whether a kernel returned a tensor; one of another type may compute when it is read, after the timing."""
+    return type(output) is torch.Tensor
+
+
 def _described(output: object) -> str:
-    if not isinstance(output, torch.Tensor):
+    if not is_plain(output):
         return type(output).__name__
     return f"{tuple(output.shape)} {output.dtype} {output.layout} on {output.device}".replace(" torch.strided", "")

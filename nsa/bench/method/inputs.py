@@ -26,7 +26,7 @@ def full_case(shape: CheckShape, seed: int, device: torch.device) -> Call:
     generator = torch.Generator(device).manual_seed(seed)
     seq_lens = lengths.to(device, torch.int32)
     count = torch.full((B, shape.groups), shape.sel_count, device=device)
-    return _call(shape, seq_lens, count, generator)
+    return draw_call(shape, seq_lens, count, generator)
 
 
 def ragged_case(shape: CheckShape, seed: int, device: torch.device) -> Call:
@@ -38,11 +38,18 @@ def ragged_case(shape: CheckShape, seed: int, device: torch.device) -> Call:
     seq_lens[: len(edges)] = edges.clamp(max=S)
     count = torch.randint(0, shape.sel_count + 1, (B, shape.groups), generator=generator, device=device)
     count[:, 0] = shape.sel_count  # at least one full row a sequence
-    return _call(shape, seq_lens, count, generator)
+    return draw_call(shape, seq_lens, count, generator)
 
 
-def _call(shape: CheckShape, seq_lens: torch.Tensor, count: torch.Tensor, generator: torch.Generator) -> Call:
-    """Draw q, k, v with NaN beyond the lengths, and for each row `count` distinct blocks, the current one first."""
+def draw_call(shape: CheckShape, seq_lens: torch.Tensor, count: torch.Tensor, generator: torch.Generator) -> Call:
+    """Draw q, k, v with NaN beyond the lengths, and for each row `count` distinct blocks, the current one first.
+
+    Args:
+        shape: of all tensors; the caches hold whole blocks.
+        seq_lens: [B] int32.
+        count: [B, G], blocks of each row, as far as it has so many.
+        generator: on the device of both.
+    """
     B, G, S, device = len(seq_lens), shape.groups, shape.context, seq_lens.device
     dtype: torch.dtype = getattr(torch, shape.dtype)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -43,6 +43,7 @@ class Record(Generic[F_co]):
         outcome: as the stage said, or Stale or Invalid as its reader says.
         device: what it was measured on; None, like what follows, when the file cannot be read.
         rows: the table's rows when it is ok, otherwise none.
+        corners: of a kernel check, the rows of its corner cases; `rows` are those of the grid.
     """
 
     backend: str
@@ -52,6 +53,7 @@ class Record(Generic[F_co]):
     provenance: Provenance | None = None
     stamp: Digests | None = None
     rows: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False, repr=False)
+    corners: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False, repr=False, kw_only=True)
 
     @property
     def status(self) -> str:
@@ -181,7 +183,8 @@ def read_check(path: Path, stamps: Stamps | None = None) -> Record[CheckFacts]:
     try:
         table, header = parquet.read(path, Header[CheckFacts], schemas.CHECK_REPETITIONS)
         require_identity(path, header, "check", backend)
-        rows = table.append_column("has_result", has_result(table)).to_pandas()
+        every = table.append_column("has_result", has_result(table)).to_pandas()
+        rows, corners = every[every["case"].isna()], every[every["case"].notna()]
         if isinstance(header.outcome, Ok):
             facts = header.outcome.facts
             require_device(path, header.device, facts.device)
@@ -193,7 +196,8 @@ def read_check(path: Path, stamps: Stamps | None = None) -> Record[CheckFacts]:
             require_rates(path, facts)
     except RecordError as error:
         return Record(backend, check_name(backend), invalid(path, error))
-    return judged(backend, check_name(backend), f"check-{backend}", header, path, stamps, rows)
+    found = judged(backend, check_name(backend), f"check-{backend}", header, path, stamps, rows)
+    return replace(found, corners=corners) if found.ok else found
 
 
 def judged(

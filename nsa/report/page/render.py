@@ -130,7 +130,7 @@ def report(
         checks=len(run.checks),
         thresholds={name: f"{value:g}" for name, value in config.gates.accept.model_dump().items()},
         confidence=percent(config.gates.confidence),
-        kernels=[(found, tables.kernel_table(found)) for found in run.accepts],
+        kernels=[(found, tables.kernel_table(found), tables.corner_line(found)) for found in run.accepts],
         packed=packed_variants_table(packed, config.check, config.gates) if packed else None,
         dram=dram_table(counted),
         not_counted=not_counted(absent(counted)),

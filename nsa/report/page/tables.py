@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from nsa.records.facts import Provenance, Reads
 from nsa.report.accepted.compare import Comparison
 from nsa.report.accepted.keep import DECODE
+from nsa.report.analysis.corners import RIGHT
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import CellSummary, ran
 from nsa.report.verdict.checks import BLOCKING, Check
@@ -183,6 +184,18 @@ def kernel_table(accept: Accept) -> Table:
             )
         )
     return Table(header, tuple(lines))
+
+
+def corner_line(accept: Accept) -> str | None:
+    """What the corner cases say of one candidate, in one line; None where there are none."""
+    if not accept.corners:
+        return None
+    by_status: dict[str, list[str]] = {}
+    for corner in accept.corners:
+        by_status.setdefault(corner.status, []).append(corner.case)
+    right = len(by_status.pop(RIGHT, ()))
+    others = "".join(f"; {status}: {', '.join(cases)}" for status, cases in by_status.items())
+    return f"Corner cases, drawn with seed {accept.corners[0].seed}: {right} of {len(accept.corners)} right{others}."
 
 
 def change_table(comparison: Comparison) -> Table:

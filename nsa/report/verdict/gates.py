@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nsa.config import CheckSettings, GateSettings
 from nsa.records.facts import CheckFacts
 from nsa.records.merge import Model
+from nsa.report.analysis.corners import WRONG, Corner, corners
 from nsa.report.analysis.kernel import ShapeFigures, Tolerance, figures
 from nsa.report.analysis.read import Record
 from nsa.report.verdict.checks import Check, blocking
@@ -37,11 +38,13 @@ class Accept:
     shapes: tuple[ShapeVerdict, ...]
     fix: str | None = None  # what the user can do where the check did not run
     status: str | None = None  # of its record; None where there is none
+    corners: tuple[Corner, ...] = ()
 
     @property
     def wrong_shapes(self) -> list[str]:
-        """The shapes on which the results are wrong."""
-        return [str(shape.figures.shape) for shape in self.shapes if shape.correct is False]
+        """The shapes and corner cases on which the results are wrong."""
+        shapes = [str(shape.figures.shape) for shape in self.shapes if shape.correct is False]
+        return shapes + [f"corner case {corner.case}" for corner in self.corners if corner.status == WRONG]
 
 
 def accept(
@@ -66,6 +69,8 @@ def accept(
         reason = f"{backend} is {outcome_words(record)}."
         return Accept(backend, NOT_MEASURED, reason, (), record.fix, record.status)
     verdicts = tuple(shape_verdict(shape, check, settings) for shape in figures(record, check, settings))
+    cases = corners(record, Tolerance.of(settings.accept))
+    wrong_cases = [case for case in cases if case.status == WRONG]
     if not record.on_cuda:
         wrong = sum(verdict.correct is False for verdict in verdicts)
         right = sum(verdict.correct is True for verdict in verdicts)
@@ -73,22 +78,25 @@ def accept(
             f"No CUDA device: nothing was timed; on the CPU {right} of {len(verdicts)} shapes are correct"
             f"{f', {wrong} are WRONG' if wrong else ''}."
         )
-        return Accept(backend, NOT_MEASURED, reason, verdicts)
+        return Accept(backend, NOT_MEASURED, " ".join([reason, *_wrong(wrong_cases, cases)]), verdicts, corners=cases)
     rejected = [shape for shape in verdicts if shape.verdict == REJECT]
     undecided = [shape for shape in verdicts if shape.verdict == NOT_MEASURED]
     blocked = blocking(checks, record.name)
-    if rejected and (not blocked or any(shape.correct is False for shape in rejected)):
-        return Accept(backend, REJECT, _named(rejected, len(verdicts), "fail"), verdicts)
+    if wrong_cases or (rejected and (not blocked or any(shape.correct is False for shape in rejected))):
+        failing = [_named(rejected, len(verdicts), "fail")] if rejected else []
+        return Accept(backend, REJECT, " ".join([*failing, *_wrong(wrong_cases, cases)]), verdicts, corners=cases)
     if undecided:
-        return Accept(backend, NOT_MEASURED, _named(undecided, len(verdicts), "are not decided"), verdicts)
+        reason = _named(undecided, len(verdicts), "are not decided")
+        return Accept(backend, NOT_MEASURED, reason, verdicts, corners=cases)
     if blocked:
-        return Accept(backend, INCONCLUSIVE, f"The kernel check is {blocked_by(blocked)}.", verdicts)
+        reason = f"The kernel check is {blocked_by(blocked)}."
+        return Accept(backend, INCONCLUSIVE, reason, verdicts, corners=cases)
     slowest = min(verdicts, key=_bound)
     reason = (
         f"All {len(verdicts)} shapes are correct, and at least {_bound(slowest):.3g} times as fast as the fastest "
         f"correct packed SDPA (smallest lower {percent(settings.confidence)} bound, {slowest.figures.shape})."
     )
-    return Accept(backend, ACCEPT, reason, verdicts)
+    return Accept(backend, ACCEPT, reason, verdicts, corners=cases)
 
 
 def _named(found: Sequence[ShapeVerdict], of: int, clause: str) -> str:
@@ -96,6 +104,15 @@ def _named(found: Sequence[ShapeVerdict], of: int, clause: str) -> str:
     named = "; ".join(f"{shape.figures.shape}: {shape.reason}" for shape in found[:NAMED])
     more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return f"{len(found)} of {of} shapes {clause}: {named}{more}."
+
+
+def _wrong(found: Sequence[Corner], cases: Sequence[Corner]) -> list[str]:
+    """A sentence on the corner cases that fail; none where none does."""
+    if not found:
+        return []
+    named = "; ".join(f"{case.case}: {case.reason}" for case in found[:NAMED])
+    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return [f"{len(found)} of {len(cases)} corner cases fail: {named}{more}."]
 
 
 def _bound(shape: ShapeVerdict) -> float:

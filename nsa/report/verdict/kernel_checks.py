@@ -13,6 +13,7 @@ from nsa.report.analysis.kernel import Measured, Tolerance, measured
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.replicates import paces
 from nsa.report.verdict.checks import BLOCKING, WARNING, Check, aa_control
+from nsa.report.verdict.corners import corner_checks
 from nsa.report.verdict.isolation import isolation_checks
 from nsa.report.verdict.machine import Moves, machine_checks, replicates_differ
 from nsa.report.verdict.warnings import clock_spread, other_processes
@@ -38,7 +39,7 @@ def kernel_checks(
     """
     grid = measured(record, settings, gates)
     results = [packed_variant_wrong(record.name, grid, gates), packed_variant_refused(record, grid)]
-    results += isolation_checks(record)
+    results += [*corner_checks(record, Tolerance.of(gates.accept)), *isolation_checks(record)]
     if not record.on_cuda:
         return [*results, other_processes(record)]
     values = record.rows[record.rows["value_ns"].notna()]

@@ -1,0 +1,69 @@
+"""Kernels that cheat with what only a GPU has: streams, graphs, and times that decide."""
+
+from __future__ import annotations
+
+import torch
+from wrong.cheats_graph import Captured
+from wrong.entry import Entry
+from wrong.kernels import right
+
+from nsa.bench.method.inputs import Call
+from nsa.kernels.sdpa.packed import gather
+
+
+class OnAnotherStream:
+    """Works on a stream of its own, which the caller's does not wait for."""
+
+    def __init__(self) -> None:
+        self.stream: torch.cuda.Stream | None = None
+
+    def __call__(self, *arguments: object) -> torch.Tensor:
+        call = Call(*arguments)
+        self.stream = self.stream or torch.cuda.Stream(call.q.device)
+        o = torch.empty(*call.q.shape[:3], call.v.shape[3], dtype=call.q.dtype, device=call.q.device)
+        self.stream.wait_stream(torch.cuda.current_stream(call.q.device))
+        with torch.cuda.stream(self.stream):
+            torch.cuda._sleep(2_000_000)
+            o.copy_(right(*arguments))
+        return o
+
+
+class OutsideTheGraph:
+    """Computes when it is captured, outside of the graph, which then copies what is there."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, torch.Tensor] = {}
+
+    def __call__(self, *arguments: object) -> torch.Tensor:
+        call = Call(*arguments)
+        key = call.q.data_ptr()
+        if not torch.cuda.is_current_stream_capturing():
+            self.kept[key] = right(*arguments)
+        return self.kept[key].clone()
+
+
+class PackedFromTheSecondShape:
+    """A kernel of its own on the first sizes that it sees, packed SDPA on all others."""
+
+    def __init__(self) -> None:
+        self.first: tuple[object, ...] | None = None
+
+    def __call__(self, *arguments: object) -> torch.Tensor:
+        call = Call(*arguments)
+        sizes = (call.q.shape[2:], call.v.shape[3], call.block_indices.shape[2])
+        self.first = self.first or sizes
+        return right(*arguments) if sizes == self.first else gather(*arguments)
+
+
+def half_of_the_blocks(call: Call, captured: Call, count: torch.Tensor) -> torch.Tensor:
+    """Reads half of what it must in its graph."""
+    n = call.block_indices.shape[-1]
+    return right(*call._replace(block_indices=call.block_indices[..., : n // 2].contiguous()))
+
+
+GPU_CHEATS: dict[str, Entry] = {
+    "works on a stream that nobody waits for": Entry(OnAnotherStream, "first sight", "not finite", on="cuda"),
+    "computes outside of its graph": Entry(OutsideTheGraph, "unseen inputs", on="cuda"),
+    "is packed SDPA from the second shape on": Entry(PackedFromTheSecondShape, "speed", "speedup", on="cuda"),
+    "reads half of the blocks in its graph": Entry(lambda: Captured(half_of_the_blocks), "unseen inputs", on="cuda"),
+}

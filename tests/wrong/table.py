@@ -1,0 +1,97 @@
+"""The table "kernel, rejected by which check": from a run on this machine to a record, from the record to its page.
+
+PYTHONPATH=tests python -m wrong.table record   # tries every entry that this machine can, some minutes
+PYTHONPATH=tests python -m wrong.table render   # writes the table into docs/method.md
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from standins import ON_CPU
+from wrong.corpora import KINDS
+from wrong.entry import Entry
+from wrong.trial import on_a_gpu, rejected_by
+
+from nsa.machine.host import Host
+
+RECORD = Path(__file__).parent / "rejected.json"
+PAGE = Path(__file__).parents[2] / "docs" / "method.md"
+BEGIN, END = "<!-- begin: wrong.table -->", "<!-- end: wrong.table -->"
+TIMED = ("speed",)  # checks that reject whatever is written in PyTorch: named where nothing else rejects
+
+
+def record(host: Host) -> dict:
+    """What rejected each entry that the machine can try."""
+    entries = [(kind, name, entry) for kind, found in KINDS.items() for name, entry in found.items()]
+    mine = [each for each in entries if each[2].on in (None, host.device.kind)]
+    return {
+        "device": torch.cuda.get_device_name() if host.device.kind == "cuda" else "CPU",
+        "torch": torch.__version__,
+        "entries": [{"kind": kind, "name": name, "by": by(entry, host)} for kind, name, entry in mine],
+    }
+
+
+def written(found: dict) -> str:
+    """The record as JSON, a line an entry."""
+    lines = [json.dumps(entry, ensure_ascii=False) for entry in found["entries"]]
+    head = {key: value for key, value in found.items() if key != "entries"}
+    return json.dumps(head)[:-1] + ', "entries": [\n' + ",\n".join(lines) + "\n]}\n"
+
+
+def by(entry: Entry, host: Host) -> list[str]:
+    """The checks that reject an entry, the one that is meant to first."""
+    _, found = rejected_by(entry, host)
+    others = [check for check in found if check != entry.check and check not in TIMED]
+    return ([entry.check] if entry.check in found else []) + (others or [each for each in found if each != entry.check])
+
+
+def rendered(found: dict) -> str:
+    """The part of the page between its marks."""
+    lines = [
+        f"Tried on {found['device']} with torch {found['torch']}: {len(found['entries'])} kernels.",
+        "",
+        "| | kernel | rejected by | and by |",
+        "| --- | --- | --- | --- |",
+    ]
+    for entry in found["entries"]:
+        first, *others = entry["by"] or ["**nothing**"]
+        lines.append(f"| {entry['kind']} | {entry['name']} | {first} | {_few(others)} |")
+    return "\n".join(lines)
+
+
+def _few(checks: list[str]) -> str:
+    """Up to three names, and how many more."""
+    more = f", {len(checks) - 3} more" if len(checks) > 3 else ""
+    return ", ".join(checks[:3]) + more or "–"
+
+
+def with_table(page: str, table: str) -> str:
+    """The page with another table between the marks.
+
+    Raises:
+        ValueError: the page has no marks.
+    """
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"docs/method.md: expected the lines {BEGIN} and {END}")
+    return f"{head}{begin}\n{table}\n{end}{tail}"
+
+
+def main(command: str) -> None:
+    """Make the record, or the page."""
+    if command == "record":
+        host = on_a_gpu() if torch.cuda.is_available() else ON_CPU
+        RECORD.write_text(written(record(host)))
+    elif command == "render":
+        PAGE.write_text(with_table(PAGE.read_text(), rendered(json.loads(RECORD.read_text()))))
+    else:
+        sys.exit(f"wrong.table: got {command!r}, expected record or render")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "")

@@ -1,0 +1,23 @@
+"""The table of wrong kernels in docs/method.md is what its record gives."""
+
+from __future__ import annotations
+
+import json
+
+from wrong.corpora import KINDS
+from wrong.table import PAGE, RECORD, rendered, with_table
+
+
+def test_the_page_is_what_the_record_gives() -> None:
+    """Rendering changes nothing."""
+    page = PAGE.read_text()
+    assert with_table(page, rendered(json.loads(RECORD.read_text()))) == page
+
+
+def test_the_record_has_every_entry_of_its_device() -> None:
+    """No entry was added, renamed or dropped since, and none passed."""
+    record = json.loads(RECORD.read_text())
+    device = "cpu" if record["device"] == "CPU" else "cuda"
+    known = {name for found in KINDS.values() for name, entry in found.items() if entry.on in (None, device)}
+    assert {entry["name"] for entry in record["entries"]} == known
+    assert all(entry["by"] for entry in record["entries"])

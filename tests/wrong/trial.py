@@ -1,0 +1,130 @@
+"""A kernel tried by the whole kernel check on one small shape, through its record, as in the pipeline."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from standins import ON_CPU, PROVENANCE
+from synthetic import STAMP
+from wrong.checks import PLAIN, Found, hides_others, rejections, switched_off
+from wrong.entry import Entry
+
+from nsa.bench.check.job import Job
+from nsa.bench.check.replicate import check_kernel
+from nsa.bench.workers import Turn
+from nsa.config import CheckSettings, DtypeByDevice, Flags, GateSettings
+from nsa.errors import KernelFailed
+from nsa.kernels.contract import Backend, SelectAttention
+from nsa.kernels.failures import BackendBroken
+from nsa.kernels.sdpa.packed import CUDA_VARIANTS, VARIANTS
+from nsa.machine.environment import probe
+from nsa.machine.host import Host
+from nsa.records import parquet, schemas
+from nsa.records.facts import CheckFacts
+from nsa.records.outcome import Header, Ok
+from nsa.records.words import VARIANT
+from nsa.report.analysis.read import Record, read_check
+from nsa.report.verdict.gates import Accept, accept
+
+SETTINGS = CheckSettings(
+    rows=(16,),
+    heads_per_group=(4,),
+    head_dim=(32,),
+    value_dim=(32,),
+    sel_count=(8,),
+    context=600,
+    dtype=DtypeByDevice(cpu="float16", cuda="float16"),
+    seeds=3,
+    cpu_rows=16,
+    cpu_context=600,
+    iters=15,
+)
+ON_GPU = SETTINGS.model_copy(
+    update={"rows": (256,), "heads_per_group": (4, 8), "head_dim": (64,), "value_dim": (64,), "context": 4096}
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the check says of a kernel.
+
+    Attributes:
+        found: the checks that reject it; empty where it passes.
+        accept: what the gate says; None where the kernel left no record.
+    """
+
+    found: Found
+    accept: Accept | None
+
+
+def tried(
+    kernel: SelectAttention, seed: int = 0, off: str | None = None, host: Host = ON_CPU, packs: bool = False
+) -> Trial:
+    """Check a kernel.
+
+    Args:
+        kernel: that is checked.
+        seed: of all that is drawn.
+        off: a check that is switched off.
+        host: on what.
+        packs: whether it may launch what packed SDPA launches.
+    """
+    name, on_cuda = "cuda", host.device.kind == "cuda"
+    settings = ON_GPU if on_cuda else SETTINGS
+    variants = VARIANTS | CUDA_VARIANTS if on_cuda else VARIANTS
+    rivals = {f"{VARIANT}{each}": variant for each, variant in variants.items()}
+    with switched_off(off):
+        try:
+            job = Job(name, settings, host, 0, seed=seed, corners=seed)
+            checked = check_kernel(Backend(name, kernel), rivals, job, Turn(), packs=packs)
+        except BackendBroken as error:
+            return Trial({PLAIN: str(error)}, None)
+        except KernelFailed as error:
+            return Trial({"runs": str(error)}, None)
+    header = Header[CheckFacts](
+        stage="check",
+        backend=name,
+        device=host.device,
+        outcome=Ok(facts=checked.facts),
+        provenance=PROVENANCE,
+        stamp=STAMP,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"check_{name}.parquet"
+        parquet.write(path, checked.rows, schemas.CHECK_REPETITIONS, header)
+        record: Record[CheckFacts] = read_check(path)
+    said = accept(name, record, (), settings, GateSettings())
+    found = {check: words for check, words in (rejections(record) | by_its_times(said)).items() if check != off}
+    return Trial(found, said)
+
+
+def by_its_times(said: Accept) -> Found:
+    """What rejects a kernel that was timed: one process has no interval, so that its speedup is taken as it is."""
+    found: Found = {}
+    for shape in said.shapes:
+        figures = shape.figures
+        if figures.too_fast:
+            found["memory floor"] = f"{figures.time_us:.3g} µs, faster than {figures.floor_us:.3g}"
+        if figures.speedup is not None and figures.speedup.value < GateSettings().accept.speedup:
+            found["speed"] = f"speedup {figures.speedup.value:.3g} on {figures.shape}"
+    return found
+
+
+def on_a_gpu() -> Host:
+    """This machine's GPU."""
+    return Host.of("cuda", Flags(), probe(), {})
+
+
+def rejected_by(entry: Entry, host: Host = ON_CPU) -> tuple[Trial, Found]:
+    """The trial of an entry, and all checks that reject it.
+
+    A fault hides those that would be looked for after it: where one check alone was seen, and may hide others, the
+    entry is tried again with that one off.
+    """
+    trial = tried(entry.make(), host=host)
+    found = dict(trial.found)
+    if len(found) == 1 and hides_others(*found):
+        found |= tried(entry.make(), off=next(iter(found)), host=host).found
+    return trial, found
