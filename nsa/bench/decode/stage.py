@@ -54,8 +54,8 @@ def measure(backend: str, S: int, settings: DecodeSettings, host: Host, say: Say
 
 
 def memory_bytes(settings: DecodeSettings, S: int, kind: str) -> int:
-    """What one process needs on the device, roughly: weights, the caches twice, for prefill and counting, and what is kept
-    of every arm's steps, cold and warm, for the judge.
+    """What one process needs on the device, roughly: weights, the caches twice, for prefill and counting, and what
+    is kept of every arm's steps, cold and warm, for the judge.
     """
     shape, item = settings.model, ITEM_BYTES[settings.dtype.of(kind)]
     token = shape.groups * (shape.head_dim + shape.value_dim) * item
