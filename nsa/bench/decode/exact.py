@@ -44,25 +44,18 @@ class Exact(NamedTuple):
 
     def of(self, which: Sequence[int]) -> Exact:
         """What it is of some of the hidden states."""
-        return self.each(lambda tensors: tensors[0][list(which)], self)
+        rows = list(which)
+        q, k, v, gates, k_cmp, v_cmp, cmp, win = self
+        emitted = [None if each is None else each[rows] for each in (k_cmp, v_cmp)]
+        return Exact(q[rows], k[rows], v[rows], gates[rows], emitted[0], emitted[1], cmp[rows], win[rows])
 
-    @staticmethod
-    def each(make: Callable[[Sequence[torch.Tensor]], torch.Tensor], *parts: Exact) -> Exact:
-        """Make each field of the same field of all parts, which have or lack an emitted token together."""
-        emitted = [
-            None if any(tensor is None for tensor in tensors) else make([t for t in tensors if t is not None])
-            for tensors in ([part.k_cmp for part in parts], [part.v_cmp for part in parts])
-        ]
-        return Exact(
-            q=make([part.q for part in parts]),
-            k=make([part.k for part in parts]),
-            v=make([part.v for part in parts]),
-            gates=make([part.gates for part in parts]),
-            k_cmp=emitted[0],
-            v_cmp=emitted[1],
-            cmp=make([part.cmp for part in parts]),
-            win=make([part.win for part in parts]),
-        )
+    @classmethod
+    def joined(cls, parts: Sequence[Exact]) -> Exact:
+        """Several, one after the other."""
+        q, k, v, gates, k_cmp, v_cmp, cmp, win = zip(*parts, strict=True)
+        emitted = [None if each[0] is None else torch.cat(each) for each in (k_cmp, v_cmp)]
+        one, two = (torch.cat(q), torch.cat(k), torch.cat(v), torch.cat(gates)), (torch.cat(cmp), torch.cat(win))
+        return cls(*one, emitted[0], emitted[1], *two)
 
 
 def project(weights: Weights, x: torch.Tensor, shape: NsaShape, position: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -138,8 +131,7 @@ class ExactStep:
         """x [R, B, dim] -> what the step gives for each; as many at once as fit."""
         heads, tokens = self.shape.heads, self._past_cmp + self.shape.window
         rows = max(1, CHUNK_BYTES // (8 * x.shape[1] * (heads * 3 * tokens + self.shape.dim)))
-        parts = [self._of(some) for some in x.split(rows)]
-        return Exact.each(lambda tensors: torch.cat([*tensors]), *parts)
+        return Exact.joined([self._of(some) for some in x.split(rows)])
 
     def _of(self, x: torch.Tensor) -> Exact:
         shape, caches, w, t = self.shape, self.caches, self.weights, self.S - 1

@@ -27,20 +27,21 @@ class Slots:
         for emits, step in steps.items():
             self._resets[emits] = resets = []
             for token, compressed in self.places.values():
-                for place, held, tensors in (
-                    (token, step - 1, (cache.k, cache.v)),
-                    (compressed, shape.num_compressed(step - 1), (cache.k_cmp, cache.v_cmp)),
-                ):
-                    if place is None:
-                        continue
-                    for tensor in tensors:
-                        slot = tensor[..., place, :]
-                        resets.append((slot, slot.clone() if place < held else None))
+                resets += [slot(tensor, token, step - 1) for tensor in (cache.k, cache.v)]
+                if compressed is not None:
+                    held = shape.num_compressed(step - 1)
+                    resets += [slot(tensor, compressed, held) for tensor in (cache.k_cmp, cache.v_cmp)]
 
     def reset(self, emits: bool) -> None:
         """Before a step; without waiting for the device."""
-        for slot, held in self._resets[emits]:
+        for where, held in self._resets[emits]:
             if held is None:
-                slot.fill_(torch.nan)
+                where.fill_(torch.nan)
             else:
-                slot.copy_(held)
+                where.copy_(held)
+
+
+def slot(tensor: torch.Tensor, place: int, held: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A token's place in a cache, a view, and what it holds, where it is among the first so many."""
+    where = tensor[..., place, :]
+    return where, where.clone() if place < held else None

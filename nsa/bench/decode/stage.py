@@ -13,7 +13,9 @@ from nsa.config import DecodeSettings
 from nsa.layout import Layout
 from nsa.machine.host import Host
 from nsa.records.facts import DecodeFacts
-from nsa.records.words import ITEM_BYTES
+from nsa.records.words import ARMS, ITEM_BYTES
+
+JUDGE_BYTES = 1 << 30  # what a float64 step holds at once
 
 
 def run(backend: str, S: int, stamp: Path, environment: Path, artifacts: Sequence[Path], out: Path) -> None:
@@ -52,9 +54,12 @@ def measure(backend: str, S: int, settings: DecodeSettings, host: Host, say: Say
 
 
 def memory_bytes(settings: DecodeSettings, S: int, kind: str) -> int:
-    """What one process needs on the device, roughly: the caches twice, for prefill and counting, and the weights."""
+    """What one process needs on the device, roughly: weights, the caches twice, for prefill and counting, and what
+    is kept of every arm's steps, cold and warm, for the judge.
+    """
     shape, item = settings.model, ITEM_BYTES[settings.dtype.of(kind)]
     token = shape.groups * (shape.head_dim + shape.value_dim) * item
     caches = settings.batch * token * (3 * S + shape.num_compressed(S))
     projected = shape.dim * (shape.heads * (shape.head_dim + shape.value_dim) + 3 * token // item) * item
-    return 2 * caches + 2 * projected
+    kept = 2 * settings.iters * 2 * len(ARMS) * settings.batch * (shape.dim + shape.heads * shape.head_dim) * item
+    return 2 * caches + 2 * projected + kept + JUDGE_BYTES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from synthetic import GPU, decode_facts, launches
+from synthetic import GPU, decode_facts, judged, launches
 
 from nsa.records import parquet
 from nsa.records.facts import Reads
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nsa.records.facts import DecodeFacts
     from tests.report.conftest import Lab
 
+SOUND = judged(0)
 READS = Reads(cmp=127.0, sel=1024.0, win=512.0, actual=1663.0, expected=1663.0)
 
 
@@ -62,6 +63,14 @@ def test_a_sound_cell_fires_nothing(lab: Lab) -> None:
         ("backend_substituted", {"alter": ({"process": 1}, {"backend_resolved": "math"})}),
         ("routing_wrong", {"facts": {"routing_fault": "S = 9: chose blocks [1], expected [0]"}}),
         ("output_not_finite", {"facts": {"outputs_finite": False}}),
+        ("step_wrong", {"facts": {"judged": (judged(0), judged(1, outputs={**SOUND.outputs, "win": 2.1e-2}))}}),
+        ("step_wrong", {"facts": {"judged": (judged(0, outputs={**SOUND.outputs, "win": None}), judged(1))}}),
+        ("step_wrong", {"facts": {"judged": (judged(0), judged(1, outputs={"all": 0.0}))}}),
+        ("cache_wrong", {"facts": {"judged": (judged(0, states={"k_cmp": 2.1e-2}), judged(1))}}),
+        ("cache_wrong", {"facts": {"judged": (judged(0, states={"k_cmp": None}), judged(1))}}),
+        ("cache_wrong", {"facts": {"judged": (judged(0), judged(1, lengths_right=False))}}),
+        ("blocks_wrong", {"facts": {"judged": (judged(0), judged(1, wrong=1))}}),
+        ("blocks_close", {"facts": {"judged": (judged(0, clear=250), judged(1))}}),
         ("skipped_part_launched", {"facts": {"launches": {**launches(), "none": launches()["win"]}}}),
         ("skipped_part_launched", {"facts": {"launches": None}}),
         ("below_memory_floor", {"facts": {"bandwidth_bytes_per_s": (4e9, 4e9, 4e9)}}),
@@ -172,3 +181,16 @@ def test_the_checks_table_keeps_what_did_not_fire(lab: Lab) -> None:
     write(lab.layout.checks, checks)
     table, _ = parquet.read(lab.layout.checks, ChecksHeader, CHECKS)
     assert (table.num_rows, sum(table["fired"].to_pylist())) == (len(checks), 0)
+
+
+def test_a_cell_that_was_not_judged_fires_every_check_that_needs_it(lab: Lab) -> None:
+    """A record without any judged step proves nothing of its arms."""
+    found = fired(lab, iters=12, facts={"judged": ()})
+    assert found == dict.fromkeys(("step_wrong", "cache_wrong", "blocks_wrong"), BLOCKING)
+
+
+def test_two_rows_may_always_be_close(lab: Lab) -> None:
+    """A CPU's few rows are not blocked by a coincidence."""
+    few = (judged(0, rows=16, clear=14),)
+    assert "blocks_close" not in fired(lab, iters=12, facts={"judged": few})
+    assert "blocks_close" in fired(lab, iters=12, facts={"judged": (judged(0, rows=16, clear=13),)})
