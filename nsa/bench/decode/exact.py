@@ -7,7 +7,7 @@ tests hold it against nsa.attention.reference, which is loops; this one is vecto
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
