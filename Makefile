@@ -31,7 +31,7 @@ lint: $(INSTALLED) ## check style, types and import directions
 	@$(BIN)/mypy
 
 clean: ## delete every result, measurements included, and the caches
-	@find results/ -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +
+	@if [ -d results ]; then find results/ -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +; fi
 	@rm -rf .snakemake .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # A host's own CUDA torch fits its driver, so it is used where there is one; it is seen through a .pth file because
