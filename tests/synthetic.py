@@ -71,6 +71,7 @@ ABOUT = Provenance(
 )
 WEIGHT = 1 / 16
 PARTS_MS = {"fixed": 0.030, "cmp": 0.010, "route": 0.006, "sel": 0.040, "win": 0.012, "overlap": -0.002}
+TORCH_PARTS_MS = 0.096  # what a step takes more with torch operators for compressed attention and routing
 EMISSION_MS = 0.002  # what an emitting step takes more
 ARM_PARTS = {
     "none": ("fixed",),
@@ -184,6 +185,7 @@ def decode_facts(S: int, device: str, processes: int, changes: Mapping[str, obje
             "geometry": Geometry(S=S, batch=1, dtype=dtype, seed=0, **shape.model_dump()),
             "reads": reads,
             "bytes_read": int(expected) * 256,
+            "parts": "triton",
             "emit_weight": WEIGHT,
             "outputs_finite": True,
             "routing_fault": None,
@@ -205,9 +207,25 @@ def launches() -> dict[str, dict[str, int]]:
 
 
 def decode_rows(
-    S: int, backend: str, device: str, parts: Mapping[str, float], processes: int, iters: int, noise: float
+    S: int,
+    backend: str,
+    device: str,
+    parts: Mapping[str, float],
+    processes: int,
+    iters: int,
+    noise: float,
+    variants: Mapping[str, float] | None = None,
 ) -> Rows:
-    """Repetitions of every arm: each process has its own pace (a process effect), each repetition its own noise."""
+    """Repetitions of every arm: each process has its own pace (a process effect), each repetition its own noise.
+
+    `variants`: what selection takes in ms with other packings, with which the step is timed, too, and once with slower
+    routing in torch operators.
+    """
+    arm_ms = {arm: sum(parts[part] for part in running) for arm, running in ARM_PARTS.items()}
+    for name, ms in (variants or {}).items():
+        arm_ms |= {f"{arm}@{name}": arm_ms[arm] - parts["sel"] + ms for arm in ("all", "sel")}
+    if variants:
+        arm_ms["all@torch parts"] = arm_ms["all"] + TORCH_PARTS_MS
     rng = np.random.default_rng(S + sum(map(ord, backend)))
     modes = [("graph", "cold", 1.0), ("graph", "warm", 0.9), ("eager", "warm", 1.5)]
     modes = modes if device == "cuda" else [("eager", "warm", 1.0)]
@@ -225,11 +243,11 @@ def decode_rows(
     for process in range(processes):
         pace = 1 + noise * rng.standard_normal()
         for mode, cache_state, factor in modes:
-            arms = ["all"] if (device, mode) == ("cuda", "eager") else list(ARM_PARTS)
+            arms = ["all"] if (device, mode) == ("cuda", "eager") else list(arm_ms)
             for block in range(2):
                 places = {arm: int(place) for arm, place in zip(arms, rng.permutation(len(arms)), strict=True)}
                 for arm, emits, _ in itertools.product(arms, (True, False), range(iters)):
-                    ms = sum(parts[part] for part in ARM_PARTS[arm]) + EMISSION_MS * emits
+                    ms = arm_ms[arm] + EMISSION_MS * emits
                     value = ms * factor * pace * (1 + noise / 4 * rng.standard_normal())
                     timing = {"mode": mode, "cache_state": cache_state, "process": process, "block": block}
                     rows.append(

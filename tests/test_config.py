@@ -128,7 +128,7 @@ def test_config_file_holds_the_guides_defaults() -> None:
         ("gates.accept.mae", True, "gates.accept.mae: got True, expected a number above 0"),
         ("gates.accept.mae", MISSING, "gates.accept lacks the key 'mae'; expected mae, speedup, error_ratio"),
         ("baseline", MISSING, "config.yaml lacks the key 'baseline'; expected contexts"),
-        ("decode.iters", MISSING, "decode lacks the key 'iters'; expected batch, dtype, model, iters"),
+        ("decode.iters", MISSING, "decode lacks the key 'iters'; expected batch, dtype, model, parts, iters"),
         ("flags", {}, "unknown key 'flags' in config.yaml; known keys: contexts"),
         ("itres", 32, "unknown key 'itres' in config.yaml; known keys: contexts"),
         ("decode.model.n", 8, "unknown key 'n' in decode.model; known keys: dim, heads"),

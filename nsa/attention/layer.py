@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from nsa.attention import rope
-from nsa.attention.branches import compressed_attention, gated_sum, window_attention
+from nsa.attention.branches import gated_sum, window_attention
 from nsa.attention.cache import CMP, SEL, WIN, KVCache
 from nsa.attention.compress import compressor
-from nsa.attention.routing import route
+from nsa.attention.parts import TORCH
 from nsa.kernels.contract import SelectAttention
 from nsa.kernels.precision import without_autocast
+from nsa.kernels.step import Lengths, StepParts
 from nsa.shapes import NsaShape, require
 
 
@@ -44,7 +45,6 @@ class Step(NamedTuple):
 
     output: torch.Tensor
     block_indices: torch.Tensor | None  # [B, G, n] int32, as the selection kernel was given them
-    cmp: Keys | None
     win: Keys | None
 
 
@@ -81,11 +81,13 @@ class NsaAttention(nn.Module):
         select: SelectAttention,
         parts: Parts = Parts(),
         block_indices: torch.Tensor | None = None,
+        computed_by: StepParts = TORCH,
     ) -> Step:
         """Decode one token a sequence, appended to the caches: x [B, dim] -> Step.
 
         No host synchronisation; captures into a CUDA graph, which then belongs to the lengths it was captured at.
-        `block_indices` stands in for routing where parts.route is off. Slices of the caches are views.
+        `block_indices` stands in for routing where parts.route is off; `computed_by` computes the compressed branch and
+        routing. Slices of the caches are views.
 
         Raises:
             CapacityError: a cache is full.
@@ -98,15 +100,13 @@ class NsaAttention(nn.Module):
         gates = self.gates(x)  # [B, G, h, 3]
 
         outputs: dict[int, torch.Tensor] = {}
-        p_cmp = keys_cmp = keys_win = None
+        lengths = Lengths(cache.seq_lens, cache.max_length, cache.uniform)
+        kept = keys_win = None
         if parts.cmp and (M := shape.num_compressed(cache.max_length)):
-            mask = None if cache.uniform else self._cmp_mask(cache, M)
-            keys_cmp = Keys(cache.k_cmp[:, :, :M], mask)
-            outputs[CMP], p_cmp = compressed_attention(q, keys_cmp.keys, cache.v_cmp[:, :, :M], mask)
+            k_cmp, v_cmp = cache.k_cmp[:, :, :M], cache.v_cmp[:, :, :M]
+            outputs[CMP], kept = computed_by.compressed(q, k_cmp, v_cmp, lengths, shape, parts.route)
         if parts.route:
-            p_group = None if p_cmp is None else p_cmp.sum(2)  # [B, G, S_cmp]
-            seq_lens = cache.seq_lens[:, None].expand(-1, shape.groups)
-            block_indices = route(p_group, seq_lens, cache.max_length, shape)
+            block_indices = computed_by.route(kept, lengths, shape)
         if parts.sel:
             assert block_indices is not None, "the sel part without route needs block_indices"
             outputs[SEL] = select(q, cache.k[SEL], cache.v[SEL], block_indices, cache.seq_lens, shape.sel_block)
@@ -116,7 +116,7 @@ class NsaAttention(nn.Module):
 
         o = gated_sum(gates, outputs)
         heads = cache.no_output if o is None else o.flatten(1)  # [B, H*Dv]
-        return Step(self.out(heads), block_indices, keys_cmp, keys_win)
+        return Step(self.out(heads), block_indices, keys_win)
 
     def project(
         self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
@@ -152,11 +152,6 @@ class NsaAttention(nn.Module):
             block, index = slice(S - shape.cmp_block, S), shape.num_compressed(S) - 1
             cache.k_cmp[rows, :, index] = self.compress_k(cache.k[CMP, rows, :, block])
             cache.v_cmp[rows, :, index] = self.compress_v(cache.v[CMP, rows, :, block])
-
-    def _cmp_mask(self, cache: KVCache, M: int) -> torch.Tensor:
-        """[B, 1, 1, M]: compressed token i is visible once its last token is in the cache."""
-        last = torch.arange(M, device=cache.device) * self.shape.cmp_stride + self.shape.cmp_block
-        return (last <= cache.seq_lens[:, None])[:, None, None]
 
     def _window(self, cache: KVCache) -> tuple[Keys, torch.Tensor]:
         """The window's keys and values: a view where all lengths agree, a gather where they do not."""

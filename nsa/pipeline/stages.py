@@ -97,7 +97,9 @@ def _measured(config: Config, spec: BackendSpec) -> Iterator[Stage]:
     name = spec.name
     common: Settings = {"device": config.device, "flags": _flags(config, spec)}
     decode: Settings = {"decode": _dump(config.decode), **common}
-    yield Stage(f"decode-{name}", ("nsa.bench.decode",), decode, (name,), uses=spec.uses)
+    yield Stage(
+        f"decode-{name}", ("nsa.bench.decode",), decode, (name,), uses=tuple(dict.fromkeys((*spec.uses, "triton")))
+    )
     check: Settings = {"check": _dump(config.check), **common}
     both = tuple(dict.fromkeys((name, BASELINE)))  # every candidate competes with packed SDPA
     yield Stage(f"check-{name}", ("nsa.bench.check",), check, both, uses=_uses(both))

@@ -138,6 +138,10 @@ class DecodeFacts(TimedFacts):
     """A decode cell that ran.
 
     Attributes:
+        parts: what computed compressed attention and routing, torch or triton.
+        variant: the backend's own among its variants of packed SDPA; None of a backend without any.
+        variants: the others, which were timed beside it.
+        left_out: the others that were not, and why.
         emit_weight: share of the steps that add a compressed token.
         outputs_finite: of every arm, its unread memory poisoned, the timed replays included.
         routing_fault: the first case in which routing did not choose the oracle's blocks.
@@ -147,6 +151,10 @@ class DecodeFacts(TimedFacts):
     geometry: Annotated[Geometry, Merge.SAME]
     reads: Annotated[Reads, Merge.SAME]
     bytes_read: Annotated[int, Merge.SAME]
+    parts: Annotated[Literal["torch", "triton"], Merge.SAME]
+    variant: Annotated[str | None, Merge.SAME] = None
+    variants: Annotated[tuple[str, ...], Merge.SAME] = ()
+    left_out: Annotated[tuple[LeftOut, ...], Merge.UNITED] = ()
     emit_weight: Annotated[float, Merge.SAME]
     outputs_finite: Annotated[bool, Merge.ALL]
     routing_fault: Annotated[str | None, Merge.FIRST]

@@ -39,7 +39,7 @@ TIMING = [  # one repetition, and the state of the GPU in its block
 REPETITIONS = pa.schema(
     [
         *CELL,
-        ("arm", pa.string()),  # one of ARMS, or EMPTY
+        ("arm", pa.string()),  # one of ARMS, an arm computed in another way (OTHER), or EMPTY
         ("emits", pa.bool_()),  # whether this step adds a compressed token
         ("backend_requested", pa.string()),
         ("backend_resolved", pa.string()),

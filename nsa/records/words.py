@@ -20,6 +20,9 @@ ARMS = {  # what every cell times, and the parts that run in it
     "all_without_sel": ("cmp", "route", "win"),
     "all_again": STEP,  # the A/A control: the same arm under another name
 }
+OTHER = "@"  # between an arm and what computes it in another way than the cell's own: a variant, or TORCH_PARTS
+TORCH_PARTS = "torch parts"  # compressed attention and routing as torch operators, where the cell's own are kernels
+VARIED = ("all", "sel")  # the arms that a variant of the selection changes, and that its share needs
 EMPTY = "empty"  # a captured graph with one trivial kernel: the floor of the method, CUDA only
 BASELINE = "sdpa"  # packed SDPA, with which every kernel is compared
 VARIANT = f"{BASELINE}:"  # before the name of one of its variants, which compete in a kernel check

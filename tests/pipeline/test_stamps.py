@@ -103,7 +103,7 @@ def test_another_machine_reaches_every_measurement(fact: str, raw: dict[str, Any
     [
         ("nvcc", of("artifact-cuda")),  # reaches what is measured of cuda through its artifact
         ("ncu", of("dram")),
-        ("triton", measured("triton") | of(TUNE, "roofline")),
+        ("triton", measured("triton") | of(TUNE, "roofline", "decode")),  # its kernels are parts of every step
         ("snakemake", set()),
     ],
 )
@@ -122,7 +122,11 @@ def test_a_package_that_a_backend_uses_is_in_its_stamp(
     """fa2 runs another kernel once flash_attn is installed, and is measured again."""
     config, layout = Config.parse(raw, {}), Layout(tmp_path)
     stamps.write(config, MACHINE, layout)
-    assert stamps.read(layout.stamp("decode-fa2")).machine == {**common(), "flash_attn": "none"}
+    assert stamps.read(layout.stamp("decode-fa2")).machine == {
+        **common(),
+        "flash_attn": "none",
+        "triton": MACHINE["triton"],
+    }
     monkeypatch.setattr(stamps, "package_version", lambda name: "2.8")
     assert rewritten_in(layout, config, MACHINE) == measured("fa2") | of("roofline")
 

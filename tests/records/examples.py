@@ -64,6 +64,7 @@ DECODE = DecodeFacts(
     ),
     reads=Reads(cmp=255, sel=1024.5, win=512, actual=1791.5, expected=1791),
     bytes_read=458_496,
+    parts="triton",
     emit_weight=1 / 16,
     outputs_finite=False,
     routing_fault="S = 8, n = 3: chose blocks [0], expected [0, 1]",

@@ -74,6 +74,7 @@ class Lab:
         processes: int = 3,
         iters: int = 4,
         noise: float = 1e-3,
+        variants: Mapping[str, float] | None = None,
         status: str = "ok",
         facts: Mapping[str, object] | None = None,
         said: Mapping[str, object] | None = None,
@@ -85,8 +86,11 @@ class Lab:
         Args:
             parts: times in ms that differ from PARTS_MS.
             noise: relative, of the processes; a quarter of it, of the repetitions.
+            variants: what selection takes in ms with packings other than gather.
         """
-        rows = decode_rows(S, backend, device, {**PARTS_MS, **(parts or {})}, processes, iters, noise)
+        rows = decode_rows(S, backend, device, {**PARTS_MS, **(parts or {})}, processes, iters, noise, variants)
+        if variants:
+            facts = {"variant": "gather", "variants": tuple(variants), **(facts or {})}
         rows = altered(rows, drop, alter) if status == "ok" else []
         known = decode_facts(S, device, processes, facts)
         path = self.layout.cell(backend, S)

@@ -21,8 +21,9 @@ from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.errors import BackendUnavailable, InputError
 from nsa.kernels import registry
+from nsa.kernels.contract import Backend, SelectAttention
 from nsa.machine.nvml import Sampler
-from nsa.records.facts import DecodeFacts
+from nsa.records.facts import DecodeFacts, LeftOut
 from nsa.records.words import EMPTY, Row
 
 BLOCKS = 4  # randomised blocks that the repetitions of an arm are spread over
@@ -45,7 +46,9 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
     try:
         with device_at_work(backend.name):
             cell = Cell(job.settings, job.S, guarded(backend.name, backend.selection, whole=True), device)
-            finite, fault = cell.finite_when_poisoned(), routing_fault(device)
+            own, others = variants_of(backend)
+            refused = cell.take_variants(others) if device.type == "cuda" else {}
+            finite, fault = cell.finite_when_poisoned(), routing_fault(device, cell.computed_by.select_blocks)
             columns = {**columns_of(job), "backend_resolved": backend.name}
             timer = CudaTimer(device) if device.type == "cuda" else None
             candidates, outputs = _on_cuda(cell, order, columns, timer) if timer else _on_cpu(cell, columns)
@@ -54,7 +57,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
             with turn, Sampler(job.host.device.uuid) as sampler:
                 rates = [bandwidths(device)] if timer else []
                 rows = interleave([candidates], job.settings.iters, BLOCKS, order, sampler, timer)
-                others = sampler.other_processes(turn.ours)
+                strangers = sampler.other_processes(turn.ours)
             finite &= all(bool(output.isfinite().all()) for output in outputs)
             # After the timing: a process that was profiled launches more slowly ever after.
             launches = {arm: dict(Counter(cell.launches(arm))) for arm in ARMS} if job.process == 0 else None
@@ -66,17 +69,28 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
         bandwidth_bytes_per_s=tuple(copied for copied, _ in rates),
         read_bandwidth_bytes_per_s=tuple(read for _, read in rates),
         replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows),),
-        other_processes=tuple(others),
+        other_processes=tuple(strangers),
         notes=registry.notes(backend),
         geometry=job.geometry,
         reads=cell.reads,
         bytes_read=cell.bytes_read,
+        parts=cell.parts,
+        variant=own,
+        variants=tuple(cell.variants),
+        left_out=tuple(LeftOut(name=name, shape=f"S={job.S}", reason=why) for name, why in refused.items()),
         emit_weight=cell.emit_weight,
         outputs_finite=finite,
         routing_fault=fault,
         launches=launches,
     )
     return Replicated(rows, facts)
+
+
+def variants_of(backend: Backend) -> tuple[str | None, dict[str, SelectAttention]]:
+    """The name of a backend's own kernel among its variants, None where it has none, and the others, guarded."""
+    own = next((name for name, kernel in backend.variants.items() if kernel is backend.selection), None)
+    others = {name: kernel for name, kernel in backend.variants.items() if name != own}
+    return own, {name: guarded(f"{backend.name}:{name}", kernel, whole=True) for name, kernel in others.items()}
 
 
 def columns_of(job: Job) -> dict[str, str | int | float | bool | None]:
@@ -106,12 +120,13 @@ def _on_cuda(
     warmup = cell.settings.warmup
     candidates: list[Candidate] = []
     outputs: list[torch.Tensor] = []
-    arms = [(arm, emits) for arm in ARMS for emits in cell.steps]
+    arms = [(arm, emits) for arm in cell.arms for emits in cell.steps]
     for arm, emits in order.sample(arms, len(arms)):
         rewind = partial(cell.rewind, emits)
         captured = timer.capture(partial(cell.restore, emits), partial(_output, cell, arm, emits), warmup)
         outputs.append(captured.output)
-        candidates += _cold_and_warm(arm, emits, partial(timer.time, rewind, captured.graph.replay), columns)
+        timed = _cold_and_warm(arm, emits, partial(timer.time, rewind, captured.graph.replay), columns)
+        candidates += timed if arm in ARMS else timed[:1]  # in another way: in the primary mode only
     empty = timer.capture_empty(warmup)
     candidates += _cold_and_warm(EMPTY, None, partial(timer.time, _nothing, empty.graph.replay), columns)
     candidates += [_eager(cell, "all", emits, columns) for emits in cell.steps]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 from nsa.kernels.contract import SelectAttention
+from nsa.kernels.step import Lengths, StepParts
+from nsa.shapes import NsaShape
 
 FOREIGN = 1024.0  # the value of tokens that must not be read: it shows even in one weight of a thousand
 
@@ -64,8 +66,39 @@ def selected_by_kernel(
     return counted
 
 
+def compressed_by_parts(computed_by: StepParts, lengths: Lengths, shape: NsaShape, like: torch.Tensor) -> torch.Tensor:
+    """Compressed tokens that reach the output of the compressed branch, counted likewise: [B, G] float64.
+
+    Args:
+        computed_by: what computes the branch.
+        lengths: of the caches.
+        shape: the layer's sizes.
+        like: a tensor of the dtype and device to use.
+    """
+    B, G, M, Dv = len(lengths.seq_lens), shape.groups, shape.num_compressed(lengths.longest), shape.value_dim
+    if M == 0:
+        return torch.zeros(B, G, dtype=torch.float64, device=like.device)
+    q = like.new_ones(B, G, shape.heads_per_group, shape.head_dim)
+    k = like.new_zeros(B, G, M, shape.head_dim)
+
+    def first_head(v: torch.Tensor) -> torch.Tensor:
+        return computed_by.compressed(q, k, v[:, :, :M], lengths, shape, False)[0][:, :, 0].double()
+
+    beyond = like.new_full((B, G, M + 1, Dv), FOREIGN)
+    beyond[:, :, :M] = 0
+    foreign = first_head(beyond)[..., 0]  # [B, G]
+    weights = []
+    for start in range(0, M, Dv):
+        v = like.new_zeros(B, G, M, Dv)
+        width = min(Dv, M - start)
+        v[:, :, range(start, start + width), range(width)] = 1
+        weights.append(first_head(v)[..., :width])
+    named = torch.full((B, G), M, device=like.device)
+    return _count(torch.cat(weights, -1), foreign, named)
+
+
 def _count(weights: torch.Tensor, foreign: torch.Tensor, named: torch.Tensor) -> torch.Tensor:
-    """Tokens behind the weights [G, at least n*l'] of the named tokens and the sum [G] over foreign ones."""
+    """Tokens behind the weights [..., tokens] of the named tokens and the sum [...] over foreign ones."""
     single = weights.where(weights > 0, torch.inf).min(-1, keepdim=True).values
     own = torch.where(weights > 0, (weights / single).round(), 0).sum(-1)
     strangers = (foreign * named / (FOREIGN - foreign)).round()

@@ -1,4 +1,4 @@
-"""The device code: selected attention, its tokens split over programs, and the combination of the splits.
+"""The device code: selected attention, its tokens split over programs.
 
 Source: NSA (arXiv 2502.11089) section 3.4, one program for all heads of a group, so that each K and V is read once;
 online softmax and the split over tokens as in FlashAttention-2 and Flash-Decoding.
@@ -8,10 +8,9 @@ online softmax and the split over tokens as in FlashAttention-2 and Flash-Decodi
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+from triton.language.extra.cuda import gdc_launch_dependents
 
-HEADS = tl.constexpr(16)  # the fewest rows that tl.dot takes; missing heads are padded
-LOWEST = tl.constexpr(-3.0e38)  # where a maximum starts: finite, for -inf minus -inf would be NaN
+from nsa.kernels.splits import HEADS, LOWEST
 
 
 @triton.jit
@@ -137,36 +136,3 @@ def attend(
         tl.store(partial_l + part + head, l, mask=head < heads)
     else:
         tl.store(o + row * heads * DV + place, acc / tl.where(l > 0, l, 1.0)[:, None], mask=o_mask)  # no token: zero
-
-
-@triton.jit(do_not_specialize=["heads", "splits"])
-def combine(
-    partial_o,  # as `attend` has them
-    partial_m,
-    partial_l,
-    o,
-    heads,
-    splits,
-    DV: tl.constexpr,
-    DV_PADDED: tl.constexpr,
-    SPLITS_PADDED: tl.constexpr,
-    OVERLAP: tl.constexpr,
-):
-    """One program: one head of one row over all its splits, in a fixed order. Grid [B * G, heads]."""
-    row = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1)
-    split = tl.arange(0, SPLITS_PADDED)
-    dv = tl.arange(0, DV_PADDED)
-    part = (row * splits + split) * heads + head
-    exists = split < splits
-    if OVERLAP:
-        gdc_wait()
-    m = tl.load(partial_m + part, mask=exists, other=LOWEST)
-    l = tl.load(partial_l + part, mask=exists, other=0.0)
-    acc = tl.load(
-        partial_o + part[:, None] * DV + dv[None, :], mask=exists[:, None] & (dv[None, :] < DV), other=0.0
-    )  # [SPLITS_PADDED, DV_PADDED]
-    weight = tl.exp2(m - tl.max(m, 0))
-    total = tl.sum(weight * l, 0)
-    out = tl.sum(acc * weight[:, None], 0) / tl.where(total > 0, total, 1.0)  # no token: zero
-    tl.store(o + (row * heads + head) * DV + dv, out, mask=dv < DV)

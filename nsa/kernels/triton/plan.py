@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
+from nsa.kernels.tiles import padded
+
 MAX_SPLITS = 64  # a combination holds them all at once
 FLIGHT_BYTES = 60 << 10  # of K and V that one processor must have on their way to reach the memory's bandwidth
 WARP_BYTES = 4 << 10  # of a step's K and V that one warp works on
@@ -40,11 +42,6 @@ class LaunchConfig:
     warps: int
     splits: int
     prefetch: bool  # the next step's K and V are loaded while this one's are used
-
-
-def padded(width: int) -> int:
-    """The power of two, at least the 16 of a matrix instruction, that a dimension is padded to."""
-    return max(16, 1 << (width - 1).bit_length())
 
 
 def steps(size: Size, tokens: int) -> int:

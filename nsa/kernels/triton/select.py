@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,11 +12,12 @@ from pydantic import JsonValue
 
 from nsa.errors import InputError
 from nsa.kernels.contract import check_inputs, dense
+from nsa.kernels.splits import launch_combine, on, overlaps, processors
+from nsa.kernels.tiles import padded
 from nsa.kernels.triton import kernel
-from nsa.kernels.triton.plan import LaunchConfig, Size, padded, rule
+from nsa.kernels.triton.plan import LaunchConfig, Size, rule
 
 MAX_WIDTH = 256  # of D and Dv: wider tiles do not fit into a multiprocessor
-OVERLAP_CAPABILITY = (9, 0)  # compute capability from which a kernel's launch can overlap the one before it
 
 
 class SelectAttention:
@@ -70,8 +69,7 @@ class SelectAttention:
 def size_of(q: torch.Tensor, v: torch.Tensor, block_indices: torch.Tensor, block_size: int) -> Size:
     """What the launch configuration of one call depends on."""
     B, G, h, D = q.shape
-    processors = _processors(q.device)
-    return Size(B * G, h, block_indices.shape[2], block_size, D, v.shape[3], q.element_size(), processors)
+    return Size(B * G, h, block_indices.shape[2], block_size, D, v.shape[3], q.element_size(), processors(q.device))
 
 
 def describe(device: torch.device) -> str:
@@ -98,12 +96,12 @@ def run(
     chunk = triton.cdiv(steps, config.splits)
     splits = triton.cdiv(steps, chunk)  # none is without steps
     split = splits > 1
-    overlap = split and _overlaps(q.device)
+    overlap = split and overlaps(q.device)
     partial_o, partial_m, partial_l = (
         torch.empty(shape if split else 0, dtype=torch.float32, device=q.device)
         for shape in ((B, G, splits, h, Dv), (B, G, splits, h), (B, G, splits, h))
     )
-    with torch.cuda.device(q.device) if q.is_cuda else contextlib.nullcontext():
+    with on(q.device):
         kernel.attend[(B, G, splits)](
             *(q, k, v, block_indices, seq_lens, o, partial_o, partial_m, partial_l),
             *(*q.stride()[:3], *k.stride()[:2], *v.stride()[:2], *block_indices.stride(), seq_lens.stride(0)),
@@ -123,23 +121,5 @@ def run(
             num_stages=1,
         )
         if split:
-            kernel.combine[(B * G, h)](
-                *(partial_o, partial_m, partial_l, o, h, splits),
-                DV=Dv,
-                DV_PADDED=padded(Dv),
-                SPLITS_PADDED=(width := triton.next_power_of_2(splits)),
-                OVERLAP=overlap,
-                num_warps=max(1, min(8, width * padded(Dv) // 512)),
-                launch_pdl=overlap,
-            )
+            launch_combine(partial_o, partial_m, partial_l, o, overlap)
     return o
-
-
-@functools.cache
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-
-
-@functools.cache
-def _overlaps(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= OVERLAP_CAPABILITY

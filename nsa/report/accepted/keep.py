@@ -184,7 +184,12 @@ def what_is_timed(run: Run, config: Config) -> Timed:
     ignored = (*REPLICATION, *AXES, *(() if device == "cpu" else ONLY_CPU))
     decode: dict[str, JsonValue] = config.decode.model_dump(mode="json")
     check: dict[str, JsonValue] = config.check.model_dump(mode="json")
-    decode |= {"dtype": config.decode.dtype.of(device), "flush": flush([each.cell for each in run.cells])}
+    parts = ", ".join(sorted({each.cell.facts.parts for each in run.cells if each.cell.ok}))
+    decode |= {
+        "dtype": config.decode.dtype.of(device),
+        "parts": parts,
+        "flush": flush([each.cell for each in run.cells]),
+    }
     check |= {"dtype": config.check.dtype.of(device), "flush": flush(list(run.kernel.values()))}
     return {
         kind: {key: value for key, value in leaves(section) if key not in ignored}

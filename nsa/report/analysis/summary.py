@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from nsa.records import parquet, schemas, words
 from nsa.records.facts import DecodeFacts, Device, Digests, Geometry, Reads
 from nsa.records.made import SummaryHeader
-from nsa.records.words import PARTS, Scalar
+from nsa.records.words import OTHER, PARTS, TORCH_PARTS, VARIED, Scalar
+from nsa.report.analysis.ceilings import ceilings
 from nsa.report.analysis.read import Cell, primary_rows, read_cell, timed
 from nsa.report.analysis.stats import Estimate, interval, log_interval, process_times
 from nsa.report.analysis.validate import device_columns
@@ -46,7 +49,12 @@ class CellFigures:
     """The figures of one cell that ran.
 
     Attributes:
-        arms: in the primary mode.
+        arms: in the primary mode; where packed SDPA has several variants, with the fastest of them.
+        variant: the fastest variant, by ms_total; None of a backend without any.
+        variants: the same figures with each variant that was timed, the fastest included.
+        torch_parts: ms_total and sel_pct of the fastest variant, were compressed attention and routing torch operators;
+            None where they are, or where that was not timed.
+        ceilings: how many times as fast the step would be without each part.
         ms_total_warm: CUDA graph, caches warm; None where it was not timed, as the two that follow.
         ms_eager: wall time: what a host-bound user sees.
         empty_ms: an empty graph: the floor of the method.
@@ -63,6 +71,10 @@ class CellFigures:
     empty_ms: float | None
     bandwidth_pct: float | None
     repetitions: int
+    variant: str | None = None
+    variants: Mapping[str, ArmFigures] = field(default_factory=dict)
+    torch_parts: tuple[Estimate, Estimate] | None = None
+    ceilings: Mapping[str, Estimate] = field(default_factory=dict)
 
     @property
     def processes(self) -> int:
@@ -117,6 +129,7 @@ SUMMARY = pa.schema(
         ("ms_total_warm", pa.float64()),
         ("ms_eager", pa.float64()),
         ("empty_ms", pa.float64()),
+        ("packed_variant", pa.string()),  # the fastest, whose figures these are
         *((f"reads_{part}", pa.float64()) for part in PARTS),
         ("bytes_read", pa.int64()),
         ("bandwidth_pct", pa.float64()),
@@ -151,7 +164,12 @@ def figures(cell: Cell, confidence: float) -> CellFigures:
     facts = cell.facts
     values = primary_rows(cell)
     times = process_times(values, facts.emit_weight)
-    arms = arm_figures(times, confidence)
+    variants = {name: arm_figures(times, confidence, name) for name in facts.variants}
+    if facts.variant is not None:
+        variants[facts.variant] = arm_figures(times, confidence)
+    variant = min(variants, key=lambda name: variants[name].ms_total.value, default=None)
+    arms = arm_figures(times, confidence) if variant is None else variants[variant]
+    other = variant if variant in facts.variants else None
     bandwidths = facts.bandwidth_bytes_per_s
     moved = facts.bytes_read / (arms.ms_total.value / 1e3)  # bytes/s
     return CellFigures(
@@ -159,6 +177,10 @@ def figures(cell: Cell, confidence: float) -> CellFigures:
         S=cell.S,
         facts=facts,
         arms=arms,
+        variant=variant,
+        variants=variants,
+        torch_parts=with_torch_parts(times, other, confidence),
+        ceilings=ceilings(arms_of(times, other), confidence),
         ms_total_warm=typical_ms(cell, "graph", "warm"),
         ms_eager=typical_ms(cell, "eager", "warm"),
         empty_ms=float(times[words.EMPTY].median()) if words.EMPTY in times else None,
@@ -167,9 +189,15 @@ def figures(cell: Cell, confidence: float) -> CellFigures:
     )
 
 
-def arm_figures(times: pd.DataFrame, confidence: float) -> ArmFigures:
-    """The columns of docs/method.md#arms, from T_p(arm) [process, arm] in ms."""
-    arm = {str(name): column.to_numpy() for name, column in times.items()}
+def arm_figures(times: pd.DataFrame, confidence: float, variant: str | None = None) -> ArmFigures:
+    """The columns of docs/method.md#arms, from T_p(arm) [process, arm] in ms.
+
+    Args:
+        times: as process_times gives them.
+        confidence: of the intervals.
+        variant: whose selection the step has; None: the cell's own.
+    """
+    arm = arms_of(times, variant)
     total, none = arm["all"], arm["none"]
     cmp, sel, win = (arm[part] - none for part in PARTS)
     route = arm["cmp_route"] - arm["cmp"]
@@ -187,8 +215,27 @@ def arm_figures(times: pd.DataFrame, confidence: float) -> ArmFigures:
         sel_pct=interval(100 * sel / total, confidence),
         win_pct=interval(100 * win / total, confidence),
         sel_loo_pct=interval(100 * without / total, confidence),
-        aa_ratio=log_interval(arm["all_again"] / total, confidence),
+        aa_ratio=log_interval(times["all_again"] / times["all"], confidence),
     )
+
+
+def arms_of(times: pd.DataFrame, variant: str | None) -> dict[str, NDArray[np.float64]]:
+    """T_p of every arm, those that a variant changes as that variant has them."""
+    arm = {str(name): column.to_numpy(float) for name, column in times.items()}
+    return arm if variant is None else arm | {name: arm[f"{name}{OTHER}{variant}"] for name in VARIED}
+
+
+def with_torch_parts(times: pd.DataFrame, variant: str | None, confidence: float) -> tuple[Estimate, Estimate] | None:
+    """ms_total and sel_pct, were compressed attention and routing torch operators; the selection is the variant's.
+
+    That step is timed with the cell's own selection; what another one takes more or less is added to it.
+    """
+    slow = f"all{OTHER}{TORCH_PARTS}"
+    if slow not in times:
+        return None
+    arm, own = arms_of(times, variant), arms_of(times, None)
+    total = arm[slow] + arm["sel"] - own["sel"]
+    return log_interval(total, confidence), interval(100 * (arm["sel"] - arm["none"]) / total, confidence)
 
 
 def typical_ms(cell: Cell, mode: str, cache_state: str) -> float | None:
@@ -215,6 +262,7 @@ def flat(summary: CellSummary) -> dict[str, Scalar]:
         "ms_total_warm": found.ms_total_warm,
         "ms_eager": found.ms_eager,
         "empty_ms": found.empty_ms,
+        "packed_variant": found.variant,
         **{f"reads_{part}": tokens for part, tokens in found.reads.model_dump().items()},
         "bytes_read": found.facts.bytes_read,
         "bandwidth_pct": found.bandwidth_pct,

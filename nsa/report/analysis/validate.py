@@ -15,7 +15,7 @@ from nsa.records.facts import DecodeFacts, Device, Replicate
 from nsa.records.merge import Model
 from nsa.records.outcome import Header
 from nsa.records.shapes import CONSTANT
-from nsa.records.words import ARMS
+from nsa.records.words import ARMS, OTHER, VARIED
 
 F = TypeVar("F", bound=Model)
 Value = str | int | None
@@ -48,7 +48,8 @@ def require_cell(path: Path, facts: DecodeFacts, S: int, rows: pd.DataFrame, mod
     require_positive(path, rows)
     values = rows[(rows["mode"] == mode) & (rows["cache_state"] == cache_state)]
     counts = values.groupby(["process", "arm", "emits"])["value_ns"].count().unstack(["arm", "emits"], fill_value=0)
-    for arm in ARMS:
+    others = [f"{arm}{OTHER}{name}" for name in facts.variants for arm in VARIED]
+    for arm in [*ARMS, *others]:
         if arm not in counts.columns.unique("arm"):
             raise RecordError(f"{path}: status ok, but arm {arm!r} has no {mode}/{cache_state} times; rerun the cell")
         for process in counts.index[(counts[arm].to_numpy() == 0).any(axis=1)]:

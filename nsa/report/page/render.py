@@ -24,6 +24,7 @@ from nsa.report.analysis.read import Stamps
 from nsa.report.analysis.summary import CellFigures, CellSummary, ran
 from nsa.report.page import export, tables
 from nsa.report.page.dram import absent, dram_table, not_counted
+from nsa.report.page.invest_tables import next_table, shares_table
 from nsa.report.page.packed_variants import packed_variants_table
 from nsa.report.page.plots import decode_breakdown
 from nsa.report.verdict import checks as checking
@@ -119,6 +120,8 @@ def report(
         contexts=tables.context_table(run.cells, run.invest),
         not_run=tables.not_run(run.cells),
         parts=tables.parts_table(run.cells),
+        shares=shares_table(run.cells, config.baseline, config.gates),
+        nexts=next_table(run.cells, config.baseline),
         ceiling=tables.ceiling_table(run.cells, config.baseline),
         figure=FIGURE,
         anomalies=tables.anomalies(run.checks),

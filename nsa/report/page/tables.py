@@ -15,7 +15,8 @@ from nsa.report.accepted.keep import DECODE
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import CellSummary, ran
 from nsa.report.verdict.checks import BLOCKING, Check
-from nsa.report.verdict.gates import Accept, Invest, outcome_words
+from nsa.report.verdict.gates import Accept, outcome_words
+from nsa.report.verdict.invest import Invest
 
 MISSING = "–"
 

@@ -1,4 +1,4 @@
-"""The two gates: is a selection kernel worth building, is one good enough to ship (docs/method.md#the-two-gates)."""
+"""The accept gate: is a kernel good enough to ship (docs/method.md#the-two-gates); the words of both gates."""
 
 from __future__ import annotations
 
@@ -10,34 +10,11 @@ from nsa.records.facts import CheckFacts
 from nsa.records.merge import Model
 from nsa.report.analysis.kernel import ShapeFigures, Tolerance, figures
 from nsa.report.analysis.read import Record
-from nsa.report.analysis.stats import Estimate
-from nsa.report.analysis.summary import CellSummary
 from nsa.report.verdict.checks import Check, blocking
 
 GO, NO_GO, INCONCLUSIVE, NOT_MEASURED = "GO", "NO-GO", "INCONCLUSIVE", "NOT MEASURED"
 ACCEPT, REJECT = "ACCEPT", "REJECT"
 NAMED = 3  # failing shapes that a reason names; the report's table has them all
-
-
-@dataclass(frozen=True)
-class ContextVerdict:
-    """What one target context says."""
-
-    S: int
-    verdict: str
-    reason: str  # a clause
-    share: Estimate | None  # sel_pct
-    share_loo: Estimate | None  # sel_loo_pct
-
-
-@dataclass(frozen=True)
-class Invest:
-    """Is a custom selection kernel worth building?"""
-
-    verdict: str  # GO, NO-GO, INCONCLUSIVE or NOT MEASURED
-    reason: str  # one sentence
-    baseline: str
-    contexts: tuple[ContextVerdict, ...]
 
 
 @dataclass(frozen=True)
@@ -65,91 +42,6 @@ class Accept:
     def wrong_shapes(self) -> list[str]:
         """The shapes on which the results are wrong."""
         return [str(shape.figures.shape) for shape in self.shapes if shape.correct is False]
-
-
-def invest(
-    baseline: str,
-    targets: Sequence[int],
-    cells: Sequence[CellSummary],
-    checks: Sequence[Check],
-    settings: GateSettings,
-) -> Invest:
-    """Decide on the selection share of the baseline: every target context must say the same.
-
-    Args:
-        targets: the contexts that decide.
-        cells: of any backend.
-        checks: all checks; a blocking one that fired on a deciding cell leaves its context INCONCLUSIVE.
-    """
-    by_context = {cell.S: cell for cell in cells if cell.backend == baseline}
-    contexts = tuple(context_verdict(baseline, S, by_context.get(S), checks, settings) for S in targets)
-    verdicts = {context.verdict for context in contexts}
-
-    def sentence(verdict: str) -> str:
-        return "; ".join(f"S = {c.S}: {c.reason}" for c in contexts if c.verdict == verdict) + "."
-
-    if NOT_MEASURED in verdicts:
-        missing = {context.reason for context in contexts if context.verdict == NOT_MEASURED}
-        alike = verdicts == {NOT_MEASURED} and len(missing) == 1
-        reason = f"At every target context: {missing.pop()}." if alike else sentence(NOT_MEASURED)
-        return Invest(NOT_MEASURED, reason, baseline, contexts)
-    reasons = []
-    if verdicts >= {GO, NO_GO}:
-        split = {v: ", ".join(str(c.S) for c in contexts if c.verdict == v) for v in (GO, NO_GO)}
-        reasons.append(f"The contexts disagree: {GO} at S = {split[GO]}, {NO_GO} at S = {split[NO_GO]}.")
-    if INCONCLUSIVE in verdicts:
-        reasons.append(sentence(INCONCLUSIVE))
-    if reasons:
-        return Invest(INCONCLUSIVE, " ".join(reasons), baseline, contexts)
-    shares = [(context.share, context.S) for context in contexts if context.share]
-    if verdicts == {GO}:
-        bound, S = min((share.low, S) for share, S in shares)
-        claim, which = f"at least {percent(settings.invest.go)}", "smallest lower"
-    else:
-        bound, S = max((share.high, S) for share, S in shares)
-        claim, which = f"less than {percent(settings.invest.no_go)}", "largest upper"
-    reason = (
-        f"Selection takes {claim} of the {baseline} step at every target context: "
-        f"the {which} {percent(settings.confidence)} bound is {bound:.1f} % (S = {S})."
-    )
-    return Invest(verdicts.pop(), reason, baseline, contexts)
-
-
-def context_verdict(
-    baseline: str, S: int, cell: CellSummary | None, checks: Sequence[Check], settings: GateSettings
-) -> ContextVerdict:
-    """What the baseline's cell at S says; a fired blocking check and disagreeing shares come before the thresholds."""
-    if cell is None:
-        return ContextVerdict(S, NOT_MEASURED, f"{baseline} has no record", None, None)
-    if cell.figures is None:
-        return ContextVerdict(S, NOT_MEASURED, f"{baseline} is {outcome_words(cell.cell)}", None, None)
-    share, loo = cell.figures.arms.sel_pct, cell.figures.arms.sel_loo_pct
-    if cell.figures.device.kind != "cuda":
-        reason = "no CUDA device measured it, and CPU wall times decide nothing about a GPU kernel"
-        return ContextVerdict(S, NOT_MEASURED, reason, share, loo)
-    blocked = blocking(checks, cell.cell.name)
-    go, no_go = 100 * settings.invest.go, 100 * settings.invest.no_go
-    shown = f"{share.value:.1f} % [{share.low:.1f}, {share.high:.1f}]"
-    if blocked:
-        return ContextVerdict(S, INCONCLUSIVE, blocked_by(blocked), share, loo)
-    if not share.replicated:
-        reason = f"too few replicates: one process gives {share.value:.1f} % no interval"
-        return ContextVerdict(S, INCONCLUSIVE, reason, share, loo)
-    points, allowed = abs(share.value - loo.value), 100 * settings.invest.max_disagreement
-    if points > allowed:
-        shown = f"{share.value:.1f} % and {loo.value:.1f} % of ms_total, more than {allowed:g} points apart"
-        return ContextVerdict(S, INCONCLUSIVE, f"ms_sel and ms_sel_loo disagree: {shown}", share, loo)
-    if share.low >= go:
-        return ContextVerdict(S, GO, f"{shown} ≥ {go:g} %", share, loo)
-    if share.high < no_go:
-        return ContextVerdict(S, NO_GO, f"{shown} < {no_go:g} %", share, loo)
-    shown += f" over {share.processes} processes"
-    crossed = [f"{bound:g} %" for bound in (no_go, go) if share.low < bound <= share.high]
-    if len(crossed) < 2 and no_go <= share.value < go:
-        reason = f"borderline: {shown}, between {no_go:g} % and {go:g} %"
-    else:
-        reason = f"too few replicates: {shown} reaches across {' and '.join(crossed)}; more processes narrow it"
-    return ContextVerdict(S, INCONCLUSIVE, reason, share, loo)
 
 
 def accept(

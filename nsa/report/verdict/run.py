@@ -17,7 +17,8 @@ from nsa.report.analysis.replicates import again_ratio
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import CellSummary, summarise
 from nsa.report.verdict.checks import Check, blocking_checks, record_checks
-from nsa.report.verdict.gates import Accept, Invest, accept, invest
+from nsa.report.verdict.gates import Accept, accept
+from nsa.report.verdict.invest import Invest, invest
 from nsa.report.verdict.kernel_checks import kernel_checks
 from nsa.report.verdict.launches import skipped_part_launched
 from nsa.report.verdict.warnings import warning_checks

@@ -8,9 +8,10 @@ from standins import CPU
 
 from nsa.attention.layer import Keys
 from nsa.bench.decode.arms import ARMS
-from nsa.bench.decode.cell import Cell, visible
+from nsa.bench.decode.cell import Cell, parts_of, visible
 from nsa.config import DecodeSettings
-from nsa.kernels.sdpa.packed import gather
+from nsa.errors import InputError
+from nsa.kernels.sdpa.packed import gather, index_select
 from nsa.shapes import NsaShape
 
 
@@ -53,3 +54,29 @@ def test_poison_beyond_the_length_is_seen() -> None:
     before = honest.cache.k.clone()
     assert honest.finite_when_poisoned() and torch.equal(honest.cache.k, before)  # nothing is lost
     assert not Cell(DecodeSettings(), 100, one_too_many, CPU).finite_when_poisoned()
+
+
+def test_the_parts_are_kernels_on_a_gpu_and_operators_elsewhere_or_on_request() -> None:
+    """Which way a cell takes follows from its device and decode.parts alone."""
+    best, torch_only = DecodeSettings(), DecodeSettings(parts="torch")
+    assert parts_of(best, torch.device("cuda")) == "triton"
+    assert parts_of(torch_only, torch.device("cuda")) == parts_of(best, CPU) == "torch"
+
+
+def test_packings_that_refuse_or_are_wrong_do_not_compete() -> None:
+    """A cell times the step with every packing that gives its own step to rounding, and says why another does not."""
+
+    def refuses(*_: object) -> torch.Tensor:
+        raise InputError("q: got something, expected something else")
+
+    def drops_a_block(q, k, v, block_indices, seq_lens, block_size) -> torch.Tensor:
+        return gather(q, k, v, block_indices[..., :-1], seq_lens, block_size)
+
+    cell = Cell(DecodeSettings(model=NsaShape()), 1100, gather, CPU)
+    others = {"index_select": index_select, "refuses": refuses, "drops a block": drops_a_block}
+    refused = cell.take_variants(others)
+    assert list(cell.variants) == ["index_select"] and list(refused) == ["refuses", "drops a block"]
+    assert refused["refuses"] == "q: got something, expected something else"
+    assert "its step differs from the cell's own by" in refused["drops a block"]
+    assert cell.arms == [*ARMS, "all@index_select", "sel@index_select"]
+    assert cell.arm("all@index_select", True).output.shape == cell.arm("all", True).output.shape

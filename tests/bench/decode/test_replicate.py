@@ -44,7 +44,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU in the place of ON_CUDA's GPU, and a backend that notes its calls."""
     routing_fault = module.routing_fault
     monkeypatch.setattr(module, "Cell", OnCpu)
-    monkeypatch.setattr(module, "routing_fault", lambda device: routing_fault(CPU))
+    monkeypatch.setattr(module, "routing_fault", lambda device, router: routing_fault(CPU, router))
     monkeypatch.setattr(module, "CudaTimer", Timer)
     monkeypatch.setattr(module, "Sampler", Sampler)
     monkeypatch.setattr(module, "bandwidths", lambda device: (4e12, 3.8e12))

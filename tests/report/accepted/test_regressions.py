@@ -20,7 +20,7 @@ from nsa.report.accepted.keep import CHECK, DECODE, MEDIANS, AcceptedRun
 from nsa.report.analysis.read import Cell, Record, cell_name
 from nsa.report.analysis.stats import changed, process_times
 from nsa.report.analysis.summary import CellSummary
-from nsa.report.verdict.gates import Invest
+from nsa.report.verdict.invest import Invest
 from nsa.report.verdict.run import Run
 
 RUNS, PROCESSES = 100, 10  # of the decision setting

@@ -166,7 +166,7 @@ def test_html_carries_its_figure_and_every_table(finished: Lab) -> None:
 
     Reader().feed((finished.root / "gate_report.html").read_text())
     assert tags.count("img") == 1
-    assert tags.count("table") == 7
+    assert tags.count("table") == 8
 
 
 def test_the_figure_is_a_png(finished: Lab) -> None:

@@ -1,156 +1,21 @@
-"""Every state of both gates is reachable, and reached for its reason only."""
+"""Every state of the accept gate is reachable, and reached for its reason only."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from synthetic import CPU, GPU, OLD, decode_facts
+from synthetic import OLD
 
-from nsa.config import GateSettings, InvestThresholds
-from nsa.records.outcome import Invalid, Ok, OutOfMemory, Stale
-from nsa.report.analysis.read import Cell, cell_name, read_check
-from nsa.report.analysis.stats import Estimate
-from nsa.report.analysis.summary import ArmFigures, CellFigures, CellSummary
-from nsa.report.verdict.checks import BLOCKING, WARNING, Check
-from nsa.report.verdict.gates import accept, invest
+from nsa.config import GateSettings
+from nsa.report.analysis.read import read_check
+from nsa.report.verdict.gates import accept
 
 if TYPE_CHECKING:
-    from nsa.report.verdict.gates import Accept, Invest
+    from nsa.report.verdict.gates import Accept
     from tests.report.conftest import Lab
 
 GATES = GateSettings()
-ONE = Estimate(1.0, 1.0, 1.0, 3)
-ARMS = ArmFigures(*[ONE] * 13)
-
-
-def cell(
-    S: int = 128,
-    low: float = 31.0,
-    high: float = 33.0,
-    *,
-    loo: float | None = None,
-    processes: int = 3,
-    backend: str = "sdpa",
-    device: str = "cuda",
-    outcome: Stale | Invalid | OutOfMemory | None = None,
-) -> CellSummary:
-    """A cell with a selection share; `loo` is the share by leaving selection out, where it is another."""
-    middle = 32.0 if math.isinf(low) else (low + high) / 2
-    share = Estimate(middle, low, high, processes)
-    facts, arms = decode_facts(S, device, processes), replace(ARMS, sel_pct=share)
-    arms = replace(arms, sel_loo_pct=share if loo is None else Estimate(loo, low, high, processes))
-    card = GPU if device == "cuda" else CPU
-    record = Cell(backend, cell_name(backend, S), outcome or Ok(facts=facts), card, S=S)
-    return CellSummary(record, None if outcome else CellFigures(backend, S, facts, arms, None, None, None, None, 0))
-
-
-def alone(S: int) -> CellSummary:
-    """A cell of one process."""
-    return cell(S, -math.inf, math.inf, processes=1)
-
-
-def decide(*cells: CellSummary, checks: tuple[Check, ...] = (), targets: tuple[int, ...] = (128, 256)) -> Invest:
-    """What the invest gate says of these cells."""
-    return invest("sdpa", targets, cells, checks, GATES)
-
-
-def test_go_needs_every_lower_bound_at_30() -> None:
-    """The lower bound decides, not the point: 32 % ± 3 is no GO."""
-    verdict = decide(cell(128, 30.0, 34.0), cell(256, 41.0, 43.0))
-    assert verdict.verdict == "GO"
-    assert verdict.reason == (
-        "Selection takes at least 30 % of the sdpa step at every target context: "
-        "the smallest lower 95 % bound is 30.0 % (S = 128)."
-    )
-    assert decide(cell(128, 29.9, 34.0), cell(256, 41.0, 43.0)).verdict == "INCONCLUSIVE"
-
-
-def test_no_go_needs_every_upper_bound_below_25() -> None:
-    """An upper bound of exactly 25 % is not below it."""
-    verdict = decide(cell(128, 10.0, 12.0), cell(256, 22.0, 24.9))
-    assert verdict.verdict == "NO-GO"
-    assert "the largest upper 95 % bound is 24.9 % (S = 256)" in verdict.reason
-    assert decide(cell(128, 10.0, 12.0), cell(256, 22.0, 25.0)).verdict == "INCONCLUSIVE"
-
-
-@pytest.mark.parametrize(
-    ("cells", "reason"),
-    [
-        ([cell(128, 26.0, 29.0), cell(256)], "S = 128: borderline: 27.5 % [26.0, 29.0] over 3 processes"),
-        ([alone(128), cell(256)], "S = 128: too few replicates: one process gives 32.0 % no interval"),
-        (
-            [cell(128, 29.0, 35.0), cell(256)],
-            "S = 128: too few replicates: 32.0 % [29.0, 35.0] over 3 processes reaches across 30 %; more processes",
-        ),
-        ([cell(128, 22.0, 26.0), cell(256, 10.0, 12.0)], "24.0 % [22.0, 26.0] over 3 processes reaches across 25 %;"),
-        (
-            [cell(128, 15.0, 39.0), cell(256)],
-            "S = 128: too few replicates: 27.0 % [15.0, 39.0] over 3 processes reaches",
-        ),
-        ([cell(128, 10.0, 12.0), cell(256)], "The contexts disagree: GO at S = 256, NO-GO at S = 128."),
-        ([cell(128, loo=28.9), cell(256)], "S = 128: ms_sel and ms_sel_loo disagree: 32.0 % and 28.9 %"),
-        ([cell(128, loo=28.9), cell(256)], "of ms_total, more than 3 points apart"),
-    ],
-)
-def test_inconclusive_says_why(cells: list[CellSummary], reason: str) -> None:
-    """Every way to be INCONCLUSIVE has its reason, by which one knows what to measure next."""
-    verdict = decide(*cells)
-    assert verdict.verdict == "INCONCLUSIVE"
-    assert reason in verdict.reason
-
-
-def test_contexts_that_disagree_are_named_beside_the_undecided_ones() -> None:
-    """Contexts that contradict each other are named first, before those that are undecided."""
-    verdict = decide(cell(128, 26.0, 29.0), cell(256), cell(512, 10.0, 12.0), targets=(128, 256, 512))
-    assert verdict.verdict == "INCONCLUSIVE"
-    assert verdict.reason.startswith("The contexts disagree: GO at S = 256, NO-GO at S = 512. S = 128: borderline")
-
-
-def test_shares_three_points_apart_still_agree() -> None:
-    """The threshold is more than 3 points."""
-    assert decide(cell(128, loo=29.1), cell(256)).verdict == "GO"
-
-
-def test_a_blocking_check_on_a_deciding_cell_blocks_the_verdict() -> None:
-    """A cell that failed a blocking check decides nothing; warnings and checks of other cells change nothing."""
-
-    def check(severity: str, name: str, fired: bool = True) -> Check:
-        return Check("reads_differ", severity, name, 1.0, 2.0, "1 read, 2 expected", fired)
-
-    blocked = decide(cell(128), cell(256), checks=(check(BLOCKING, "sdpa/S256"),))
-    assert blocked.verdict == "INCONCLUSIVE"
-    assert blocked.reason == "S = 256: blocked by reads_differ (1 read, 2 expected)."
-    harmless = (check(WARNING, "sdpa/S128"), check(BLOCKING, "cuda/S128"), check(BLOCKING, "sdpa/S128", fired=False))
-    assert decide(cell(128), cell(256), checks=harmless).verdict == "GO"
-
-
-@pytest.mark.parametrize(
-    ("cells", "reason"),
-    [
-        ([cell(128)], "S = 256: sdpa has no record."),
-        (
-            [cell(128), cell(256, outcome=Stale(reason="sources changed", fix="f"))],
-            "S = 256: sdpa is STALE (sources changed).",
-        ),
-        ([cell(128), cell(256, outcome=Invalid(reason="broken", fix="f"))], "S = 256: sdpa is INVALID (broken)."),
-        ([cell(128), cell(256, outcome=OutOfMemory(reason="no memory", fix="f"))], "S = 256: sdpa is oom (no memory)."),
-        ([cell(128, device="cpu"), cell(256, device="cpu")], "At every target context: no CUDA device measured it"),
-    ],
-)
-def test_not_measured_names_what_is_missing(cells: list[CellSummary], reason: str) -> None:
-    """A target context that no GPU measured is not decided by the others."""
-    verdict = decide(*cells)
-    assert verdict.verdict == "NOT MEASURED"
-    assert reason in verdict.reason
-
-
-def test_only_the_baseline_and_the_targets_decide() -> None:
-    """A candidate's share, or a context that no target is, says nothing about the investment."""
-    others = [cell(256, 1.0, 2.0, backend="cuda"), cell(512, 1.0, 2.0)]
-    assert decide(cell(128), cell(256), *others).verdict == "GO"
 
 
 def judged(lab: Lab, **check: object) -> Accept:
@@ -288,9 +153,3 @@ def test_without_a_gpu_correctness_is_shown_and_nothing_decided(lab: Lab) -> Non
 def test_no_record_is_not_measured(lab: Lab) -> None:
     """A candidate without a kernel check is named."""
     assert accept("fa2", None, (), lab.config.check, GATES).reason == "fa2 has no kernel check record."
-
-
-def test_thresholds_come_from_the_settings() -> None:
-    """The thresholds of config.yaml decide."""
-    strict = GATES.model_copy(update={"invest": InvestThresholds(go=0.5)})
-    assert invest("sdpa", (128,), [cell(128)], (), strict).verdict == "INCONCLUSIVE"

@@ -1,0 +1,1 @@
+"""Compressed attention and routing as Triton kernels."""

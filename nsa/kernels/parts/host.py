@@ -1,0 +1,158 @@
+"""The host's side: allocate and launch. Nothing waits for the device, and lengths are read on it alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import triton
+
+from nsa.kernels.parts import kernels
+from nsa.kernels.splits import launch_combine, on, overlaps, processors
+from nsa.kernels.step import Lengths
+from nsa.kernels.tiles import padded
+from nsa.shapes import NsaShape
+
+MAX_SPLITS = 64  # a combination holds them all at once
+WEIGHED = 32  # blocks of one program that weighs them
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How many tokens a program takes in a step, and how many programs there are for a multiprocessor."""
+
+    tokens: int
+    stages: int
+    warps: int
+    programs: int
+
+
+CMP = Launch(64, 2, 4, 2)  # docs/kernels.md has what was tried
+
+
+class Scores(NamedTuple):
+    """What compressed attention leaves for routing; see kernels.attend."""
+
+    scores: torch.Tensor  # [B, G, M, h] float32, in units of log2(e)
+    partial_m: torch.Tensor  # [B, G, splits, h] float32
+    partial_l: torch.Tensor  # [B, G, splits, h] float32
+
+
+def compressed_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Lengths, shape: NsaShape, keep: bool
+) -> tuple[torch.Tensor, Scores]:
+    """Attention over compressed tokens: q [B, G, h, D], k [B, G, M, D], v [B, G, M, Dv] -> o [B, G, h, Dv].
+
+    M is the number of the longest sequence, at least 1; what lies beyond a sequence's own may be NaN. A sequence
+    without any gives zeros. `keep`: write the scores that `route` needs.
+    """
+    (B, G, h, _), Dv = q.shape, v.shape[3]
+    partial_o, kept = attend_compressed(q, k, v, lengths, shape, keep)
+    o = torch.empty(B, G, h, Dv, dtype=q.dtype, device=q.device)
+    with on(q.device):
+        launch_combine(partial_o, kept.partial_m, kept.partial_l, o, overlaps(q.device))
+    return o, kept
+
+
+def attend_compressed(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Lengths, shape: NsaShape, keep: bool
+) -> tuple[torch.Tensor, Scores]:
+    """The same before the splits are combined: partial_o [B, G, splits, h, Dv] float32."""
+    (B, G, h, D), M, Dv = q.shape, k.shape[2], v.shape[3]
+    steps = triton.cdiv(M, CMP.tokens)
+    wanted = max(1, min(MAX_SPLITS, steps, triton.cdiv(CMP.programs * processors(q.device), B * G)))
+    chunk = triton.cdiv(steps, wanted)
+    splits = triton.cdiv(steps, chunk)
+    scores, partial_o, partial_m, partial_l = (
+        torch.empty(size, dtype=torch.float32, device=q.device)
+        for size in ((B, G, M, h) if keep else 0, (B, G, splits, h, Dv), (B, G, splits, h), (B, G, splits, h))
+    )
+    with on(q.device):
+        kernels.attend[(B, G, splits)](
+            *(q, k, v, lengths.seq_lens, scores, partial_o, partial_m, partial_l),
+            *(*q.stride()[:3], *k.stride()[:2], *v.stride()[:2], lengths.seq_lens.stride(0)),
+            *(h, M, chunk, math.log2(math.e) / math.sqrt(D)),
+            K_T=k.stride(2),
+            V_T=v.stride(2),
+            D=D,
+            DV=Dv,
+            D_PADDED=padded(D),
+            DV_PADDED=padded(Dv),
+            L=shape.cmp_block,
+            STRIDE=shape.cmp_stride,
+            TOKENS=CMP.tokens,
+            STAGES=CMP.stages,
+            KEEP=keep,
+            OVERLAP=overlaps(q.device),
+            num_warps=CMP.warps,
+        )
+    return partial_o, Scores(scores, partial_m, partial_l)
+
+
+def route(kept: Scores | None, lengths: Lengths, shape: NsaShape) -> torch.Tensor:
+    """Choose blocks from what compressed attention left (Eq. 9 to 12): block_indices [B, G, n] int32.
+
+    `kept` is not read where no sequence has more than n blocks; None: no sequence has a compressed token.
+    """
+    seq_lens, blocks, n = lengths.seq_lens, shape.num_blocks(lengths.longest), shape.sel_count
+    B, G, device = len(seq_lens), shape.groups, seq_lens.device
+    every = blocks <= n
+    weighed = not every and kept is not None
+    indices = torch.empty(B, G, n, dtype=torch.int32, device=device)
+    importance = (torch.empty if weighed or every else torch.zeros)(
+        0 if every else (B, G, blocks), dtype=torch.float32, device=device
+    )
+    overlap = weighed and overlaps(device)
+    with on(device):
+        if weighed:
+            assert kept is not None
+            h, splits = kept.partial_m.shape[3], kept.partial_m.shape[2]
+            kernels.weigh[(B, G, triton.cdiv(blocks, WEIGHED))](
+                *(kept.scores, kept.partial_m, kept.partial_l, seq_lens, importance),
+                *(seq_lens.stride(0), h, kept.scores.shape[2], splits, blocks),
+                L=shape.cmp_block,
+                STRIDE=shape.cmp_stride,
+                BLOCK=shape.sel_block,
+                WIDTH=WEIGHED,
+                SPLITS_PADDED=triton.next_power_of_2(splits),
+                OVERLAP=overlap,
+                num_warps=4,
+                launch_pdl=overlap,
+            )
+        _choose(importance, seq_lens, indices, shape.sel_block, every, overlap)
+    return indices
+
+
+def select_blocks(scores: torch.Tensor, seq_lens: torch.Tensor, sel_block: int, sel_count: int) -> torch.Tensor:
+    """Choose blocks by given scores, as nsa.attention.routing.select_blocks: [..., S_blk], [...] -> [..., n] int32."""
+    rows, blocks = seq_lens.numel(), scores.shape[-1]
+    indices = torch.empty(*seq_lens.shape, sel_count, dtype=torch.int32, device=scores.device)
+    made = (scores.contiguous().view(rows, 1, blocks), seq_lens.flatten(), indices.view(rows, 1, sel_count))
+    with on(scores.device):
+        _choose(*made, sel_block, blocks <= sel_count, False)
+    return indices
+
+
+def _choose(
+    importance: torch.Tensor,
+    seq_lens: torch.Tensor,
+    indices: torch.Tensor,
+    sel_block: int,
+    every: bool,
+    overlap: bool,
+) -> None:
+    (B, G, n), blocks = indices.shape, importance.shape[-1]
+    chosen = triton.next_power_of_2(n)
+    width = max(triton.next_power_of_2(max(1, blocks)), chosen)
+    kernels.choose[(B, G)](
+        *(importance, seq_lens, indices, seq_lens.stride(0), n, blocks),
+        BLOCK=sel_block,
+        PADDED=width,
+        CHOSEN=chosen,
+        EVERY=every,
+        OVERLAP=overlap,
+        num_warps=max(1, min(8, width // 128)),
+        launch_pdl=overlap,
+    )

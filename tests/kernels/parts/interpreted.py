@@ -1,0 +1,51 @@
+"""The kernels of the step's parts in Triton's interpreter: test_interpreter.py runs this file in its own process."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from kernels.parts.cases import faults, random_case
+from strategies import CPU
+
+from nsa.bench.decode.routing_check import routing_fault
+from nsa.bench.method.reads import compressed_by_parts
+from nsa.kernels.parts.parts import TritonParts
+from nsa.kernels.step import Lengths
+from nsa.shapes import NsaShape
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("seed", range(16))
+def test_compressed_attention_and_routing_equal_the_oracle(seed: int, dtype: torch.dtype) -> None:
+    """Any shape, ragged, NaN beyond the lengths: outputs to rounding, blocks exactly where the scores differ."""
+    assert faults(random_case(seed, dtype, CPU), 2e-5 if dtype == torch.float32 else 5e-3) == []
+
+
+@pytest.mark.parametrize("S", [320, 323, 1000])
+def test_ties_go_to_the_lower_index(S: int) -> None:
+    """With queries of zero every compressed token weighs the same: the lowest blocks of the highest sum win."""
+    case = random_case(0, torch.float32, CPU)
+    shape = NsaShape(dim=32, heads=4, groups=1, cmp_block=8, cmp_stride=4, sel_block=16, sel_count=5)
+    seq_lens = torch.tensor([S], dtype=torch.int32)
+    M = shape.num_compressed(S)
+    lengths = Lengths(seq_lens, S, True)
+    k = torch.randn(1, 1, M, 32)
+    made = case._replace(q=torch.zeros(1, 1, 4, 32), k=k, v=k, lengths=lengths, shape=shape)
+    assert faults(made, 1e-5) == []
+    current = (S - 1) // 16
+    _, kept = TritonParts().compressed(made.q, k, k, lengths, shape, True)
+    assert TritonParts().route(kept, lengths, shape)[0, 0].tolist() == [0, 1, 2, current - 1, current]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_reads_of_the_compressed_branch_are_counted_from_its_output(seed: int) -> None:
+    """Every compressed token of a sequence reaches its output once, and none beyond its length."""
+    case = random_case(seed, torch.float32, CPU, longest=300)
+    got = compressed_by_parts(TritonParts(), case.lengths, case.shape, case.q)
+    for b, S in enumerate(case.lengths.seq_lens.tolist()):
+        assert got[b].tolist() == [case.shape.num_compressed(S)] * case.shape.groups
+
+
+def test_the_choice_by_crafted_scores_is_the_oracles() -> None:
+    """Forced blocks, ragged lengths and exact ties, as every decode cell checks them."""
+    assert routing_fault(CPU, TritonParts().select_blocks) is None
