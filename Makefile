@@ -8,7 +8,7 @@ HOST_TORCH = import pathlib, torch; \
   new = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 11); \
   print(pathlib.Path(torch.__file__).parents[1] if torch.version.cuda and new else "")
 
-.PHONY: help report test lint clean
+.PHONY: help report test lowest lint clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ report: $(INSTALLED) ## measure what is missing or out of date, and write the ga
 test: lint ## lint, then run every test
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
+lowest: $(INSTALLED) ## put the oldest versions that pyproject.toml allows into the environment, and test with them
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --prefer-binary $$($(BIN)/python .ci/lowest)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --ignore tests/kernels/cuda/test_operator.py
+
 lint: $(INSTALLED) ## check style, types and import directions
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -31,7 +35,7 @@ lint: $(INSTALLED) ## check style, types and import directions
 	@$(BIN)/mypy
 
 clean: ## delete every result, measurements included, and the caches
-	@find results -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +
+	@if [ -d results ]; then find results/ -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +; fi
 	@rm -rf .snakemake .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # A host's own CUDA torch fits its driver, so it is used where there is one; it is seen through a .pth file because

@@ -149,7 +149,7 @@ def snakemake(arguments: list[str]) -> bool:
             value = next(words)
             if word in ("--workflow-profile", "--configfile") and not (ROOT / value).exists() and value != "run.yaml":
                 return False
-        elif not (word in ("-n", "--unlock") or any(made.fullmatch(word) for made in outputs())):
+        elif not (word in ("-n", "--unlock", "--touch") or any(made.fullmatch(word) for made in outputs())):
             return False
     return True
 

@@ -75,9 +75,9 @@ def attend(q: Array, k: Array, v: Array) -> tuple[Array, Array]:
 
 
 def block_tokens(blocks: Sequence[int], block_size: int, S: int) -> list[int]:
-    """The tokens of the given blocks, clipped to S; a negative index is padding and has none."""
+    """The tokens of the given blocks, each once, clipped to S; a negative index is padding and has none."""
     tokens: list[int] = []
-    for block in blocks:
+    for block in dict.fromkeys(blocks):
         if block >= 0:
             tokens.extend(range(block * block_size, min((block + 1) * block_size, S)))
     return tokens
@@ -94,8 +94,9 @@ def select_attention(
     """Attention over the tokens of the selected blocks: the contract that a selection kernel implements (equation 12).
 
     Shapes: q [B, G, h, D], k [B, G, S_max, D], v [B, G, S_max, Dv], block_indices [B, G, n], seq_lens [B]
-    -> [B, G, h, Dv] in float64. Indices are unique in a row, -1 anywhere is padding, and a block is clipped to
-    seq_lens. A row without a token is exactly zero. What lies beyond seq_lens is never touched: it may be NaN.
+    -> [B, G, h, Dv] in float64. Indices are unique in a row (a block that is named twice counts once), -1 anywhere is
+    padding, and a block is clipped to seq_lens. A row without a token is exactly zero. What lies beyond seq_lens is
+    never touched: it may be NaN.
     """
     B, G, h, _ = q.shape
     output = np.zeros((B, G, h, v.shape[3]))

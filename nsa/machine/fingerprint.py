@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 
 import pynvml
@@ -19,6 +20,7 @@ from nsa.machine import ncu, nvcc, nvml
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 MIG = "MIG-"  # how the name of an instance of a card begins
+UUIDS = ("GPU-", "MIG-")  # how the entries of a list of uuids begin
 TOOLS = ("nvcc", "ncu", "triton")  # facts that concern who uses them; all others concern everything measured
 
 
@@ -50,20 +52,28 @@ class Gpus:
     lost: tuple[str, ...] = ()
 
     def visible(self, environ: Mapping[str, str]) -> tuple[Gpu, ...]:
-        """Those that CUDA_VISIBLE_DEVICES shows; it hides what follows an entry that it misses.
+        """Those that CUDA_VISIBLE_DEVICES shows, read as torch reads it (torch.cuda._parse_visible_devices).
 
-        An entry is a uuid, or a number among those that answer, as CUDA counts them.
+        The first entry decides whether all are uuids, or their beginnings, or numbers among those that answer. An entry
+        that names no card hides what follows it, and a card that is named twice hides all.
         """
         if VISIBLE not in environ:
             return self.devices
-        found: list[Gpu] = []
-        for entry in map(str.strip, environ[VISIBLE].split(",")):
-            by_number = self.devices[int(entry) :][:1] if entry.isdecimal() else ()
-            match = by_number or [gpu for gpu in self.devices if entry and gpu.uuid.startswith(entry)]
+        uuids, listed = [gpu.uuid for gpu in self.devices], environ[VISIBLE]
+        prefix = next((prefix for prefix in UUIDS if listed.startswith(prefix)), None)
+        places: list[int] = []
+        for entry in listed.split(","):
+            if prefix is None:
+                number = re.match(r"\s*[+]?(\d+)", entry)  # as C's strtoul: what follows the digits is ignored
+                match = [int(number[1])] if number else []
+            else:
+                match = [place for place, uuid in enumerate(uuids) if entry[:4] == prefix and uuid.startswith(entry)]
             if len(match) != 1:
                 break
-            found.append(match[0])
-        return tuple(found)
+            places += match
+        if len(set(places)) < len(places):
+            return ()
+        return tuple(self.devices[place] for place in takewhile(lambda place: place < len(uuids), places))
 
 
 def fingerprint(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

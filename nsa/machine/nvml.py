@@ -163,7 +163,10 @@ def our_processes(before: frozenset[int], now: frozenset[int], workers: frozense
     """Which of the processes on a GPU are our own workers.
 
     In a container NVML may name processes by the host's numbers, which are not ours to know. What has come since
-    before the workers started, and is not more than they are, is theirs; otherwise those whose numbers match.
+    before the workers started, and is not more than they are, is theirs; otherwise those whose numbers match. Where
+    none does, as many are ours as there are workers: which ones cannot be told, and how many strangers there are can.
     """
     new = now - before
-    return new if len(new) <= len(workers) else new & workers
+    if len(new) <= len(workers):
+        return new
+    return new & workers or frozenset(sorted(new)[: len(workers)])

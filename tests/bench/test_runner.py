@@ -148,6 +148,7 @@ def test_a_wave_ends_before_the_next_one_prepares(monkeypatch: pytest.MonkeyPatc
         ({1, 40, 41}, {40, 41}),  # NVML names our processes as we do
         ({1, 9040, 9041}, {9040, 9041}),  # by the host's numbers, from within a container
         ({1, 40, 41, 77}, {40, 41}),  # with a stranger that came meanwhile
+        ({1, 9040, 9041, 9077}, {9040, 9041}),  # with a stranger, by the host's numbers: one is none of ours
         ({1}, set()),  # NVML shows none of ours
     ],
 )

@@ -84,6 +84,16 @@ H200, OTHER_H200, A100 = Gpu("NVIDIA H200", "GPU-aa1"), Gpu("NVIDIA H200", "GPU-
         (None, (H200, OTHER_H200, A100)),
         ("1", (OTHER_H200,)),
         ("2, 0", (A100, H200)),
+        ("0,0", ()),  # named twice: torch sees none
+        ("0,1,0", ()),
+        ("0,7,7", ()),
+        ("GPU-c,GPU-c", ()),
+        ("GPU-ab,GPU-ab2", ()),
+        ("0,GPU-c", (H200,)),  # numbers, and what is none ends them
+        ("GPU-c,0", (A100,)),
+        ("1st,2nd", (OTHER_H200, A100)),
+        ("0,-1,1", (H200,)),
+        ("0,,1", (H200,)),
         ("GPU-ab2,GPU-c", (OTHER_H200, A100)),
         ("GPU-ab", (OTHER_H200,)),
         ("GPU-a", ()),  # two cards begin like that

@@ -38,7 +38,9 @@ def selected_oracle(call: Call) -> torch.Tensor:
     out = torch.zeros(B, G, h, Dv, dtype=torch.float64, device=call.q.device)
     offset = torch.arange(call.block_size, device=call.q.device)
     token = (call.block_indices.long()[..., None] * call.block_size + offset).flatten(2)  # [B, G, n*l']
-    seen = (token >= 0) & (token < call.seq_lens[:, None, None])
+    same = call.block_indices[..., :, None] == call.block_indices[..., None, :]  # [B, G, n, n]
+    again = same.tril(-1).any(-1).repeat_interleave(call.block_size, -1)  # a block that is named twice counts once
+    seen = (token >= 0) & (token < call.seq_lens[:, None, None]) & ~again
     token = token.clamp(0, call.k.shape[2] - 1)
     step = max(1, CHUNK_BYTES // max(1, 8 * G * n * call.block_size * (D + Dv)))
     for first in range(0, B, step):

@@ -66,6 +66,19 @@ def test_the_two_oracles_agree_on_every_kind_of_shape(case: Callable[..., Call],
     torch.testing.assert_close(found, exact, atol=1e-12, rtol=0)
 
 
+@ORACLES
+def test_a_block_that_is_named_twice_counts_once(judge: Callable[[Call], torch.Tensor]) -> None:
+    """Beside one another or not, at the end of a row or not, and for the loops too."""
+    call = full_case(replace(SHAPE, sel_count=3), 0, CPU)
+    for row, blocks in enumerate(([1, 1, 2], [1, 2, 1], [2, 2, 2], [0, 12, 12])):
+        call.block_indices[:, row] = torch.tensor(blocks)
+    once = call._replace(block_indices=call.block_indices.clone())
+    for row, blocks in enumerate(([1, 2, -1], [1, 2, -1], [2, -1, -1], [0, 12, -1])):
+        once.block_indices[:, row] = torch.tensor(blocks)
+    np.testing.assert_allclose(judge(call).numpy(), by_loops(once), atol=1e-12)
+    np.testing.assert_array_equal(by_loops(call), by_loops(once))
+
+
 @pytest.mark.parametrize("sequences", [1, 4])
 def test_sequences_that_do_not_fit_at_once_are_computed_in_turns(
     sequences: int, monkeypatch: pytest.MonkeyPatch
