@@ -61,7 +61,7 @@ def test_on_a_cpu_one_process_checks_and_the_record_is_whole(tmp_path: Path, mon
     assert len(jobs) == 1 and (header.stage, header.backend, header.S) == ("check", "sdpa", None)
     assert header.stamp == DIGESTS and header.device == ON_CPU.device
     assert isinstance(header.outcome, Ok) and header.outcome.facts.dtype == "float32"
-    rows = table.to_pylist()
+    rows = [row for row in table.to_pylist() if row["case"] is None]
     assert {row["backend"] for row in rows} >= {"sdpa", "sdpa:gather"} and len(rows) % 3 == 0
     assert all(row["fault"] is None and row["value_ns"] is None for row in rows)
 

@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from standins import CPU
+from bench.check.simulated import RIVALS, SMALL, mine
+from standins import CPU, ON_CPU, in_this_process
 
 from nsa.bench.check.corners import judge
 from nsa.bench.check.corners.cases import OF_CALLS, OF_SIZES, OF_VALUES, Case
 from nsa.bench.check.corners.judge import corner_rows
+from nsa.bench.check.job import Job
+from nsa.bench.check.replicate import check_kernel
+from nsa.bench.check.stage import check
+from nsa.bench.workers import Turn
 from nsa.errors import InputError, KernelFailed
+from nsa.kernels import registry
+from nsa.kernels.contract import Backend
 from nsa.kernels.sdpa.packed import gather
 from nsa.records.schemas import CHECK_REPETITIONS
 from nsa.records.shapes import CheckShape
@@ -124,3 +131,23 @@ def test_a_case_that_does_not_fit_is_skipped_with_the_reason(monkeypatch: pytest
     reason = "4 GB of the GPU's memory are free, and the case needs 24"
     assert judge._no_memory(large, torch.device("cuda")) == reason
     assert judge._no_memory(large, CPU) is None and judge._no_memory(FEW["h = 3"], torch.device("cuda")) is None
+
+
+@pytest.mark.parametrize(("process", "corners", "cases"), [(0, 7, set(FEW)), (1, 7, set()), (0, None, set())])
+def test_the_first_process_tries_the_cases(process: int, corners: int | None, cases: set[str]) -> None:
+    """With the seed that the stage drew; the others and a job without one try none."""
+    job = Job("cuda", SMALL, ON_CPU, process, of=2, corners=corners)
+    rows = check_kernel(Backend("cuda", mine), RIVALS, job, Turn(), packs=False).rows
+    found = [row for row in rows if row.get("case")]
+    assert {row["case"] for row in found} == cases and {row["seed"] for row in found} <= {corners}
+    assert all(row["fault"] is None for row in found)
+
+
+def test_every_run_has_a_seed_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows it before, and a record's column holds it."""
+    monkeypatch.setattr(registry, "require", lambda name, machine, flags: None)
+    jobs = in_this_process(monkeypatch, lambda job, turn: check_kernel(Backend("cuda", mine), RIVALS, job, turn, False))
+    for _ in range(2):
+        check("cuda", SMALL, ON_CPU, print)
+    first, second = (job.corners for job in jobs)
+    assert first != second and 0 <= min(first, second) and max(first, second) < 2**31
