@@ -48,7 +48,7 @@ def fact_missing(record: Record[TimedFacts]) -> Check:
         if len(known) < processes
     ]
     control = controlled(record)
-    missing += [f"the control {name}" for name in CONTROLS if name not in control or control[name].isna().any()]
+    missing += [f"the {name}" for name in CONTROLS if name not in control or control[name].isna().any()]
     message = f"not recorded: {', '.join(missing)}" if missing else "bandwidth and control are there of every process"
     return Check("fact_missing", BLOCKING, record.name, float(len(missing)), 0.0, message, bool(missing))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from synthetic import replicate
 
@@ -69,7 +71,7 @@ def test_a_moved_control_is_inconclusive_for_both_gates(lab: Lab) -> None:
     [
         ({"facts": {"bandwidth_bytes_per_s": ()}}, "not recorded: the copy bandwidth of 3 of 3 processes"),
         ({"facts": {"read_bandwidth_bytes_per_s": (4e12,)}}, "not recorded: the read-only bandwidth of 2 of 3 proc"),
-        ({"drop": {"arm": "control:train"}}, "not recorded: the control control:train"),
+        ({"drop": {"arm": "control:train"}}, "not recorded: the control:train"),
     ],
 )
 def test_a_missing_fact_blocks_on_a_gpu(lab: Lab, change: dict[str, object], said: str) -> None:
@@ -145,3 +147,15 @@ def test_a_slower_process_of_a_cell_is_named(lab: Lab, factor: float, severity: 
     check = found.get(("sdpa/S2048", "replicates_differ"))
     assert (check.severity if check else None) == severity
     assert check is None or check.message.startswith("process 1 timed arm win ")
+
+
+def test_a_record_without_any_control_is_told(lab: Lab) -> None:
+    """Both workloads are named where neither was timed, and nothing is said of how they moved."""
+    cell, check = lab.cell(iters=12), lab.check()
+    for path in (cell, check):
+        table = pq.read_table(path)
+        key = "arm" if path == cell else "backend"
+        pq.write_table(table.filter(pc.invert(pc.starts_with(table[key], "control:"))), path)
+    found = fired(lab, [cell], [check])
+    assert set(found) == {("sdpa/S2048", "fact_missing"), ("check_cuda", "fact_missing")}
+    assert all("the control:train, the control:stream" in each.message for each in found.values())
