@@ -143,5 +143,7 @@ def outcome(project: Project) -> dict[str, Any]:
         "check": [
             (row["backend"], row["head_dim"], row["seed"], row["fault"], round(row["oracle_error"], 4))
             for row in check.to_pylist()
+            if row["case"] is None  # corner cases are drawn anew in each run
         ],
+        "corners": sorted({(row["case"], row["fault"]) for row in check.to_pylist() if row["case"] is not None}),
     }
