@@ -66,7 +66,7 @@ def invest(
         checks: all checks; a blocking one that fired on a deciding cell leaves its context INCONCLUSIVE.
     """
     by_context = {cell.S: cell for cell in cells if cell.backend == baseline}
-    largest = largest_part(baseline, [by_context[S].figures for S in targets if S in by_context], settings)
+    largest = largest_part(baseline, [by_context[S].figures for S in targets if S in by_context])
     contexts = tuple(context_verdict(baseline, S, by_context.get(S), checks, settings) for S in targets)
     verdicts = {context.verdict for context in contexts}
 
@@ -166,7 +166,7 @@ def share_verdict(arms: ArmFigures, settings: GateSettings) -> tuple[str, str]:
     return INCONCLUSIVE, f"too few replicates: {shown} reaches across {' and '.join(crossed)}; more processes narrow it"
 
 
-def largest_part(baseline: str, found: Sequence[CellFigures | None], settings: GateSettings) -> str | None:
+def largest_part(baseline: str, found: Sequence[CellFigures | None]) -> str | None:
     """The part with the highest ceiling at the longest target context that CUDA measured; None without any."""
     measured = [cell for cell in found if cell is not None and cell.device.kind == "cuda" and cell.ceilings]
     if not measured:
