@@ -49,6 +49,9 @@ shell.prefix(
 )
 
 
+selecting = "|".join(re.escape(name) for name in backends.names() if "selection" in backends.spec(name).contracts)
+
+
 wildcard_constraints:
     backend="|".join(map(re.escape, backends.names())),
     S=r"[1-9]\d*",

@@ -33,6 +33,7 @@ BUILT_IN = {
     "triton": "nsa.kernels.triton.spec:SPEC",
     "cuda": "nsa.kernels.cuda.spec:SPEC",
     "fa2": "nsa.kernels.fa2.spec:SPEC",
+    "fused": "nsa.kernels.fused.spec:SPEC",
 }
 
 

@@ -51,7 +51,7 @@ def accept(
     run = read_run(
         files.read_model(layout.environment, Environment),
         [layout.cell(backend, S) for backend in config.backends for S in config.contexts],
-        [layout.check(backend) for backend in config.backends],
+        [layout.check(backend) for backend in config.selecting],
         today,
         config,
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import JsonValue, model_validator
 
-from nsa import settings
+from nsa import backends, settings
 from nsa.config.flags import BUILD, Flags
 from nsa.config.kinds import BackendName, Contexts, Targets
 from nsa.config.sections import (
@@ -48,6 +48,8 @@ class File(Settings):
         for S in self.targets:
             if S not in self.contexts:
                 raise refuse(S, f"one of contexts = {list(self.contexts)}", "target_contexts")
+        if "selection" not in backends.spec(self.baseline).contracts:
+            raise refuse(self.baseline, "a backend with a selection kernel, whose share decides", "baseline")
         if self.baseline in self.candidates:
             raise refuse(list(self.candidates), f"a list without the baseline {self.baseline!r}", "candidates")
         return self
@@ -67,6 +69,11 @@ class Config(File):
     def backends(self) -> tuple[str, ...]:
         """Every backend to run, each once: the baseline, the candidates, and what the flags ask for."""
         return tuple(dict.fromkeys((self.baseline, *self.candidates, *self.flags.requested)))
+
+    @property
+    def selecting(self) -> tuple[str, ...]:
+        """Those of them with a selection kernel: they run the kernel check, the DRAM counts and the roofline."""
+        return tuple(name for name in self.backends if "selection" in backends.spec(name).contracts)
 
     @property
     def build_mode(self) -> Mode:

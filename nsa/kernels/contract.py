@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from pydantic import JsonValue
 
 from nsa import shapes
-from nsa.errors import InputError
+from nsa.errors import BackendUnavailable, InputError
+
+if TYPE_CHECKING:
+    from nsa.kernels.core import Core
 
 MAX_HEADS_PER_GROUP = shapes.MAX_HEADS_PER_GROUP
 MAX_SEL_COUNT = shapes.MAX_SEL_COUNT
@@ -48,15 +51,41 @@ class Backend:
 
     Attributes:
         name: as its spec has it.
-        selection: its kernel.
-        variants: other correct ways to compute the same, which compete in the kernel check.
+        selection: its selection kernel, where its spec offers one.
+        variants: other correct ways to compute the same selection, which compete in the kernel check.
         notes: what a record must say of how the calls so far were made; after equal calls equal values, in any order.
+        core: its decode core, where its spec offers one.
     """
 
     name: str
-    selection: SelectAttention
+    selection: SelectAttention | None = None
     variants: Mapping[str, SelectAttention] = field(default_factory=dict)
     notes: Callable[[], list[JsonValue]] = list
+    core: Core | None = None
+
+    @property
+    def selection_kernel(self) -> SelectAttention:
+        """Its selection kernel.
+
+        Raises:
+            BackendUnavailable: it offers a decode core alone.
+        """
+        if self.selection is None:
+            why = "it offers a decode core and no selection kernel"
+            raise BackendUnavailable(self.name, why, "name a backend with the selection contract (docs/backend.md)")
+        return self.selection
+
+    @property
+    def decode_core(self) -> Core:
+        """Its decode core.
+
+        Raises:
+            BackendUnavailable: it offers a selection kernel alone.
+        """
+        if self.core is None:
+            why = "it offers a selection kernel and no decode core"
+            raise BackendUnavailable(self.name, why, "name a backend with the core contract (docs/backend.md)")
+        return self.core
 
 
 def check_inputs(

@@ -42,6 +42,12 @@ def load(name: str, machine: Machine, flags: Flags) -> Backend:
     if not isinstance(loaded, Backend) or loaded.name != name:
         said = f"{type(loaded).__name__} {getattr(loaded, 'name', '')!r}"
         raise BackendBroken(f"{name}: {spec.load} gave {said}, expected its Backend")
+    offered = {"selection": loaded.selection, "core": loaded.core}
+    given = {contract for contract, kernel in offered.items() if kernel is not None}
+    if given != spec.contracts:
+        said = " and ".join(sorted(given)) or "nothing"
+        wanted = " and ".join(sorted(spec.contracts))
+        raise BackendBroken(f"{name}: {spec.load} gave a Backend with {said}, expected its contracts, {wanted}")
     return loaded
 
 

@@ -143,6 +143,7 @@ def _measured(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding
         for S in config.contexts:
             path = layout.cell(backend, S)
             yield from _record(path, read_cell(path, today), _again(layout, path, f"decode-{backend}", today))
+    for backend in config.selecting:
         check, dram = layout.check(backend), layout.dram(backend)
         yield from _record(check, read_check(check, today), _again(layout, check, f"check-{backend}", today))
         yield from _record(dram, read_dram(dram, today), _again(layout, dram, f"dram-{backend}", today))
@@ -172,7 +173,7 @@ def _derived(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]
     if not layout.report.exists():
         yield Finding(layout.report, "missing", AGAIN)
         return
-    checks = [layout.check(backend) for backend in config.backends]
+    checks = [layout.check(backend) for backend in config.selecting]
     yield from _older(layout.report, [*(part for parts in cells.values() for part in parts), *checks])
 
 

@@ -92,7 +92,8 @@ def _of_last_report(layout: Layout) -> Iterator[Path]:
         return
     for backend in config.backends:
         yield from (layout.cell(backend, S) for S in config.contexts)
-        yield from (layout.check(backend), layout.dram(backend))
+        if backend in config.selecting:
+            yield from (layout.check(backend), layout.dram(backend))
         own = backends.spec(backend).stage
         if own is not None:
             yield layout.artifact(own.artifact)

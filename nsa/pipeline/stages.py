@@ -93,13 +93,15 @@ def _artifact(config: Config, spec: BackendSpec, own: backends.Stage) -> Stage:
 
 
 def _measured(config: Config, spec: BackendSpec) -> Iterator[Stage]:
-    """The three stages that measure one backend."""
+    """The stages that measure one backend: its decode cells, and what looks at its selection kernel."""
     name = spec.name
     common: Settings = {"device": config.device, "flags": _flags(config, spec)}
     decode: Settings = {"decode": _dump(config.decode), **common}
     yield Stage(
         f"decode-{name}", ("nsa.bench.decode",), decode, (name,), uses=tuple(dict.fromkeys((*spec.uses, "triton")))
     )
+    if "selection" not in spec.contracts:
+        return
     check: Settings = {"check": _dump(config.check), **common}
     both = tuple(dict.fromkeys((name, BASELINE)))  # every candidate competes with packed SDPA
     yield Stage(f"check-{name}", ("nsa.bench.check",), check, both, uses=_uses(both))
@@ -109,7 +111,7 @@ def _measured(config: Config, spec: BackendSpec) -> Iterator[Stage]:
 
 def _roofline(config: Config) -> Stage:
     """All backends in one run; packed SDPA is what they are compared with."""
-    raced = tuple(dict.fromkeys((BASELINE, *config.backends)))
+    raced = tuple(dict.fromkeys((BASELINE, *config.selecting)))
     flags = {key: value for name in raced for key, value in _flags(config, backends.spec(name)).items()}
     settings: Settings = {
         "roofline": _dump(config.roofline, {"targets"}),

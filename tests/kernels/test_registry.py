@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nsa import backends
+from nsa.attention.composition import compose
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable, ConfigError
 from nsa.kernels import registry
@@ -160,3 +161,19 @@ print(*sys.modules)
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "nsa.kernels.fa2.backend" in loaded
     assert not {"torch", "triton", "numpy", "pandas", "pyarrow"} & set(loaded)
+
+
+def test_a_backend_gives_what_its_spec_offers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spec that promises a core and gives a selection kernel is broken, and says both."""
+    wrong = replace(backends.spec("sdpa"), contracts=frozenset({"core"}))
+    monkeypatch.setattr(backends, "spec", lambda name: wrong)
+    with pytest.raises(BackendBroken, match="gave a Backend with selection, expected its contracts, core"):
+        registry.load("sdpa", HOPPER, NO_FLAGS)
+
+
+def test_what_a_backend_does_not_offer_is_refused() -> None:
+    """Asking for the other contract is one line with the fix."""
+    with pytest.raises(BackendUnavailable, match="'mine' is unavailable: it offers a selection kernel and no decode"):
+        _ = Backend("mine", gather).decode_core
+    with pytest.raises(BackendUnavailable, match="'mine' is unavailable: it offers a decode core and no selection"):
+        _ = Backend("mine", core=compose(gather)).selection_kernel

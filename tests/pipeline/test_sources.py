@@ -18,7 +18,8 @@ from nsa.records.stamp import Sources, digest
 
 ROOT = Path(__file__).parents[2]
 NAMES = tuple(backends.BUILT_IN)
-KINDS = ("decode", "check", "dram")  # a stage for each backend
+SELECTING = tuple(name for name in NAMES if "selection" in backends.spec(name).contracts)
+KINDS = ("check", "dram")  # a stage for each selection kernel
 UNCLAIMED = {
     "nsa/config/__main__.py": "writes the schema that editors read",
     "nsa/pipeline/__init__.py": "as stamps.py",
@@ -34,10 +35,9 @@ UNCLAIMED = {
     "nsa/report/verdict/exit.py": "the verdict as an exit status; no rule runs it",
     "nsa/report/page/guide.py": "the guide's summary on the console; no rule runs it",
     "nsa/kernels/extension/examine.py": "as doctor.py",
-    "nsa/attention/composition.py": "as the fused core",
-    "nsa/bench/method/core_oracle.py": "as the fused core",
+    "nsa/attention/composition.py": "what the tests of cores compare with; no rule runs it yet",
+    "nsa/bench/method/core_oracle.py": "as composition.py",
 }
-UNWIRED = "nsa/kernels/fused/"  # a decode core, which no stage asks for yet
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_every_source_belongs_to_a_stage(code: Code, raw: dict[str, Any]) -> Non
     known = {posixpath.normpath(name) for stage in all_stages(raw) for name in claimed(stage, code, raw)}
     package = (file for file in (ROOT / "nsa").rglob("*") if file.is_file() and "__pycache__" not in file.parts)
     unclaimed = {file.relative_to(ROOT).as_posix() for file in package} - known
-    assert {name for name in unclaimed if not name.startswith(UNWIRED)} == set(UNCLAIMED)
+    assert unclaimed == set(UNCLAIMED)
 
 
 def test_a_stage_claims_what_it_loads_by_name(code: Code, raw: dict[str, Any]) -> None:
@@ -66,6 +66,7 @@ def test_a_stage_claims_what_it_loads_by_name(code: Code, raw: dict[str, Any]) -
     for backend in NAMES:
         assert f"nsa/kernels/{backend}/backend.py" in claimed(f"decode-{backend}", code, raw)
         assert "nsa/bench/decode/replicate.py" in claimed(f"decode-{backend}", code, raw)
+    for backend in SELECTING:
         assert "nsa/kernels/sdpa/packed.py" in claimed(f"check-{backend}", code, raw)
         assert "nsa/bench/check/replicate.py" in claimed(f"check-{backend}", code, raw)
         assert "nsa/bench/dram/target.py" in claimed(f"dram-{backend}", code, raw)  # a program of its own
@@ -74,7 +75,7 @@ def test_a_stage_claims_what_it_loads_by_name(code: Code, raw: dict[str, Any]) -
     assert packings <= claimed("decode-sdpa", code, raw)
     assert "nsa/kernels/cuda/../extension/csrc/tile.cuh" in claimed("artifact-cuda", code, raw)
     assert "nsa/report/page/templates/gate_report.md.j2" in claimed("report", code, raw)
-    raced = {f"nsa/kernels/{backend}/backend.py" for backend in NAMES}
+    raced = {f"nsa/kernels/{backend}/backend.py" for backend in SELECTING}
     assert {"nsa/bench/roofline/replicate.py", *raced} <= claimed("roofline", code, raw)
     assert "nsa/report/analysis/public_kernels/h200.csv" in claimed("roofline-report", code, raw)
 
@@ -82,13 +83,15 @@ def test_a_stage_claims_what_it_loads_by_name(code: Code, raw: dict[str, Any]) -
 def test_a_backend_does_not_claim_another(code: Code, raw: dict[str, Any]) -> None:
     """An edit of one backend measures no other again."""
     for one, other in itertools.permutations(NAMES, 2):
-        files = claimed(f"decode-{one}", code, raw) | claimed(f"dram-{one}", code, raw)
+        stages = [f"{kind}-{one}" for kind in ("decode", "dram") if one in SELECTING or kind == "decode"]
+        files = set().union(*(claimed(stage, code, raw) for stage in stages))
         assert not any(file.startswith(f"nsa/kernels/{other}/") for file in files), (one, other)
 
 
 def test_measuring_does_not_claim_the_report(code: Code, raw: dict[str, Any]) -> None:
     """A new column in the report measures nothing again."""
-    measured = [f"{stage}-{backend}" for stage in KINDS for backend in NAMES]
+    measured = [f"{kind}-{backend}" for kind in KINDS for backend in SELECTING]
+    measured += [f"decode-{backend}" for backend in NAMES]
     for stage in (*measured, "environment", "artifact-cuda", "artifact-triton", "roofline"):
         assert not any(file.startswith("nsa/report/") for file in claimed(stage, code, raw)), stage
 

@@ -7,6 +7,8 @@ rule kernel_check:
         layout.check(),
     log:
         layout.log(f"check_{BACKEND}"),
+    wildcard_constraints:
+        backend=selecting,
     conda:
         "../envs/nsa.yaml"
     resources:

@@ -7,6 +7,8 @@ rule dram:
         layout.dram(),
     log:
         layout.log(f"dram_{BACKEND}"),
+    wildcard_constraints:
+        backend=selecting,
     conda:
         "../envs/nsa.yaml"
     resources:

@@ -4,8 +4,8 @@ rule report:
         environment=layout.environment,
         artifacts=artifacts_of(*cfg.backends),
         cells=[layout.cell(backend, S) for backend in cfg.backends for S in cfg.contexts],
-        checks=[layout.check(backend) for backend in cfg.backends],
-        dram=[layout.dram(backend) for backend in cfg.backends],
+        checks=[layout.check(backend) for backend in cfg.selecting],
+        dram=[layout.dram(backend) for backend in cfg.selecting],
     output:
         layout.report,
         layout.html,

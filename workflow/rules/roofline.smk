@@ -2,7 +2,7 @@ rule roofline:
     input:
         stamp=layout.stamp("roofline"),
         environment=layout.environment,
-        artifacts=artifacts_of(*cfg.backends),
+        artifacts=artifacts_of(*cfg.selecting),
     output:
         layout.roofline,
     log:

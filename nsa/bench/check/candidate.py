@@ -206,7 +206,7 @@ class Candidate:
 
     def _kernel(self, taken: bool) -> SelectAttention:
         assert self._backend is not None
-        return guarded(self.name, self._backend.selection, takes=taken)
+        return guarded(self.name, self._backend.selection_kernel, takes=taken)
 
     def _poison(self, output: Place) -> None:
         """The allocator hands a freed block of the same size to the next request, which is the kernel's output."""

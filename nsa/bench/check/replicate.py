@@ -132,7 +132,7 @@ def check(
                 rates.append(bandwidths(device))
         alone = _alone(rivals, run) if timer and job.apart else []
         candidate = load(timer.device if timer else device, timer is not None)
-        kernels: Kernels = {name: candidate.backend.selection, **rivals}
+        kernels: Kernels = {name: candidate.backend.selection_kernel, **rivals}
         first: tuple[CheckShape, Kernels] | None = None  # the first shape, and the kernels that take it
         for shape in grid(job.settings, device.type):
             run = replace(run, columns={**asdict(shape), "process": job.process})

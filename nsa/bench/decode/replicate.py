@@ -48,7 +48,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
     order = random.Random(f"{job.settings.seed}/{job.process}")
     try:
         with device_at_work(backend.name):
-            cell = Cell(job.settings, job.S, guarded(backend.name, backend.selection, whole=True), device)
+            cell = Cell(job.settings, job.S, guarded(backend.name, backend.selection_kernel, whole=True), device)
             own, others = variants_of(backend)
             refused = cell.take_variants(others) if device.type == "cuda" else {}
             finite, fault = cell.finite_when_poisoned(), routing_fault(device, cell.computed_by.select_blocks)

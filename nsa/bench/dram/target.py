@@ -20,7 +20,7 @@ def main(path: Path) -> None:
     """Run the pickled job: the kernel once a shape between cudaProfilerStart and cudaProfilerStop, then the marker."""
     job: Job = pickle.loads(path.read_bytes())
     device = torch.device(job.host.device.kind)
-    kernel = registry.load(job.backend, job.host.machine, job.host.flags).selection
+    kernel = registry.load(job.backend, job.host.machine, job.host.flags).selection_kernel
     for shape in job.shapes:
         call = full_case(shape, SEED, device)
         for _ in range(WARMUP):

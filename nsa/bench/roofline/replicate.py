@@ -40,9 +40,10 @@ def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
     """
     start, device = time.monotonic(), torch.device(job.host.device.kind)
     loaded = {name: registry.load(name, job.host.machine, job.host.flags) for name in job.backends}
+    kernels = {name: backend.selection_kernel for name, backend in loaded.items()}
     with device_at_work(", ".join(loaded)), Sampler(job.host.device.uuid) as sampler:
         order, timer = random.Random(job.process), CudaTimer(device)
-        rows, entered = _enter_all({name: backend.selection for name, backend in loaded.items()}, job, order, timer)
+        rows, entered = _enter_all(kernels, job, order, timer)
         empty = timer.capture_empty(WARMUP)
         nothing = Candidate({"backend": EMPTY}, partial(timer.time, lambda: None, empty.graph.replay, True))
         clock, control = Clock(sampler, timer.nudge), Control(timer).groups("backend", {})

@@ -11,7 +11,7 @@ from nsa.kernels.guards import require_cuda
 from nsa.machine.host import Artifact, Machine
 
 if TYPE_CHECKING:
-    from nsa.kernels.core import Core
+    from nsa.kernels.contract import Backend
 
 OLDEST = (8, 0)  # the first with asynchronous copies and bfloat16 tensor cores
 
@@ -30,12 +30,13 @@ def require(machine: Machine, flags: Flags) -> None:
     library("fused", machine, machine.artifacts.get("fused"))
 
 
-def load(machine: Machine, artifact: Artifact | None) -> Core:
+def load(machine: Machine, artifact: Artifact | None) -> Backend:
     """Load the extension that the build's manifest names, and give its core."""
+    from nsa.kernels.contract import Backend
     from nsa.kernels.fused import operator
 
     try:
         operator.load(library("fused", machine, artifact))
     except OSError as error:
         raise BackendUnavailable("fused", f"its library does not load ({error})", rebuild("fused")) from error
-    return operator.decode_core
+    return Backend("fused", core=operator.decode_core)

@@ -86,7 +86,7 @@ def read_run(
     again = {name: ratio for name, record in kernel.items() if (ratio := again_of(record, config)) is not None}
     controls = controls_of(summaries, kernel, again, config.gates.confidence)
     made = run_checks(summaries, kernel, again, controls, config)
-    candidates = [backend for backend in config.backends if backend != config.baseline]
+    candidates = [backend for backend in config.selecting if backend != config.baseline]
     return Run(
         cells=tuple(summaries),
         kernel=kernel,
