@@ -35,6 +35,9 @@ class KVCache:
         self.no_output = torch.zeros(batch, shape.heads * Dv, dtype=dtype, device=device)  # when every branch is off
         self.lengths: tuple[int, ...] = (0,) * batch
         self.seq_lens = torch.zeros(batch, dtype=torch.int32, device=device)
+        self.arrived = torch.zeros_like(
+            self.seq_lens
+        )  # thread blocks of a token's kernel that are done; 0 between steps
 
     @property
     def uniform(self) -> bool:
@@ -54,10 +57,14 @@ class KVCache:
 
     def advance(self) -> None:
         """Make room for one more token in every sequence; captures into a CUDA graph."""
+        self.reserve()
+        self.seq_lens.add_(1)
+
+    def reserve(self) -> None:
+        """The same on the host alone, where a kernel moves the lengths on the device."""
         grown = tuple(length + 1 for length in self.lengths)
         self.require_room(grown)
         self.lengths = grown
-        self.seq_lens.add_(1)
 
     def write_token(self, k: torch.Tensor, v: torch.Tensor) -> None:
         """Store the current token, k [B, 3, G, D] and v [B, 3, G, Dv], at position length - 1 of each sequence."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from nsa.attention import rope
 from nsa.attention.branches import gated_sum, window_attention
@@ -16,7 +18,7 @@ from nsa.attention.parts import TORCH
 from nsa.kernels.contract import SelectAttention
 from nsa.kernels.core import EVERY_PART, Parts
 from nsa.kernels.precision import without_autocast
-from nsa.kernels.step import Lengths, StepParts
+from nsa.kernels.step import Lengths, StepParts, Token
 from nsa.shapes import NsaShape
 
 
@@ -25,6 +27,15 @@ class Keys(NamedTuple):
 
     keys: torch.Tensor  # [B, G, M, D], a view
     mask: torch.Tensor | None  # broadcasting to [B, G, R, M]
+
+
+class Projected(NamedTuple):
+    """What one product of x [..., dim] with all first weights gives."""
+
+    q: torch.Tensor  # [..., G, h, D], roped
+    k: torch.Tensor  # [..., 3, G, D], roped
+    v: torch.Tensor  # [..., 3, G, Dv]
+    hidden: torch.Tensor  # [..., D]: of the gate, before its bias
 
 
 class Step(NamedTuple):
@@ -59,6 +70,7 @@ class NsaAttention(nn.Module):
             self.compress_v = compressor(shape.phi, shape.cmp_block, Dv)
         self.requires_grad_(False)
         self._tables: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._join()
 
     @torch.no_grad()
     @without_autocast
@@ -74,19 +86,14 @@ class NsaAttention(nn.Module):
         """Decode one token a sequence, appended to the caches: x [B, dim] -> Step.
 
         No host synchronisation; captures into a CUDA graph, which then belongs to the lengths it was captured at.
-        `block_indices` stands in for routing where parts.route is off; `computed_by` computes the compressed branch and
-        routing. Slices of the caches are views.
+        `block_indices` stands in for routing where parts.route is off; `computed_by` appends the token, computes the
+        compressed branch and routes. Slices of the caches are views.
 
         Raises:
             CapacityError: a cache is full.
         """
         shape = self.shape
-        cache.advance()
-        q, k, v = self.project(x, *self.angles(cache, cache.lengths[0] - 1 if cache.uniform else cache.seq_lens - 1))
-        cache.write_token(k, v)
-        self._emit(cache)
-        gates = self.gates(x)  # [B, G, h, 3]
-
+        q, gates = self._append(x, cache, computed_by)
         outputs: dict[int, torch.Tensor] = {}
         lengths = Lengths(cache.seq_lens, cache.max_length, cache.uniform)
         kept = keys_win = None
@@ -106,22 +113,65 @@ class NsaAttention(nn.Module):
         heads = cache.no_output if o is None else o.flatten(1)  # [B, H*Dv]
         return Step(self.out(heads), block_indices, keys_win, q)
 
-    def project(
-        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """x [..., dim], tables [..., D] -> roped q [..., G, h, D], roped k [..., 3, G, D], v [..., 3, G, Dv]."""
+    def project(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Projected:
+        """x [..., dim], tables [..., D] -> the query, the keys and values, and the gate's hidden layer."""
         shape, D = self.shape, self.shape.head_dim
-        roped = (shape.heads + 3 * shape.groups) * D
-        projected = self.qkv(x)
-        qk = projected[..., :roped].unflatten(-1, (-1, D))  # [..., H + 3G, D]
-        qk = rope.rotate(qk, cos[..., None, :], sin[..., None, :])
+        sizes = ((shape.heads + 3 * shape.groups) * D, 3 * shape.groups * shape.value_dim, D)
+        qk, v, hidden = F.linear(x, self._first).split(sizes, -1)
+        qk = rope.rotate(qk.unflatten(-1, (-1, D)), cos[..., None, :], sin[..., None, :])  # [..., H + 3G, D]
         q = qk[..., : shape.heads, :].unflatten(-2, (shape.groups, -1))
         k = qk[..., shape.heads :, :].unflatten(-2, (3, -1))
-        return q, k, projected[..., roped:].unflatten(-1, (3, shape.groups, -1))
+        return Projected(q, k, v.unflatten(-1, (3, shape.groups, -1)), hidden)
 
-    def gates(self, x: torch.Tensor) -> torch.Tensor:
-        """x [..., dim] -> sigmoid gates [..., G, h, 3], the branches in the order cmp, sel, win."""
-        return torch.sigmoid(self.gate(x)).unflatten(-1, (self.shape.groups, -1, 3))
+    def gates(self, hidden: torch.Tensor) -> torch.Tensor:
+        """hidden [..., D] -> sigmoid gates [..., G, h, 3], the branches in the order cmp, sel, win."""
+        biased = hidden + self.gate.get_parameter("0.bias")
+        return torch.sigmoid(self.gate[1:](biased)).unflatten(-1, (self.shape.groups, -1, 3))
+
+    def _join(self) -> None:
+        """Make the projections and the gate's first layer one weight, [.., dim]; theirs are views of its rows."""
+        parts = (self.qkv.weight, self.gate.get_parameter("0.weight"))
+        self._first = torch.cat([part.data for part in parts])
+        for part, rows in zip(parts, self._first.split([len(part) for part in parts]), strict=True):
+            part.data = rows
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        """What `to` and its kin call: it copies each weight, so they are joined anew."""
+        super()._apply(fn, recurse)
+        self._join()
+        return self
+
+    def _append(self, x: torch.Tensor, cache: KVCache, computed_by: StepParts) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append the token x [B, dim] to the caches -> its roped q [B, G, h, D] and gates [B, G, h, 3]."""
+        if computed_by.token is not None:
+            cache.reserve()
+            return computed_by.token(self._token(x, cache), self.shape)
+        cache.advance()
+        position = cache.lengths[0] - 1 if cache.uniform else cache.seq_lens - 1
+        q, k, v, hidden = self.project(x, *self.angles(cache, position))
+        cache.write_token(k, v)
+        self._emit(cache)
+        return q, self.gates(hidden)
+
+    def _token(self, x: torch.Tensor, cache: KVCache) -> Token:
+        """What the kernel of the token takes."""
+        cos, sin = self.angles(cache, slice(0, None))
+        bias, weight, gate_bias = (self.gate.get_parameter(name) for name in ("0.bias", "2.weight", "2.bias"))
+        return Token(
+            projected=F.linear(x, self._first),
+            cos=cos,
+            sin=sin,
+            k=cache.k,
+            v=cache.v,
+            k_cmp=cache.k_cmp,
+            v_cmp=cache.v_cmp,
+            seq_lens=cache.seq_lens,
+            arrived=cache.arrived,
+            hidden_bias=bias,
+            gate_weight=weight,
+            gate_bias=gate_bias,
+            phi=(self.compress_k, self.compress_v),
+        )
 
     def angles(
         self, cache: KVCache, position: int | slice[int, int, None] | torch.Tensor

@@ -19,6 +19,7 @@ class TorchParts:
     """Compressed attention and routing as torch operators: about 20 launches; see nsa.kernels.step.StepParts."""
 
     name: Name = "torch"
+    token = None
 
     def compressed(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Lengths, shape: NsaShape, keep: bool

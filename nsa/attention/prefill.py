@@ -31,7 +31,7 @@ def fill(layer: NsaAttention, x: torch.Tensor, cache: KVCache) -> None:
     shape, start = layer.shape, cache.lengths[0]
     stop = start + x.shape[1]
     cache.require_room((stop,))
-    _, k, v = layer.project(x, *layer.angles(cache, slice(start, stop)))
+    _, k, v, _ = layer.project(x, *layer.angles(cache, slice(start, stop)))
     cache.write_chunk(k, v)
     old, new = shape.num_compressed(start), shape.num_compressed(stop)
     if new > old:
@@ -85,7 +85,7 @@ def _attend(
     """Outputs [C, dim] of C consecutive tokens of sequence b, whose keys and values are in the caches already."""
     shape, h, device = layer.shape, layer.shape.heads_per_group, x.device
     C, stop = x.shape[0], start + x.shape[0]
-    q, _, _ = layer.project(x, *layer.angles(cache, slice(start, stop)))  # [C, G, h, D]
+    q, _, _, hidden = layer.project(x, *layer.angles(cache, slice(start, stop)))  # [C, G, h, D]
     seq_lens = torch.arange(start + 1, stop + 1, dtype=torch.int32, device=device)  # [C]
     rows = q.transpose(0, 1).flatten(1, 2)[None]  # [1, G, C*h, D]
 
@@ -110,6 +110,6 @@ def _attend(
     k, v = (tensor[WIN, b, None, :, left:stop] for tensor in (cache.k, cache.v))
     outputs[WIN] = per_token(window_attention(rows, k, v, mask))
 
-    total = gated_sum(layer.gates(x), outputs)
+    total = gated_sum(layer.gates(hidden), outputs)
     assert total is not None
     return layer.out(total.flatten(1))

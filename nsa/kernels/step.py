@@ -1,18 +1,20 @@
-"""What computes the parts of a decode step beside selection: compressed attention and routing.
+"""What computes the parts of a decode step beside selection: the new token, compressed attention and routing.
 
 Source: NSA (arXiv 2502.11089), Eq. 7 to 12, decode with one query token per sequence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
 from nsa.shapes import NsaShape
 
 Kept = tuple[torch.Tensor, ...]  # what compressed attention leaves for routing; only who made it reads it
+Phi = Callable[[torch.Tensor], torch.Tensor]  # [..., l, D] -> [..., D]: a compression block to its token
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,43 @@ class Lengths:
     uniform: bool  # whether every sequence is as long as the longest
 
 
+class Token(NamedTuple):
+    """The new token of each sequence as it comes from the projections, where it goes, and the rest of the gate."""
+
+    projected: torch.Tensor  # [B, (H + 3G)·D + 3G·Dv + D]: q, keys and values of the three branches, the gate's hidden
+    cos: torch.Tensor  # [capacity, D] float32: the tables of RoPE
+    sin: torch.Tensor
+    k: torch.Tensor  # [3, B, G, capacity, D], contiguous as all caches
+    v: torch.Tensor  # [3, B, G, capacity, Dv]
+    k_cmp: torch.Tensor  # [B, G, capacity_cmp, D]
+    v_cmp: torch.Tensor  # [B, G, capacity_cmp, Dv]
+    seq_lens: torch.Tensor  # [B] int32: before the step
+    arrived: torch.Tensor  # [B] int32: zeros, before and after
+    hidden_bias: torch.Tensor  # [D]
+    gate_weight: torch.Tensor  # [3H, D]
+    gate_bias: torch.Tensor  # [3H]
+    phi: tuple[Phi, Phi]  # of keys and of values
+
+
+TokenKernel = Callable[[Token, NsaShape], tuple[torch.Tensor, torch.Tensor]]
+
+
 class StepParts(Protocol):
-    """One way to compute the two parts; no host synchronisation, nothing that a CUDA graph capture refuses.
+    """One way to compute them; no host synchronisation, nothing that a CUDA graph capture refuses.
 
     Attributes:
         name: as records have it.
+        token: appends the token at the lengths on the device, emits the compressed token that is due and moves the
+            lengths -> its roped q [B, G, h, D] and gates [B, G, h, 3]. It reads no length on the host, so that its
+            captured call serves all lengths; a sequence that is full stays as it is. None: the layer's torch operators,
+            whose capture belongs to the lengths.
     """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def token(self) -> TokenKernel | None: ...
 
     def compressed(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Lengths, shape: NsaShape, keep: bool

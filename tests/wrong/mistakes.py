@@ -106,7 +106,7 @@ def last_blocks(*arguments: Any) -> torch.Tensor:
 
 def flat_rope(right: Callable[..., Any], layer: NsaAttention, x: Any, cos: torch.Tensor, sin: torch.Tensor) -> Any:
     """RoPE over the flat H*D vector of the query: i turns with i + H*D/2, and slower from head to head."""
-    q, k, v = right(layer, x, cos, sin)
+    projected = right(layer, x, cos, sin)
     width = layer.shape.heads * layer.shape.head_dim
     flat = F.linear(x, layer.qkv.weight[:width])
     at = torch.atan2(sin[..., -1], cos[..., -1])  # the slowest angle, from which the position follows
@@ -114,18 +114,19 @@ def flat_rope(right: Callable[..., Any], layer: NsaAttention, x: Any, cos: torch
     position = (at / speed).round()
     angle = position[..., None] * rope.BASE ** (-torch.arange(0, width, 2) / width)
     cos, sin = torch.cat((angle.cos(), angle.cos()), -1), torch.cat((-angle.sin(), angle.sin()), -1)
-    return rope.rotate(flat, cos, sin).view_as(q), k, v
+    return projected._replace(q=rope.rotate(flat, cos, sin).view_as(projected.q))
 
 
 def dealt_out(right: Callable[..., Any], layer: NsaAttention, *arguments: Any) -> Any:
     """Head i belongs to group i modulo G."""
-    q, k, v = right(layer, *arguments)
-    return q.flatten(-3, -2).unflatten(-2, (-1, layer.shape.groups)).transpose(-3, -2), k, v
+    projected = right(layer, *arguments)
+    dealt = projected.q.flatten(-3, -2).unflatten(-2, (-1, layer.shape.groups)).transpose(-3, -2)
+    return projected._replace(q=dealt)
 
 
 def turned_values(right: Callable[..., Any], layer: NsaAttention, x: Any, cos: torch.Tensor, sin: torch.Tensor) -> Any:
-    q, k, v = right(layer, x, cos, sin)
-    return q, k, rope.rotate(v, cos[..., None, None, :], sin[..., None, None, :])
+    projected = right(layer, x, cos, sin)
+    return projected._replace(v=rope.rotate(projected.v, cos[..., None, None, :], sin[..., None, None, :]))
 
 
 def one_further(right: Callable[..., Any], layer: NsaAttention, cache: KVCache, position: Any) -> Any:

@@ -6,16 +6,22 @@ import torch
 
 from nsa.kernels.compiling import PartsNotCompiled, compiles
 from nsa.kernels.parts.host import Scores, compressed_attention, route, select_blocks
-from nsa.kernels.step import Kept, Lengths
+from nsa.kernels.parts.token import append
+from nsa.kernels.step import Kept, Lengths, Token
 from nsa.shapes import NsaShape
 
 told = compiles("decode.parts", PartsNotCompiled)
 
 
 class TritonParts:
-    """Two launches for compressed attention, two for routing; see nsa.kernels.step.StepParts."""
+    """One launch for the token, two for compressed attention, two for routing; see nsa.kernels.step.StepParts."""
 
     name = "triton"
+
+    @told
+    def token(self, token: Token, shape: NsaShape) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append the token; its roped query and its gates."""
+        return append(token, shape)
 
     @told
     def compressed(

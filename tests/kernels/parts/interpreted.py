@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from kernels.parts.cases import faults, random_case
+from kernels.parts.tokens import full_faults, token_faults
 from strategies import CPU
 
 from nsa.bench.decode.routing_check import routing_fault
@@ -49,3 +50,14 @@ def test_reads_of_the_compressed_branch_are_counted_from_its_output(seed: int) -
 def test_the_choice_by_crafted_scores_is_the_oracles() -> None:
     """Forced blocks, ragged lengths and exact ties, as every decode cell checks them."""
     assert routing_fault(CPU, TritonParts().select_blocks) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_token_is_appended_as_by_torch(seed: int) -> None:
+    """Queries, gates, caches, emitted tokens, lengths and outputs, ragged, with both phi, in any shape."""
+    assert token_faults(seed, torch.float32, CPU, 2e-5) == []
+
+
+def test_a_full_sequence_stays_as_it_is() -> None:
+    """A replay beyond the capacity writes nothing and leaves the length."""
+    assert full_faults(CPU) == []

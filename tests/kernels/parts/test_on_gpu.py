@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from kernels.parts.cases import faults, random_case
+from kernels.parts.tokens import full_faults, token_faults
 
 from nsa.bench.method.timing import CudaTimer
 from nsa.kernels.parts.parts import TritonParts
@@ -40,3 +41,15 @@ def test_a_replay_gives_the_same_bits() -> None:
         captured.graph.replay()
         found.append((captured.output.clone(), blocks[0].clone()))
     assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("seed", range(10))
+def test_a_token_is_appended_as_by_torch(seed: int, dtype: torch.dtype) -> None:
+    """Queries, gates, caches, emitted tokens, lengths and outputs, ragged, with both phi, in any shape."""
+    assert token_faults(seed, dtype, CUDA, 4 * TOLERANCE[dtype]) == []
+
+
+def test_a_full_sequence_stays_as_it_is() -> None:
+    """A replay beyond the capacity writes nothing and leaves the length."""
+    assert full_faults(CUDA) == []

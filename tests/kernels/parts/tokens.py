@@ -1,0 +1,76 @@
+"""Steps whose token is appended by the kernel, beside the same by the layer's torch operators."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+
+from nsa.attention.cache import KVCache
+from nsa.attention.layer import NsaAttention
+from nsa.attention.parts import TORCH
+from nsa.kernels.parts.parts import TritonParts
+from nsa.kernels.sdpa.packed import gather
+from nsa.shapes import NsaShape
+
+STEPS = 5  # of one emission and more, whatever the stride
+
+
+def random_layer(seed: int) -> NsaAttention:
+    """Any widths of the contract, h 1 to 16, d dividing l and l', both phi."""
+    draw = random.Random(seed)
+    stride, groups = draw.choice([1, 2, 4]), draw.choice([1, 2, 3])
+    shape = NsaShape(
+        dim=draw.choice([24, 64]),
+        heads=groups * draw.choice([1, 3, 4, 16]),
+        groups=groups,
+        head_dim=draw.choice([32, 64, 96, 192]),
+        value_dim=draw.choice([32, 96, 128]),
+        cmp_block=stride * draw.choice([1, 2, 9]),
+        cmp_stride=stride,
+        sel_block=stride * 4,
+        sel_count=40,  # every block: rounding cannot change routing
+        window=16,
+        phi=draw.choice(["mean", "mean", "mlp"]),
+    )
+    return NsaAttention(shape, seed)
+
+
+def token_faults(seed: int, dtype: torch.dtype, device: torch.device, tolerance: float) -> list[str]:
+    """What differs, after some steps of a batch that is ragged or not, from the layer's torch operators."""
+    layer, draw = random_layer(seed).to(device, dtype), random.Random(seed)
+    shape, capacity = layer.shape, 64
+    lengths = draw.choice([[0, 0], [0, 37, 20], [capacity - STEPS, 3]])
+    generator = torch.Generator(device).manual_seed(seed)
+    x = torch.randn(STEPS, len(lengths), shape.dim, generator=generator, device=device).to(dtype)
+    steps = []
+    for parts in (TORCH, TritonParts()):
+        made = KVCache(shape, len(lengths), capacity, dtype, device)
+        generator.manual_seed(seed)
+        for cache in (made.k, made.v, made.k_cmp, made.v_cmp):
+            cache.copy_(torch.randn(cache.shape, generator=generator, device=device))
+        made.set_lengths(lengths)
+        outputs = [layer.step(now, made, gather, computed_by=parts) for now in x]
+        states = {name: getattr(made, name) for name in ("k", "v", "k_cmp", "v_cmp", "seq_lens")}
+        steps.append(states | {"q": outputs[-1].q, "output": torch.stack([each.output for each in outputs])})
+        if made.arrived.any():
+            return [f"{parts.name}: the counters are {made.arrived.tolist()}, expected zeros"]
+    errors = {name: float((steps[1][name].double() - right.double()).abs().max()) for name, right in steps[0].items()}
+    return [f"{name} is off by {error}" for name, error in errors.items() if not error <= tolerance]
+
+
+def full_faults(device: torch.device) -> list[str]:
+    """What the kernel changes of a sequence that is full, where no host forbids it, as in a replay."""
+    layer = random_layer(0).to(device)
+    made = KVCache(layer.shape, 2, 8, torch.float32, device)
+    made.set_lengths([8, 7])
+    made.lengths = (6, 6)  # what a host knows that captured the step earlier
+    names = ("k", "v", "k_cmp", "v_cmp")
+    kept = [getattr(made, name).clone() for name in names]
+    layer.step(torch.randn(2, layer.shape.dim, device=device), made, gather, computed_by=TritonParts())
+    faults = [] if made.seq_lens.tolist() == [8, 8] else [f"the lengths are {made.seq_lens.tolist()}, expected [8, 8]"]
+    for name, before in zip(names, kept, strict=True):
+        full = (..., 0, slice(None), slice(None), slice(None))
+        if not torch.equal(getattr(made, name)[full], before[full]):
+            faults.append(f"{name} of the full sequence changed")
+    return faults
