@@ -144,7 +144,7 @@ def _report(config: Config, accepted: Path) -> Stage:
         "flags": {**effective_flags(config)},
         "accepted": {path.name: sha256(path) for path in sorted(accepted.glob("*.parquet"))},
     }
-    templates = ("nsa.report.page.templates",)
+    templates = ("nsa.report.page.templates", "nsa.report.page.html")
     return Stage(REPORT, ("nsa.report.page.render",), settings, data=templates, on_machine=False)
 
 

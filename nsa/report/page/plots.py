@@ -23,22 +23,24 @@ COLOURS = {  # Okabe and Ito's palette, which colour-blind readers can tell apar
 }
 
 
-def decode_breakdown(cells: Sequence[CellSummary], out: Path) -> bool:
+FORMATS = ("png", "svg")
+
+
+def decode_breakdown(cells: Sequence[CellSummary], folder: Path) -> None:
     """Draw stacked bars of the parts in ms, per S and backend that ran, with ms_total and its interval over them.
 
-    Returns:
-        False, and no file is written, when nothing ran.
+    It is written as decode_breakdown.png and .svg, for pages that are not the report's own; nothing where nothing ran.
     """
     from matplotlib.figure import Figure  # here: it takes a third of a second, and most commands draw nothing
 
     bars = ran(cells)
     if not bars:
-        return False
+        return
     figure = Figure(figsize=(max(6.4, 2.2 + 0.8 * len(bars)), 4.2), layout="constrained", dpi=150)
     draw_bars(figure, bars)
-    with files.atomic(out) as temporary:
-        figure.savefig(temporary, format="png")
-    return True
+    for kind in FORMATS:
+        with files.atomic(folder / f"decode_breakdown.{kind}") as temporary:
+            figure.savefig(temporary, format=kind)
 
 
 def parts_of(arms: ArmFigures) -> dict[str, Estimate]:

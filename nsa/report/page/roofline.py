@@ -24,8 +24,7 @@ from nsa.report.analysis.roofline import (
     roofline,
 )
 from nsa.report.page.dram import Absent, not_counted
-from nsa.report.page.render import plain
-from nsa.report.page.tables import MISSING, Table, bracketed, significant
+from nsa.report.page.tables import MISSING, Table, bracketed, plain, significant
 from nsa.report.verdict.gates import outcome_words, percent
 from nsa.report.verdict.warnings import other_processes
 

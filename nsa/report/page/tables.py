@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -55,6 +56,11 @@ def bracketed(estimate: Estimate | None, digits: int = 3) -> str:
         return f"{fixed(estimate.value, places)} (1 process)"
     low, high = (fixed(x, places) if math.isfinite(x) else str(x) for x in (estimate.low, estimate.high))
     return f"{fixed(estimate.value, places)} [{low}, {high}]"
+
+
+def plain(text: str) -> str:
+    """Text on one line that neither ends a Markdown table's cell nor opens an HTML tag."""
+    return re.sub(r"<(?=[A-Za-z/!])", "&lt;", " ".join(str(text).split()).replace("|", "\\|"))
 
 
 def reads(found: Reads) -> str:

@@ -91,10 +91,10 @@ def accept(
     if blocked:
         reason = f"The kernel check is {blocked_by(blocked)}."
         return Accept(backend, INCONCLUSIVE, reason, verdicts, corners=cases)
-    slowest = min(verdicts, key=_bound)
+    worst = slowest(verdicts)
     reason = (
-        f"All {len(verdicts)} shapes are correct, and at least {_bound(slowest):.3g} times as fast as the fastest "
-        f"correct packed SDPA (smallest lower {percent(settings.confidence)} bound, {slowest.figures.shape})."
+        f"All {len(verdicts)} shapes are correct, and at least {_bound(worst):.3g} times as fast as the fastest "
+        f"correct packed SDPA (smallest lower {percent(settings.confidence)} bound, {worst.figures.shape})."
     )
     return Accept(backend, ACCEPT, reason, verdicts, corners=cases)
 
@@ -113,6 +113,11 @@ def _wrong(found: Sequence[Corner], cases: Sequence[Corner]) -> list[str]:
     named = "; ".join(f"{case.case}: {case.reason}" for case in found[:NAMED])
     more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return [f"{len(found)} of {len(cases)} corner cases fail: {named}{more}."]
+
+
+def slowest(shapes: Sequence[ShapeVerdict]) -> ShapeVerdict:
+    """The shape, of at least one, whose speedup has the smallest lower bound; one without a speedup before all."""
+    return min(shapes, key=_bound)
 
 
 def _bound(shape: ShapeVerdict) -> float:

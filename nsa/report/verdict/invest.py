@@ -166,6 +166,13 @@ def share_verdict(arms: ArmFigures, settings: GateSettings) -> tuple[str, str]:
     return INCONCLUSIVE, f"too few replicates: {shown} reaches across {' and '.join(crossed)}; more processes narrow it"
 
 
+def disagrees(found: ContextVerdict, settings: GateSettings) -> bool:
+    """Whether selection's own share and what leaving it out saves are too far apart for either to decide."""
+    if found.share is None or found.share_loo is None:
+        return False
+    return abs(found.share.value - found.share_loo.value) > 100 * settings.invest.max_disagreement
+
+
 def largest_part(baseline: str, found: Sequence[CellFigures | None]) -> str | None:
     """The part with the highest ceiling at the longest target context that CUDA measured; None without any."""
     measured = [cell for cell in found if cell is not None and cell.device.kind == "cuda" and cell.ceilings]

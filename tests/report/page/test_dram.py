@@ -147,4 +147,4 @@ def test_the_report_shows_the_ratio_after_the_kernel_check(lab: Lab) -> None:
     ]
     assert places == sorted(places)
     assert heading not in without
-    assert "<td>2.50</td>" in lab.layout.html.read_text()
+    assert ">2.50</td>" in lab.layout.html.read_text()

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -18,7 +17,8 @@ from nsa.errors import RecordError
 from nsa.records import parquet
 from nsa.records.facts import LeftOut
 from nsa.records.made import ChecksHeader
-from nsa.report.page.render import plain, report
+from nsa.report.page.render import report
+from nsa.report.page.tables import plain
 from nsa.report.verdict.checks import CHECKS
 from nsa.report.verdict.exit import exit_status
 
@@ -154,24 +154,11 @@ def test_decode_csv_begins_with_the_guides_columns(finished: Lab) -> None:
     assert len(lines) == 1 + 8
 
 
-def test_html_carries_its_figure_and_every_table(finished: Lab) -> None:
-    """The page holds its figure and every table by itself."""
-    tags: list[str] = []
-
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            tags.append(tag)
-            if tag == "img":
-                assert (dict(attrs)["src"] or "").startswith("data:image/png;base64,")
-
-    Reader().feed((finished.root / "gate_report.html").read_text())
-    assert tags.count("img") == 1
-    assert tags.count("table") == 8
-
-
-def test_the_figure_is_a_png(finished: Lab) -> None:
-    """The figure is drawn."""
-    assert (finished.root / "figures" / "decode_breakdown.png").read_bytes().startswith(b"\x89PNG")
+def test_the_figure_is_drawn_for_documents(finished: Lab) -> None:
+    """The figure is a PNG, and an SVG beside it."""
+    figures = finished.layout.figures
+    assert (figures / "decode_breakdown.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (figures / "decode_breakdown.svg").read_text()
 
 
 def test_when_nothing_ran_the_report_says_so(lab: Lab) -> None:

@@ -1,0 +1,168 @@
+"""A card for each gate: the verdict, its sentence, what to do next, and its intervals against the thresholds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nsa.config import GateSettings
+from nsa.report.analysis.stats import Estimate
+from nsa.report.page.content import Content
+from nsa.report.page.tables import bracketed
+from nsa.report.verdict.gates import ACCEPT, GO, INCONCLUSIVE, NO_GO, NOT_MEASURED, REJECT, Accept, slowest
+from nsa.report.verdict.invest import Invest
+from nsa.report.verdict.next_steps import after_accept, after_invest
+
+# Word, colour and shape say the same: a reader who does not see one of them has the others.
+TONES = {
+    GO: "good",
+    ACCEPT: "good",
+    NO_GO: "bad",
+    REJECT: "bad",
+    INCONCLUSIVE: "unsure",
+    NOT_MEASURED: "none",
+}
+ROOM = 1.08  # of an axis beyond its largest figure
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One line of a card's axis; its places are in per cent of the axis' width.
+
+    Attributes:
+        label: what it is of.
+        low, high: None where one process bounds nothing.
+        text: the figure and its interval as the tables show it.
+        others: figures beside it without intervals of their own, such as those of the other shapes.
+    """
+
+    label: str
+    text: str
+    value: float
+    low: float | None
+    high: float | None
+    others: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A mark on the axis, in per cent of its width."""
+
+    text: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Intervals against thresholds, from 0."""
+
+    what: str
+    end: str  # the figure at its right end
+    intervals: tuple[Interval, ...]
+    thresholds: tuple[Threshold, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What one gate says.
+
+    Attributes:
+        tone: good, bad, unsure or none: the class that gives the colour and the shape.
+        more: a sentence that explains the verdict further.
+    """
+
+    anchor: str
+    gate: str
+    question: str
+    verdict: str
+    tone: str
+    reason: str
+    more: str | None
+    next_step: str
+    axis: Axis | None
+
+
+def cards(content: Content) -> list[Card]:
+    """The invest gate's card, then one for each candidate."""
+    return [_invest(content), *(_accept(found, content) for found in content.accepts)]
+
+
+def _invest(content: Content) -> Card:
+    found = content.invest
+    return Card(
+        anchor="gate-invest",
+        gate="Invest",
+        question="Is a custom selection kernel worth building?",
+        verdict=found.verdict,
+        tone=TONES[found.verdict],
+        reason=found.reason,
+        more=found.next_part,
+        next_step=after_invest(found, content.accepts, content.cells, content.fired, content.about, content.gates),
+        axis=shares_axis(found, content.gates),
+    )
+
+
+def _accept(found: Accept, content: Content) -> Card:
+    return Card(
+        anchor=f"gate-accept-{found.backend}",
+        gate=f"Accept {found.backend}",
+        question="Is this kernel good enough to ship?",
+        verdict=found.verdict,
+        tone=TONES[found.verdict],
+        reason=found.reason,
+        more=None,
+        next_step=after_accept(found, content.gates.accept.speedup, content.fired, content.about),
+        axis=speedup_axis(found, content.gates),
+    )
+
+
+def shares_axis(found: Invest, gates: GateSettings) -> Axis | None:
+    """The selection share at each target context against both thresholds; None where no share was measured."""
+    shares = [(f"S = {context.S}", context.share) for context in found.contexts if context.share is not None]
+    marks = {"NO-GO below": 100 * gates.invest.no_go, "GO from": 100 * gates.invest.go}
+    return axis("selection's share of the step, %", shares, marks, " %") if shares else None
+
+
+def speedup_axis(found: Accept, gates: GateSettings) -> Axis | None:
+    """The slowest shape's speedup against the threshold, beside those of the others; None where nothing was timed."""
+    timed = [shape for shape in found.shapes if shape.figures.speedup is not None]
+    if not timed:
+        return None
+    worst = slowest(timed)
+    others = [shape.figures.speedup.value for shape in timed if shape.figures.speedup is not None]
+    lines = [(f"slowest of {len(found.shapes)} shapes", worst.figures.speedup)]
+    return axis("speedup over the fastest packed SDPA, ×", lines, {"from": gates.accept.speedup}, " ×", others)
+
+
+def axis(
+    what: str,
+    lines: Sequence[tuple[str, Estimate | None]],
+    marks: dict[str, float],
+    unit: str,
+    others: Sequence[float] = (),
+) -> Axis:
+    """Figures with intervals and thresholds on one axis that begins at 0 and holds all of them."""
+    known = [(label, estimate) for label, estimate in lines if estimate is not None]
+    bounds = [x for _, each in known for x in (each.value, each.low, each.high) if math.isfinite(x)]
+    end = ROOM * max(*bounds, *marks.values(), *others)
+
+    def at(x: float) -> float:
+        return round(100 * min(max(x, 0.0), end) / end, 2)
+
+    return Axis(
+        what=what,
+        end=f"{end:.3g}",
+        intervals=tuple(
+            Interval(
+                label,
+                bracketed(each) + unit,
+                at(each.value),
+                at(each.low) if each.replicated else None,
+                at(each.high) if each.replicated else None,
+                tuple(map(at, others)),
+            )
+            for label, each in known
+        ),
+        thresholds=tuple(Threshold(f"{word} {x:g}{unit}", at(x)) for word, x in marks.items()),
+    )

@@ -1,0 +1,134 @@
+"""The figures that the page's plots are drawn of, taken from the same content as its tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nsa.report.analysis.ceilings import STEP_PARTS
+from nsa.report.analysis.stats import Estimate
+from nsa.report.analysis.summary import CellSummary, ran
+from nsa.report.page.content import Content
+from nsa.report.page.plots import parts_of
+from nsa.report.page.tables import bracketed
+from nsa.report.verdict.gates import Accept
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of one cell's bar; `start` and `ms` stack to the sum of the parts."""
+
+    S: int
+    backend: str
+    part: str
+    start: float
+    ms: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Total:
+    """The step of one cell as measured, or why there is none."""
+
+    S: int
+    backend: str
+    ms: float | None
+    low: float | None
+    high: float | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """How many times as fast the baseline's step would be without a part."""
+
+    S: int
+    part: str
+    value: float
+    low: float | None
+    high: float | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """How much of the time of one kernel on one shape the memory needs for its selected K and V, in per cent."""
+
+    backend: str
+    shape: str
+    rows: int
+    percent: float
+
+
+@dataclass(frozen=True)
+class Plots:
+    """All figures of the plots."""
+
+    parts: tuple[Part, ...]
+    totals: tuple[Total, ...]
+    ceilings: tuple[Ceiling, ...]
+    bandwidths: tuple[Bandwidth, ...]
+
+
+def plots(content: Content) -> Plots:
+    """The figures of all plots; a plot without figures has an empty tuple, and is not drawn."""
+    return Plots(
+        parts=tuple(parts(content.cells)),
+        totals=tuple(totals(content.cells)),
+        ceilings=tuple(ceilings(content)),
+        bandwidths=tuple(bandwidths(content.accepts)),
+    )
+
+
+def parts(cells: Sequence[CellSummary]) -> list[Part]:
+    """The parts of each cell that ran, from the left of its bar to the right."""
+    found = []
+    for cell in ran(cells):
+        start = 0.0
+        for part, estimate in parts_of(cell.arms).items():
+            width = max(estimate.value, 0.0)  # a marginal may be below 0 by chance
+            found.append(Part(cell.S, cell.backend, part, start, width, f"{bracketed(estimate)} ms"))
+            start += width
+    return found
+
+
+def totals(cells: Sequence[CellSummary]) -> list[Total]:
+    """One for each cell, those without figures included; nothing where none ran."""
+    if not ran(cells):
+        return []
+    found = []
+    for each in sorted(cells, key=lambda each: each.S):
+        if each.figures is None:
+            found.append(Total(each.S, each.backend, None, None, None, each.cell.status))
+            continue
+        total = each.figures.arms.ms_total
+        found.append(Total(each.S, each.backend, total.value, *bounds(total), f"{bracketed(total)} ms"))
+    return found
+
+
+def ceilings(content: Content) -> list[Ceiling]:
+    """Of the baseline's cells that a GPU measured."""
+    return [
+        Ceiling(cell.S, part, found.value, *bounds(found), f"{bracketed(found)} ×")
+        for cell in ran(content.cells)
+        if cell.backend == content.invest.baseline and cell.device.kind == "cuda"
+        for part in STEP_PARTS
+        if (found := cell.ceilings.get(part)) is not None
+    ]
+
+
+def bandwidths(accepts: Sequence[Accept]) -> list[Bandwidth]:
+    """Of every candidate on every shape whose results are right and that was timed."""
+    return [
+        Bandwidth(accept.backend, str(figures.shape), figures.shape.rows, 100 * figures.floor_us / figures.time_us)
+        for accept in accepts
+        for shape in accept.shapes
+        if shape.correct and (figures := shape.figures).time_us and figures.floor_us
+    ]
+
+
+def bounds(found: Estimate) -> tuple[float | None, float | None]:
+    """The ends of an interval; None where one process bounds nothing."""
+    finite = found.replicated and math.isfinite(found.low) and math.isfinite(found.high)
+    return (found.low, found.high) if finite else (None, None)

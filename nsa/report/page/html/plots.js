@@ -1,0 +1,88 @@
+// The plots, drawn by Observable Plot of the figures that the page carries; each follows the width of its place.
+"use strict";
+
+const figures = JSON.parse(document.getElementById("plots").textContent);
+const PARTS = ["fixed", "cmp", "route", "sel", "win"];
+const part = (name) => `var(--${name})`;
+const style = { background: "transparent", color: "var(--ink)", fontSize: "12px" };
+const tip = { fill: "var(--raised)", stroke: "var(--line)" };
+
+function drawParts(width) {
+  const rows = [...new Set(figures.totals.map((d) => `${d.S} ${d.backend}`))];
+  const row = (d) => `${d.S} ${d.backend}`;
+  const longest = Math.max(...figures.totals.map((d) => d.high ?? d.ms ?? 0));
+  const usable = width - 130;
+  return Plot.plot({
+    width, style, height: 60 + 24 * rows.length, marginLeft: 110, marginRight: 20, marginTop: 30,
+    x: { label: "ms of one decode step", axis: "top", grid: true, domain: [0, 1.04 * longest] },
+    y: { domain: rows, label: null, padding: 0.15 },
+    marks: [
+      Plot.barX(figures.parts, { x1: "start", x2: (d) => d.start + d.ms, y: row, fill: (d) => part(d.part), insetRight: 0.5 }),
+      Plot.text(figures.parts.filter((d) => (d.ms / longest) * usable > 30), {
+        x: (d) => d.start + d.ms / 2, y: row, text: "part", className: "on-part", fill: "var(--on-part)",
+      }),
+      Plot.ruleY(figures.totals.filter((d) => d.low !== null), { x1: "low", x2: "high", y: row, stroke: "var(--ink)", strokeWidth: 2 }),
+      Plot.dot(figures.totals.filter((d) => d.ms !== null), { x: "ms", y: row, symbol: "diamond", fill: "var(--ink)", r: 4 }),
+      Plot.text(figures.totals.filter((d) => d.ms === null), {
+        x: 0, y: row, text: (d) => `✕ ${d.text}`, textAnchor: "start", dx: 4, fill: "var(--bad)",
+      }),
+      Plot.tip(figures.parts, Plot.pointer({
+        x1: "start", x2: (d) => d.start + d.ms, y: row, title: (d) => `S = ${d.S}, ${d.backend}\n${d.part}: ${d.text}`, ...tip,
+      })),
+    ],
+  });
+}
+
+function drawCeilings(width) {
+  const contexts = [...new Set(figures.ceilings.map((d) => d.S))];
+  const most = Math.max(...figures.ceilings.map((d) => d.high ?? d.value));
+  return Plot.plot({
+    width: Math.min(width, 900), style, marginLeft: 60, marginRight: 80, marginTop: 30,
+    height: 50 + contexts.length * (16 * PARTS.length + 18),
+    x: { label: "times as fast without the part", axis: "top", grid: true, domain: [1, Math.max(most * 1.03, 1.1)], clamp: true },
+    y: { domain: PARTS, label: null, padding: 0.2 },
+    fy: { domain: contexts, label: null, axis: "right", tickFormat: (S) => `S = ${S}` },
+    marks: [
+      Plot.barX(figures.ceilings, { x1: 1, x2: "value", y: "part", fy: "S", fill: (d) => part(d.part) }),
+      Plot.ruleY(figures.ceilings.filter((d) => d.low !== null), { x1: "low", x2: "high", y: "part", fy: "S", stroke: "var(--ink)", strokeWidth: 2 }),
+      Plot.ruleX([1], { stroke: "var(--ink)" }),
+      Plot.tip(figures.ceilings, Plot.pointer({ x: "value", y: "part", fy: "S", title: (d) => `S = ${d.S}, without ${d.part}: ${d.text}`, ...tip })),
+    ],
+  });
+}
+
+function drawBandwidths(width) {
+  const backends = [...new Set(figures.bandwidths.map((d) => d.backend))];
+  const sizes = [...new Set(figures.bandwidths.map((d) => d.rows))].sort((a, b) => a - b);
+  return Plot.plot({
+    width: Math.min(width, 900), style, marginLeft: 80, marginRight: 70, marginTop: 30,
+    height: 50 + backends.length * (26 * sizes.length + 14),
+    x: { label: "% of the roof", axis: "top", grid: true, domain: [0, Math.max(100, ...figures.bandwidths.map((d) => d.percent))] },
+    y: { domain: sizes, type: "band", label: null, tickFormat: (N) => `N=${N}` },
+    fy: { domain: backends, label: null, axis: "right" },
+    marks: [
+      Plot.ruleX([100], { stroke: "var(--ink)", strokeWidth: 2 }),
+      Plot.tickX(figures.bandwidths, {
+        x: "percent", y: "rows", fy: "backend", strokeWidth: 2, stroke: (d) => `var(--series${backends.indexOf(d.backend) % 5})`,
+      }),
+      Plot.tip(figures.bandwidths, Plot.pointer({
+        x: "percent", y: "rows", fy: "backend", title: (d) => `${d.backend}, ${d.shape}\n${d.percent.toFixed(1)} % of the roof`, ...tip,
+      })),
+    ],
+  });
+}
+
+const DRAWN = { parts: drawParts, ceilings: drawCeilings, bandwidths: drawBandwidths };
+
+function draw(place) {
+  place.replaceChildren(DRAWN[place.dataset.plot](Math.max(place.clientWidth, 340)));
+}
+
+const sizes = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) {
+    if (Math.abs(contentRect.width - (target.drawn ?? 0)) < 2) continue; // drawing does not change its own width
+    target.drawn = contentRect.width;
+    draw(target);
+  }
+});
+for (const place of document.querySelectorAll("[data-plot]")) sizes.observe(place);

@@ -1,0 +1,89 @@
+"""What to do next about each verdict, in one sentence (docs/method.md#the-two-gates)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nsa.config import GateSettings
+from nsa.records.facts import Environment
+from nsa.report.analysis.summary import CellSummary
+from nsa.report.verdict.checks import Check
+from nsa.report.verdict.gates import ACCEPT, GO, INCONCLUSIVE, NO_GO, NOT_MEASURED, Accept, slowest
+from nsa.report.verdict.invest import Invest, disagrees
+
+MORE_PROCESSES = "snakemake --configfile profiles/ci/decision.yaml"
+GPU = "make report"
+
+
+def after_invest(
+    found: Invest,
+    accepts: Sequence[Accept],
+    cells: Sequence[CellSummary],
+    checks: Sequence[Check],
+    environment: Environment,
+    settings: GateSettings,
+) -> str:
+    """What the invest gate's verdict asks for.
+
+    Args:
+        cells, checks: all of the run.
+        environment: what the probe recorded: whether torch can use a GPU.
+    """
+    if found.verdict == GO:
+        ready = [accept.backend for accept in accepts if accept.verdict == ACCEPT]
+        if ready:
+            return f"A kernel is accepted already: ship {' or '.join(ready)}."
+        return "Build a selection kernel; the accept gate says when it is good enough."
+    if found.verdict == NO_GO:
+        return "Leave selection as it is, and start with the largest part of the step."
+    own = [each.cell for each in cells if each.backend == found.baseline]
+    if found.verdict == INCONCLUSIVE:
+        names = {cell.name for cell in own}
+        blocked = dict.fromkeys(check.name for check in checks if check.blocks and check.cell in names)
+        if blocked:
+            return f"Mend what blocks it ({', '.join(blocked)}, see Anomalies), and run again."
+        if any(disagrees(context, settings) for context in found.contexts):
+            return "Parts overlap, so selection's own time is not what leaving it out saves: decide by sel l.o.o."
+        if {context.verdict for context in found.contexts} >= {GO, NO_GO}:
+            return "Leave the contexts that you serve in `target_contexts`, and run again: they disagree."
+        return f"Measure with more processes: `{MORE_PROCESSES}`."
+    if not environment.cuda:
+        return without_gpu(environment)
+    fixes = dict.fromkeys(cell.fix for cell in own if cell.fix)
+    return sentence("; ".join(fixes)) if fixes else f"Run again: `{GPU}`."
+
+
+def after_accept(found: Accept, wanted: float, checks: Sequence[Check], environment: Environment) -> str:
+    """What the accept gate's verdict on one candidate asks for.
+
+    Args:
+        wanted: the speedup that is needed.
+        checks: all of the run.
+        environment: as above.
+    """
+    if found.verdict == ACCEPT:
+        return "Ship it; `python -m nsa accept` keeps this run, and later ones say what became slower."
+    if found.verdict == INCONCLUSIVE:
+        blocked = dict.fromkeys(
+            check.name for check in checks if check.blocks and check.cell == f"check_{found.backend}"
+        )
+        return f"Mend what blocks it ({', '.join(blocked)}, see Anomalies), and run again."
+    if found.verdict == NOT_MEASURED:
+        if found.fix:
+            return sentence(found.fix)
+        return without_gpu(environment) if not environment.cuda else f"Run again: `{GPU}`."
+    if wrong := found.wrong_shapes:
+        return f"Mend the results first, speed counts after that: {wrong[0]}{' and others' if len(wrong) > 1 else ''}."
+    shape = slowest(found.shapes)
+    return f"Make it faster where it is slowest, {shape.figures.shape}: {wanted:g} × is needed."
+
+
+def without_gpu(environment: Environment) -> str:
+    """What to do where torch has no CUDA device: the reason is the probe's."""
+    seen = f" ({environment.note})" if environment.note else ""
+    return f"Run `{GPU}` on a machine whose NVIDIA GPU torch can use{seen}."
+
+
+def sentence(fix: str) -> str:
+    """A fix as a sentence of its own."""
+    return f"{fix[:1].upper()}{fix[1:].rstrip('.')}."

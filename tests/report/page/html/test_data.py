@@ -1,0 +1,64 @@
+"""The figures of the plots are those of the cells, the checks and the tables."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from states import STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.report.conftest import Lab
+
+PARTS = ["fixed", "cmp", "route", "sel", "win"]
+
+
+def drawn(lab: Lab, state: str) -> tuple[dict[str, list[Mapping[str, float]]], Mapping[str, object]]:
+    """What the page's plots are drawn of, and gate.json."""
+    STATES[state](lab)
+    carried = re.search(r'<script type="application/json" id="plots">(.*?)</script>', lab.layout.html.read_text())
+    return json.loads(carried[1]), json.loads(lab.layout.gate.read_text())
+
+
+def test_bars_are_the_parts_of_their_cells(lab: Lab) -> None:
+    """Each cell has its parts, stacked without a gap, and its total with the interval."""
+    plots, gate = drawn(lab, "mixed")
+    for row in gate["decode"]:
+        here = [bar for bar in plots["parts"] if (bar["S"], bar["backend"]) == (row["S"], row["backend"])]
+        assert [bar["part"] for bar in here] == PARTS
+        assert [bar["ms"] for bar in here] == [row[f"ms_{part}"] for part in PARTS]
+        assert here[-1]["start"] == pytest.approx(sum(bar["ms"] for bar in here[:-1]))
+        (total,) = (each for each in plots["totals"] if (each["S"], each["backend"]) == (row["S"], row["backend"]))
+        assert [total[key] for key in ("ms", "low", "high")] == [
+            row[key] for key in ("ms_total", "ms_total_lo", "ms_total_hi")
+        ]
+
+
+def test_a_cell_without_figures_keeps_its_place_and_its_status(lab: Lab) -> None:
+    """What failed or had no memory is marked where its bar would be."""
+    plots, _ = drawn(lab, "broken")
+    missing = {(each["backend"], each["S"], each["text"]) for each in plots["totals"] if each["ms"] is None}
+    assert {("sdpa", 2048, "oom"), ("cuda", 128, "failed"), ("triton", 2048, "oom")} <= missing
+
+
+def test_bandwidths_are_the_floor_over_the_time(lab: Lab) -> None:
+    """Every right and timed shape of a kernel has its share of the roof; wrong ones have none."""
+    plots, gate = drawn(lab, "mixed")
+    expected = {
+        (name, 100 * shape["figures"]["floor_us"] / shape["figures"]["time_us"])
+        for name, found in gate["accept"].items()
+        for shape in found["shapes"]
+        if shape["correct"]
+    }
+    assert {(each["backend"], each["percent"]) for each in plots["bandwidths"]} == expected
+
+
+def test_a_cpu_run_has_no_ceilings_and_no_bandwidths(lab: Lab) -> None:
+    """Where nothing was measured on a GPU nothing of a GPU is drawn."""
+    plots, _ = drawn(lab, "not-measured")
+    assert plots["ceilings"] == plots["bandwidths"] == []
+    assert len(plots["parts"]) == 10
