@@ -15,7 +15,8 @@ from nsa.errors import NsaError
 from nsa.layout import ACCEPTED, BACKEND, Layout
 from nsa.machine import locks
 from nsa.machine.fingerprint import fingerprint
-from nsa.pipeline import stages, stamps
+from nsa.machine.process import interrupt_jobs_too
+from nsa.pipeline import progress, stages, stamps
 
 
 configfile: "config.yaml"
@@ -37,6 +38,10 @@ try:
             print(f"warning: {line}; nothing of it is run", file=sys.stderr)
         if workflow.output_settings.dryrun:
             lock.release()
+        else:
+            interrupt_jobs_too()
+            if not (workflow.output_settings.verbose or workflow.output_settings.printshellcmds):
+                progress.take_over(workflow.logger_manager.logger, say_verdicts)
 except NsaError as error:
     # A WorkflowError would add lines of this file to the one line that says it all.
     sys.exit(f"error: {error}")

@@ -51,6 +51,10 @@ class ProfilerFailed(NsaError):
         self.reason, self.fix = reason, fix
 
 
+class RequiredBuildFailed(NsaError):
+    """A build that the configuration, or a flag, requires: nothing is measured without it."""
+
+
 class KernelFailed(NsaError):
     """A backend that can run here failed while it ran: its cell's status, with the reason, never another's time."""
 

@@ -7,15 +7,16 @@ import json
 from pathlib import Path
 
 from nsa import backends
-from nsa.errors import ConfigError, Disturbed, Killed, RecordError
+from nsa.errors import ConfigError, Disturbed, Killed, RecordError, RequiredBuildFailed
 from nsa.kernels.failures import said
 from nsa.layout import Layout
+from nsa.machine.process import announce
 from nsa.records import files
 from nsa.records import stamp as stamps
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# What it was given, a folder that takes nothing, an end from outside, a host that was held up.
-NO_FAULT_OF_ITS = (ConfigError, RecordError, Killed, Disturbed)
+# What it was given, a folder that takes nothing, an end from outside, a host that was held up, what may not fail.
+NO_FAULT_OF_ITS = (ConfigError, RecordError, Killed, Disturbed, RequiredBuildFailed)
 
 
 def run(backend: str, stamp: Path, environment: Path, out: Path) -> None:
@@ -27,6 +28,7 @@ def run(backend: str, stamp: Path, environment: Path, out: Path) -> None:
         ConfigError: the backend has no stage of its own, or CUDA was asked for and is not there.
         RecordError: what the stage starts from cannot be read, or the artifact cannot be written.
         Killed, Disturbed: a process of the stage was killed or held up from outside.
+        RequiredBuildFailed: it is a build that is required.
     """
     own = backends.spec(backend).stage
     if own is None:
@@ -41,6 +43,7 @@ def run(backend: str, stamp: Path, environment: Path, out: Path) -> None:
         failed = {"status": "failed", "reason": reason, "fix": fix, "stamp": digests}
         files.write_text(out, json.dumps(failed, indent=1) + "\n")
         print(f"artifact {backend}: failed: {reason}", flush=True)
+        announce(f"artifact {backend}: failed: {reason}; {fix}")
 
 
 def _called(backend: str, entry: str, stamp: Path, environment: Path, out: Path) -> str | None:

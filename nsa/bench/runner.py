@@ -15,6 +15,7 @@ from nsa.kernels import registry
 from nsa.machine.gpus import one_gpu
 from nsa.machine.host import Host
 from nsa.machine.nvml import Sampler, our_processes
+from nsa.machine.process import announce
 from nsa.records.facts import Device
 from nsa.records.merge import Disagreement, Model, merge
 from nsa.records.outcome import Failed, NotRun, Ok, OutOfMemory, Unavailable
@@ -103,6 +104,8 @@ def run(task: Task[J], host: Host, say: Say) -> Result[F]:
     except Disagreement as error:
         outcome = Failed(reason=str(error), fix=f"see {task.log}, and run it again; a kernel that differs is broken")
     say(f"{task.name}: {outcome.status}: {outcome.reason}")
+    if not isinstance(outcome, Unavailable):
+        announce(f"{task.name}: {outcome.status}: {outcome.reason}; {outcome.fix}")
     return Result(device, outcome)
 
 

@@ -1,4 +1,4 @@
-"""The guide's benchmark on the console: measure, print each context's line as it comes, write the CSV."""
+"""The guide's benchmark on the console: measure, print each context's line as it comes, keep it in the CSV."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from nsa import backends
 from nsa.bench.decode.stage import measure
 from nsa.bench.runner import Result
+from nsa.cli.destination import writable
 from nsa.config import BUILD, DecodeSettings, Flags, GateSettings
-from nsa.errors import RecordError
 from nsa.kernels import registry
 from nsa.kernels.cuda.build import EXTENSION
 from nsa.kernels.extension import build
@@ -35,24 +35,28 @@ def bench(
     device: str,
     flags: Flags,
     csv: Path | None,
-) -> None:
-    """Measure one backend at every context (docs/method.md#the-guide).
+) -> bool:
+    """Measure one backend at every context (docs/method.md#the-guide), and say whether each gave figures.
+
+    The CSV has every context that was measured, also when the rest is interrupted.
 
     Raises:
         BackendUnavailable: the backend cannot run here; nothing runs in its place.
         ConfigError: CUDA was asked for and is not there.
         RecordError: the CSV cannot be written; said before anything is measured.
+        RequiredBuildFailed: NSA_SEL_CUDA_BUILD=1 asks for a build that fails.
     """
+    target = None if csv is None else writable(csv)
     environment = probe()
     host = Host.of(device, flags, environment, artifacts(backend, flags))
     registry.require(backend, host.machine, flags)
-    if csv is not None and not csv.parent.is_dir():
-        raise RecordError(f"{csv}: cannot be written (no folder {csv.parent}); expected an existing folder")
 
-    console, cells = Console(), list[CellSummary]()
+    console, cells = Console(highlight=False, soft_wrap=True), list[CellSummary]()
     kind = host.device.kind
-    console.print(f"{backend} on {kind} ({host.device.name}), {settings.dtype.of(kind)}", highlight=False)
-    console.print(line(DECODE_HEADER), highlight=False)
+    if target is not None and target.exists():
+        console.print(f"{csv} is there, and is replaced by what is measured now")
+    console.print(f"{backend} on {kind} ({host.device.name}), {settings.dtype.of(kind)}")
+    console.print(line(DECODE_HEADER))
     with Progress(
         SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
     ) as progress:
@@ -61,10 +65,14 @@ def bench(
             progress.update(task, description=f"S = {S}: prefill, then {settings.iters} repetitions of each arm")
             result = measure(backend, S, settings, host, lambda said: progress.update(task, description=said))
             cells.append(summary(backend, S, result))
-            console.print(line(decode_table_row(cells[-1])), highlight=False)
+            console.print(line(decode_table_row(cells[-1])))
+            if result.outcome.status != "ok":
+                console.print(f"  {result.outcome.status}: {result.outcome.reason}; {result.outcome.fix}")
+            if target is not None:
+                write_csv(target, cells)
     if csv is not None:
-        write_csv(csv, cells)
-        console.print(f"wrote {csv}; `python -m nsa summarize {csv}` says what it means", highlight=False)
+        console.print(f"wrote {csv}; `python -m nsa summarize {csv}` says what it means")
+    return all(cell.cell.status == "ok" for cell in cells)
 
 
 def artifacts(backend: str, flags: Flags) -> dict[str, Artifact]:
@@ -75,7 +83,7 @@ def artifacts(backend: str, flags: Flags) -> dict[str, Artifact]:
     made = layout.artifact(stage.artifact)
     if backend == "cuda" and flags.on(BUILD):
         made = layout.bench_build  # the pipeline's own stays untouched
-        build.build(EXTENSION, "require", made)
+        build.require_built(EXTENSION, "require", build.build(EXTENSION, "require", made))
     return {backend: files.read_json(made)} if made.exists() else {}
 
 

@@ -19,6 +19,7 @@ from nsa.shapes import require
 DEFAULT = Path("config.yaml")
 GUIDE = DecodeSettings()
 SHAPE = GUIDE.model
+INTERRUPTED = 130  # the exit status that shells give to a command that SIGINT ended
 DEVICES = ("auto", "cuda", "cpu")
 DTYPES = get_args(Dtype)
 
@@ -47,7 +48,7 @@ def summarize(
         typer.echo(
             f"note: there is no {DEFAULT} here, so the thresholds are the guide's; --config names another", err=True
         )
-    Console(highlight=False).print(guide.summarize(csv, gates))
+    Console(highlight=False, soft_wrap=True).print(guide.summarize(csv, gates))
 
 
 @app.command()
@@ -101,7 +102,13 @@ def bench(
 
     from nsa.cli import console
 
-    console.bench(settings, parse_contexts(S_list), choose_backend(backend, flags), device, flags, csv)
+    try:
+        if not console.bench(settings, parse_contexts(S_list), choose_backend(backend, flags), device, flags, csv):
+            raise typer.Exit(1)
+    except KeyboardInterrupt:
+        kept = f"; {csv} has the contexts above" if csv is not None else ""
+        typer.echo(f"interrupted{kept}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def decode_settings(**options: object) -> DecodeSettings:

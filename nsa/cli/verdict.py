@@ -19,13 +19,13 @@ def check(
     gate: Annotated[Path, typer.Argument(help="The report's gate.json.")] = GATE,
     exit_status: Annotated[bool, typer.Option(help="End with the verdict's exit status.")] = True,
 ) -> None:
-    """Say the verdict, and turn it into an exit status: 0 decided, 1 failed or inconclusive, 3 not measured."""
+    """Say both gates' verdicts; the exit status is 0 decided, 1 failed or inconclusive, 2 an error, 3 not measured."""
     from nsa.report.verdict import exit as verdict
 
-    status, line = verdict.exit_status(gate)
-    print(line)
+    said = verdict.read(gate)
+    print("\n".join((*said.lines, f"report: {Layout(gate.parent).html}")))
     if exit_status:
-        raise typer.Exit(status)
+        raise typer.Exit(said.status)
 
 
 @app.command()

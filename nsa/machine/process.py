@@ -9,8 +9,11 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
+from types import FrameType
 
 PARENT = "NSA_PARENT"  # pid of the Snakemake that started the job
 CONSOLE = "NSA_CONSOLE"  # file descriptor of that Snakemake's console; the job's own output goes to its log
@@ -42,6 +45,33 @@ def die_with_parent(parent: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)  # what the kernel would have done
+
+
+def interrupt_jobs_too() -> None:
+    """An interrupt of this process alone interrupts its jobs as well, as Ctrl-C at a terminal does.
+
+    Without this a run that a script or a scheduler interrupts waits for the jobs at work. Linux only, as above.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        for pid in children():
+            with suppress(ProcessLookupError):  # it has ended
+                os.kill(pid, signal.SIGINT)
+        signal.default_int_handler(number, frame)
+
+    if threading.current_thread() is threading.main_thread():  # no other may install one
+        signal.signal(signal.SIGINT, handle)
+
+
+def children() -> list[int]:
+    """The pids of this process's children, as Linux lists them."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            _, parent, *_ = stat.read_text().rpartition(")")[2].split()  # after the name, which may hold anything
+            if int(parent) == os.getpid():
+                found.append(int(stat.parent.name))
+    return found
 
 
 def how_it_ended(exitcode: int) -> str:

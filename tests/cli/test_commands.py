@@ -138,9 +138,10 @@ def test_check_ends_with_the_verdicts_status(
     status: int, arguments: tuple[str, ...], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Continuous integration does not pass a rejected kernel, and `make report` does not fail on one."""
-    recorded(monkeypatch, verdict, "exit_status", (status, "invest: INCONCLUSIVE"))
+    recorded(monkeypatch, verdict, "read", verdict.Said(status, ("invest: GO. r", "accept cuda: REJECT.")))
     result = CliRunner().invoke(app, ["check", *arguments])
-    assert (result.exit_code, result.output) == (expected, "invest: INCONCLUSIVE\n")
+    said = ["invest: GO. r", "accept cuda: REJECT.", "report: results/gate_report.html"]
+    assert (result.exit_code, result.output.splitlines()) == (expected, said)
 
 
 def test_an_artifact_is_made_by_its_stage(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ def invoke(*arguments: object) -> str:
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Replace the benchmark by a function that only writes down how it was called."""
+    """Replace the benchmark by a function that only writes down how it was called, and has measured all."""
     calls: list[Any] = []
-    monkeypatch.setattr(console, "bench", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(console, "bench", lambda *arguments: calls.append(arguments) is None)
     return calls
 
 
@@ -42,6 +43,22 @@ def test_bench_takes_the_guides_options(monkeypatch: pytest.MonkeyPatch) -> None
     invoke("bench", "--S_list", "256,128", "--iters", 4, "--warmup", 1, "--csv", "decode.csv", "--head_dim", 64)
     settings = DecodeSettings(model=NsaShape(head_dim=64), iters=4, warmup=1, processes=1)
     assert calls == [(settings, (256, 128), "sdpa", "auto", Flags(), Path("decode.csv"))]
+
+
+def interrupted(*_: object) -> bool:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("bench", "status", "said"), [(lambda *_: False, 1, ""), (interrupted, 130, "interrupted; x.csv")]
+)
+def test_bench_ends_as_it_went(
+    bench: Callable[..., bool], status: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script learns of a context without figures, and of an interrupt, which leaves what was measured."""
+    monkeypatch.setattr(console, "bench", bench)
+    result = CliRunner().invoke(app, ["bench", "--csv", "x.csv"])
+    assert result.exit_code == status and said in result.output
 
 
 def test_bench_obeys_the_flags(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from nsa.bench.method.inputs import full_case
 from nsa.errors import InputError
 from nsa.kernels.sdpa.packed import gather
 from nsa.records.shapes import CheckShape
-from nsa.report.verdict.gates import REJECT
+from nsa.report.verdict.words import REJECT
 
 
 def ties_upwards(scores: torch.Tensor, seq_lens: torch.Tensor, sel_block: int, sel_count: int) -> torch.Tensor:

@@ -55,3 +55,10 @@ def stamp_of_cell(wildcards):
     if int(wildcards.S) > cfg.max_context:
         sys.exit(f"error: S: got {wildcards.S}, expected at most max_context = {cfg.max_context} (config.yaml)")
     return layout.stamp(f"decode-{wildcards.backend}")
+
+
+def say_verdicts():
+    """Close a run with what its report says, where the report was asked for."""
+    targets = set(workflow.dag_settings.targets)  # none: the first rule's
+    if not workflow.touch and (not targets or targets & {"all", "report", str(layout.report), str(layout.html)}):
+        print("\n".join(progress.verdicts(layout)), flush=True)

@@ -8,6 +8,6 @@ rule environment:
     conda:
         "../envs/nsa.yaml"
     message:
-        "environment: which hardware and software this is"
+        "environment: hardware and software"
     shell:
         "exec python -m nsa env --out {output} > {log} 2>&1"

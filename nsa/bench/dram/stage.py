@@ -21,6 +21,7 @@ from nsa.layout import Layout
 from nsa.machine import ncu
 from nsa.machine.gpus import one_gpu
 from nsa.machine.host import Host
+from nsa.machine.process import announce
 from nsa.records import files
 from nsa.records.facts import CountedShape, DramFacts, KernelBytes
 from nsa.records.grids import grid
@@ -80,6 +81,8 @@ def measure(
     except KernelFailed as error:
         outcome = Failed(reason=str(error), fix=f"see {Layout().log(f'dram_{backend}')}, and {error.fix}")
     say(f"dram {backend}: {outcome.status}: {outcome.reason}")
+    if isinstance(outcome, Failed):
+        announce(f"dram {backend}: failed: {outcome.reason}; {outcome.fix}")
     return Result(device, outcome)
 
 

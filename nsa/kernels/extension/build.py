@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pynvml
 
-from nsa.errors import ConfigError
+from nsa.errors import ConfigError, RequiredBuildFailed
 from nsa.kernels.extension import toolchain
 from nsa.kernels.extension.manifest import Manifest, Step
 from nsa.machine import nvcc, nvml
 from nsa.machine.fingerprint import read_gpus
+from nsa.machine.process import announce
 from nsa.records import files
 from nsa.records import stamp as stamps
 from nsa.records.facts import Digests
@@ -42,10 +43,27 @@ class Extension:
 
 
 def run(extension: Extension, stamp: Path, out: Path) -> None:
-    """The stage: build as its stamp's settings say."""
+    """The stage: build as its stamp's settings say.
+
+    Raises:
+        RequiredBuildFailed: the settings require what cannot be built.
+    """
     stamped = stamps.read(stamp)
-    made = build(extension, str(stamped.settings["build"]), out, stamp=stamped.carried)
-    print(": ".join(said for said in (made.status, made.reason, made.log) if said is not None))
+    mode = str(stamped.settings["build"])
+    made = build(extension, mode, out, stamp=stamped.carried)
+    print("\n".join(said for said in (made.log, f"{made.status}: {made.reason}") if said is not None), flush=True)
+    require_built(extension, mode, made)
+    if made.status == "failed":
+        announce(f"build {extension.name}: failed: {made.reason}; {made.fix}")
+
+
+def require_built(extension: Extension, mode: str, made: Manifest) -> None:
+    """Raise RequiredBuildFailed, with the compiler's first error, where a build is required and failed."""
+    if mode == "require" and made.status == "failed":
+        raise RequiredBuildFailed(
+            f"the build of {extension.name} failed, and build.cuda or NSA_SEL_CUDA_BUILD=1 requires it: {made.reason}; "
+            f"{made.fix}"
+        )
 
 
 def build(
@@ -146,10 +164,11 @@ def _compile(extension: Extension, compiler: nvcc.Nvcc, archs: tuple[str, ...], 
     }
     if failed := [step for step in steps if not step.ok]:
         library.unlink(missing_ok=True)
+        names = ", ".join(step.source for step in failed)
         made = Manifest(
             status="failed",
-            reason=f"nvcc could not build {', '.join(step.source for step in failed)}",
-            fix="read the compiler's log below, or set build.cuda to skip",
+            reason=": ".join((f"nvcc could not build {names}", *toolchain.first_error(failed))),
+            fix="mend what the compiler says, or set build.cuda to skip",
             log="\n".join(step.log for step in failed),
         )
     else:

@@ -23,6 +23,7 @@ TARGET_VERSION = "0x020b000000000000"
 # libtorch brings in libtorch_cuda where torch has one. Nothing here refers to a symbol of it, and the linker drops such
 # a library unless it is told not to.
 TORCH = ("-Xlinker", "--no-as-needed", "-ltorch", "-ltorch_cpu")
+ERROR = re.compile(r"\b(fatal|error)\b", re.IGNORECASE)
 PTXAS_KERNEL = re.compile(r"Compiling entry function '(\w+)' for '(sm_\w+)'")
 PTXAS_SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 PTXAS_USED = re.compile(r"Used (\d+) registers(?:.*?(\d+) bytes smem)?")
@@ -148,3 +149,9 @@ def kernels(log: str) -> tuple[Kernel, ...]:
 def warnings(log: str) -> tuple[str, ...]:
     """The compiler's warnings."""
     return tuple(line.strip() for line in log.splitlines() if "warning" in line.lower())
+
+
+def first_error(failed: Sequence[Built]) -> tuple[str, ...]:
+    """The first line in which the compiler calls something an error, else its last one; none where it said nothing."""
+    lines = [line.strip() for step in failed for line in step.log.splitlines() if line.strip()]
+    return tuple([line for line in lines if ERROR.search(line)][:1] or lines[-1:])

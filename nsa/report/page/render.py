@@ -109,7 +109,7 @@ def states(artifacts: Sequence[Path]) -> dict[str, dict[str, JsonValue]]:
         RecordError: an artifact cannot be read.
     """
     made = {str(backends.maker(path)): files.read_json(path) for path in artifacts}
-    return {name: {key: found.get(key) for key in ("status", "reason")} for name, found in made.items()}
+    return {name: {key: found.get(key) for key in ("status", "reason", "fix")} for name, found in made.items()}
 
 
 def set_previous_aside(layout: Layout) -> None:

@@ -16,9 +16,10 @@ from nsa.report.accepted.keep import DECODE
 from nsa.report.analysis.corners import RIGHT
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import CellSummary, ran
-from nsa.report.verdict.checks import BLOCKING, Check
+from nsa.report.verdict.checks import Check
 from nsa.report.verdict.gates import Accept, outcome_words
 from nsa.report.verdict.invest import Invest
+from nsa.report.verdict.words import BLOCKING
 
 MISSING = "–"
 

@@ -17,8 +17,8 @@ from nsa.report.analysis.aa import Control
 from nsa.report.analysis.read import Cell, Record
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import ArmFigures, CellFigures
+from nsa.report.verdict.words import BLOCKING, WARNING
 
-BLOCKING, WARNING = "blocking", "warning"
 CHECKS = pa.schema(
     [
         ("name", pa.string()),

@@ -8,7 +8,8 @@ from nsa.records.facts import CheckFacts
 from nsa.report.analysis.corners import NOT_RUN, NOT_TAKEN, Corner, corners
 from nsa.report.analysis.kernel import Tolerance
 from nsa.report.analysis.read import Record
-from nsa.report.verdict.checks import BLOCKING, WARNING, Check
+from nsa.report.verdict.checks import Check
+from nsa.report.verdict.words import BLOCKING, WARNING
 
 
 def corner_checks(record: Record[CheckFacts], tolerance: Tolerance) -> list[Check]:

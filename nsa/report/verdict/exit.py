@@ -1,7 +1,8 @@
-"""What gate.json says as an exit status: for `nsa check`, and with it for continuous integration."""
+"""What gate.json says: the lines that close a run at the console, and the exit status of `nsa check`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,10 +11,9 @@ from pydantic import ConfigDict, Field
 from nsa.records import files
 from nsa.records.facts import SCHEMA_VERSION
 from nsa.records.merge import Model
-from nsa.report.verdict.checks import BLOCKING
-from nsa.report.verdict.gates import INCONCLUSIVE, NOT_MEASURED, REJECT
+from nsa.report.verdict.words import BLOCKING, INCONCLUSIVE, NOT_MEASURED, REJECT
 
-FAILED = "failed"  # of an outcome
+FAILED, NO_MEMORY = "failed", "oom"  # of an outcome
 
 
 class Part(Model):
@@ -36,6 +36,7 @@ class AcceptVerdict(Part):
     wrong_shapes: tuple[str, ...]
     status: str | None = None
     reason: str = ""
+    fix: str | None = None
 
 
 class State(Part):
@@ -43,6 +44,12 @@ class State(Part):
 
     status: str
     reason: str | None
+    fix: str | None = None
+
+    @property
+    def why(self) -> str:
+        """The reason, and the fix where there is one."""
+        return "; ".join(said for said in (self.reason, self.fix) if said)
 
 
 class Cell(State):
@@ -82,8 +89,21 @@ class Gate(Part):
     comparison: Change
 
 
-def exit_status(gate_json: Path) -> tuple[int, str]:
-    """The exit status of `nsa check` and the line that explains it.
+@dataclass(frozen=True)
+class Said:
+    """What a run says.
+
+    Attributes:
+        status: the exit status of `nsa check`.
+        lines: one for each gate, then one for each fault.
+    """
+
+    status: int
+    lines: tuple[str, ...]
+
+
+def read(gate_json: Path) -> Said:
+    """The verdicts of a report, and what its exit status is.
 
     0: the invest gate says GO or NO-GO, no kernel is rejected, wrong or failed, no blocking check fired.
     1: a kernel is rejected, gives wrong results or failed, a blocking check fired, a gate is INCONCLUSIVE, something is
@@ -94,32 +114,44 @@ def exit_status(gate_json: Path) -> tuple[int, str]:
         RecordError: the file is missing, is not JSON or was not written by the report.
     """
     gate = files.read_model(gate_json, Gate)
-    faults = []
-    for name, found in gate.accept.items():
-        if found.verdict == REJECT:
-            faults.append(f"{name} is rejected")
-        elif found.wrong_shapes:
-            faults.append(f"{name} gives wrong results")
-        elif found.verdict == INCONCLUSIVE:
-            faults.append(f"accept of {name} is {INCONCLUSIVE}")
-        elif found.status == FAILED:
-            faults.append(f"accept: {found.reason}")
-    faults += [f"{cell.backend} failed at S = {cell.S}: {cell.reason}" for cell in gate.decode if cell.status == FAILED]
+    faults = _faults(gate)
+    gates = [f"invest: {gate.invest.verdict}. {gate.invest.reason}"]
+    gates += [
+        " ".join(filter(None, (f"accept {name}: {found.verdict}.", found.reason, _advice(found.fix))))
+        for name, found in gate.accept.items()
+    ]
+    too_large = [f"oom: {cell.backend} at S = {cell.S}: {cell.why}" for cell in gate.decode if cell.status == NO_MEMORY]
+    status = 1 if faults or _undecided(gate) else 3 if gate.invest.verdict == NOT_MEASURED else 0
+    return Said(status, (*gates, *faults, *too_large))
+
+
+def _undecided(gate: Gate) -> bool:
+    """Whether a gate's own line is a reason to fail."""
+    verdicts = {found.verdict for found in gate.accept.values()}
+    failed = any(found.wrong_shapes or found.status == FAILED for found in gate.accept.values())
+    return failed or INCONCLUSIVE in verdicts | {gate.invest.verdict} or REJECT in verdicts
+
+
+def _faults(gate: Gate) -> list[str]:
+    """What is wrong beside the verdicts, a line for each."""
+    faults = [f"failed: {cell.backend} at S = {cell.S}: {cell.why}" for cell in gate.decode if cell.status == FAILED]
     faults += [
-        f"the own stage of {name} failed: {state.reason}"
+        f"failed: the own stage of {name}: {state.why}"
         for name, state in gate.artifacts.items()
         if state.status == FAILED
     ]
     faults += [
-        f"{check.name} on {check.cell}: {check.message}" for check in gate.anomalies if check.severity == BLOCKING
+        f"blocking check: {check.name} on {check.cell}: {check.message}"
+        for check in gate.anomalies
+        if check.severity == BLOCKING
     ]
     if gate.comparison.decides:
-        faults += gate.comparison.regressions
+        faults += [f"regression: {line}" for line in gate.comparison.regressions]
     if gate.comparison.status == "invalid":
-        faults.append(gate.comparison.reason)
-    if gate.invest.verdict == INCONCLUSIVE:
-        faults.append(f"invest is {INCONCLUSIVE}: {gate.invest.reason}")
-    if faults:
-        return 1, "; ".join(faults)
-    status = 3 if gate.invest.verdict == NOT_MEASURED else 0
-    return status, f"invest: {gate.invest.verdict}. {gate.invest.reason}"
+        faults.append(f"the accepted run: {gate.comparison.reason}")
+    return faults
+
+
+def _advice(fix: str | None) -> str | None:
+    """A fix as a sentence of its own."""
+    return f"{fix[0].upper()}{fix[1:]}." if fix else None

@@ -1,4 +1,4 @@
-"""The accept gate: is a kernel good enough to ship (docs/method.md#the-two-gates); the words of both gates."""
+"""The accept gate: is a kernel good enough to ship (docs/method.md#the-two-gates)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from nsa.report.analysis.corners import WRONG, Corner, corners
 from nsa.report.analysis.kernel import ShapeFigures, Tolerance, figures
 from nsa.report.analysis.read import Record
 from nsa.report.verdict.checks import Check, blocking
+from nsa.report.verdict.words import ACCEPT, INCONCLUSIVE, NOT_MEASURED, REJECT
 
-GO, NO_GO, INCONCLUSIVE, NOT_MEASURED = "GO", "NO-GO", "INCONCLUSIVE", "NOT MEASURED"
-ACCEPT, REJECT = "ACCEPT", "REJECT"
 NAMED = 3  # failing shapes that a reason names; the report's table has them all
 
 

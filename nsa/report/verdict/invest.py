@@ -9,15 +9,8 @@ from nsa.config import GateSettings
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import ArmFigures, CellFigures, CellSummary
 from nsa.report.verdict.checks import Check, blocking
-from nsa.report.verdict.gates import (
-    GO,
-    INCONCLUSIVE,
-    NO_GO,
-    NOT_MEASURED,
-    blocked_by,
-    outcome_words,
-    percent,
-)
+from nsa.report.verdict.gates import blocked_by, outcome_words, percent
+from nsa.report.verdict.words import GO, INCONCLUSIVE, NO_GO, NOT_MEASURED
 
 PART_NAMES = {
     "fixed": "fixed work",

@@ -9,7 +9,8 @@ from nsa.records.shapes import AXES, GridShape
 from nsa.report.analysis.kernel import PACKED_ERROR
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.replicates import medians
-from nsa.report.verdict.checks import BLOCKING, WARNING, Check
+from nsa.report.verdict.checks import Check
+from nsa.report.verdict.words import BLOCKING, WARNING
 
 DISTURBED = 0.05  # by which packed SDPA's time may move once there is a candidate, geometric mean
 BURST_EXCESS = 1.15  # times the events' time, which a replay may take by the judge's clock

@@ -12,11 +12,12 @@ from nsa.report.analysis.aa import Control
 from nsa.report.analysis.kernel import Measured, Tolerance, measured
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.replicates import paces
-from nsa.report.verdict.checks import BLOCKING, WARNING, Check, aa_control
+from nsa.report.verdict.checks import Check, aa_control
 from nsa.report.verdict.corners import corner_checks
 from nsa.report.verdict.isolation import isolation_checks
 from nsa.report.verdict.machine import Moves, machine_checks, replicates_differ
 from nsa.report.verdict.warnings import clock_spread, other_processes
+from nsa.report.verdict.words import BLOCKING, WARNING
 
 Grid = Mapping[GridShape, Mapping[str, Measured]]
 NAMED = 3  # shapes that a message names; the report's tables have them all

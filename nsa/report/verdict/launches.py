@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 
 from nsa.records.facts import DecodeFacts
 from nsa.records.words import ARMS, STEP
-from nsa.report.verdict.checks import BLOCKING, Check
+from nsa.report.verdict.checks import Check
+from nsa.report.verdict.words import BLOCKING
 
 Launches = Mapping[str, Mapping[str, int]]  # of each arm, how often it launches each kernel
 PARTS = {  # the arm that runs the part and least beside it, and the arm without it

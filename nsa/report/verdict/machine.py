@@ -18,7 +18,8 @@ from nsa.records.words import CONTROL, CONTROLS
 from nsa.report.analysis.control import controlled, series_of
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.replicates import Pace
-from nsa.report.verdict.checks import BLOCKING, WARNING, Check
+from nsa.report.verdict.checks import Check
+from nsa.report.verdict.words import BLOCKING, WARNING
 
 MOVED_WARNS, MOVED_BLOCKS = 0.01, 0.05  # of the control, between processes or between records
 SLOWER_WARNS = 0.10  # than the median of the processes: the machine was not the same for all of them

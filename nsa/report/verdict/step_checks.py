@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from nsa.records.facts import DecodeFacts, Judged
 from nsa.records.words import ARMS, OTHER
 from nsa.report.analysis.step_errors import TOLERANCE, wrong_variants
-from nsa.report.verdict.checks import BLOCKING, Check
+from nsa.report.verdict.checks import Check
+from nsa.report.verdict.words import BLOCKING
 
 CLEAR = 0.99  # of the rows, that rounding must not be able to decide
 CLOSE_ROWS = 2  # that may always be close: a few percent of a CPU's few rows

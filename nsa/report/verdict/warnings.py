@@ -17,7 +17,8 @@ from nsa.records.words import CONTROLS, EMPTY
 from nsa.report.analysis.read import Cell, Record, primary_rows
 from nsa.report.analysis.stats import Estimate, interval
 from nsa.report.analysis.summary import CellFigures
-from nsa.report.verdict.checks import WARNING, Check
+from nsa.report.verdict.checks import Check
+from nsa.report.verdict.words import WARNING
 
 FALSE_ALARMS = 0.05  # of sound cells that a warning may call unsound, over all its series together
 SPREAD = 0.02  # IQR over median

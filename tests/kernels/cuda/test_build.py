@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pynvml
 import pytest
 
-from nsa.errors import ConfigError
+from nsa.errors import ConfigError, RequiredBuildFailed
 from nsa.kernels.cuda.build import EXTENSION
 from nsa.kernels.cuda.build import run as run_stage
 from nsa.kernels.extension import build as stage
@@ -101,7 +102,7 @@ def test_a_lost_gpu_keeps_no_other_from_being_built_for(
 def test_the_stage_builds_in_the_stamped_mode(
     mode: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The stage reads its mode from its stamp, and its manifest carries the stamp's digests."""
+    """The stage reads its mode from its stamp, whose digests its manifest carries; what is required may not fail."""
     monkeypatch.setattr(nvcc, "find", lambda environ: None)
     monkeypatch.setattr(stage, "native_archs", list)
     stamp = Stamp(
@@ -113,7 +114,9 @@ def test_the_stage_builds_in_the_stamped_mode(
         machine_digest="m",
     )
     files.write_model(tmp_path / "stamp.json", stamp)
-    run_stage(tmp_path / "stamp.json", tmp_path / "environment.json", tmp_path / "build" / "cuda.json")
+    refused = pytest.raises(RequiredBuildFailed, match="no working nvcc") if mode == "require" else nullcontext()
+    with refused:
+        run_stage(tmp_path / "stamp.json", tmp_path / "environment.json", tmp_path / "build" / "cuda.json")
     manifest = files.read_model(tmp_path / "build" / "cuda.json", Manifest)
     assert manifest.status == ("skipped" if mode == "skip" else "failed")
     assert manifest.stamp == Digests(sources="s", settings="c", machine="m")
@@ -197,6 +200,22 @@ def test_a_failed_build_keeps_the_compilers_words_and_no_library(tiny: stage.Ext
     stage.build(tiny, "require", tmp_path / "out" / "cuda.json", archs=["90a"])
     (tiny.csrc / "twice.cu").write_text(KERNEL.replace("SCALE", "undeclared"))
     manifest = stage.build(tiny, "auto", tmp_path / "out" / "cuda.json", archs=["90a"])
-    assert manifest.status == "failed" and manifest.reason == "nvcc could not build twice.cu"
+    assert manifest.status == "failed" and str(manifest.reason).startswith("nvcc could not build twice.cu: ")
+    assert 'error: identifier "undeclared" is undefined' in str(manifest.reason)
     assert 'identifier "undeclared" is undefined' in str(manifest.log)
     assert manifest.library is None and not (tmp_path / "out" / tiny.library).exists()
+
+
+@pytest.mark.parametrize(
+    ("log", "first"),
+    [
+        ("note: x\nx.cu(2): error: y\nx.cu(3): error: z\n", ("x.cu(2): error: y",)),
+        ("x.cu:2:10: fatal error: a.h: No such file\n", ("x.cu:2:10: fatal error: a.h: No such file",)),
+        ("killed\n\n", ("killed",)),
+        ("", ()),
+    ],
+)
+def test_the_compilers_first_error_is_its_reason(log: str, first: tuple[str, ...]) -> None:
+    """Who reads the verdict reads what is wrong with the source."""
+    failed = toolchain.Built("x.cu", [], ok=False, reused=False, duration_s=0.1, log=log)
+    assert toolchain.first_error([failed]) == first

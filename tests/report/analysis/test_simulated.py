@@ -15,8 +15,9 @@ from nsa.report.analysis.aa import controls
 from nsa.report.analysis.read import Cell
 from nsa.report.analysis.stats import TICK_NS, changed, each_of, log_interval, process_times, rounding
 from nsa.report.analysis.summary import CellFigures, arm_figures
-from nsa.report.verdict.checks import BLOCKING, aa_control
+from nsa.report.verdict.checks import aa_control
 from nsa.report.verdict.warnings import warning_checks
+from nsa.report.verdict.words import BLOCKING
 
 CONFIDENCE = 0.95
 DECISION = 10  # processes of the decision setting

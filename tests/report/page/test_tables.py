@@ -18,7 +18,8 @@ from nsa.report.page.tables import (
     provenance_table,
     significant,
 )
-from nsa.report.verdict.checks import BLOCKING, WARNING, Check
+from nsa.report.verdict.checks import Check
+from nsa.report.verdict.words import BLOCKING, WARNING
 
 if TYPE_CHECKING:
     from tests.report.conftest import Lab

@@ -15,16 +15,8 @@ from nsa.report.analysis.aa import controls
 from nsa.report.analysis.read import Record, read_cell
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import summarise
-from nsa.report.verdict.checks import (
-    BLOCKING,
-    CHECKS,
-    WARNING,
-    Check,
-    aa_control,
-    blocking_checks,
-    record_checks,
-    write,
-)
+from nsa.report.verdict.checks import CHECKS, Check, aa_control, blocking_checks, record_checks, write
+from nsa.report.verdict.words import BLOCKING, WARNING
 
 if TYPE_CHECKING:
     from nsa.records.facts import DecodeFacts

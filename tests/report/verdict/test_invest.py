@@ -14,8 +14,9 @@ from nsa.records.outcome import Invalid, Ok, OutOfMemory, Stale
 from nsa.report.analysis.read import Cell, cell_name
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import ArmFigures, CellFigures, CellSummary
-from nsa.report.verdict.checks import BLOCKING, WARNING, Check
+from nsa.report.verdict.checks import Check
 from nsa.report.verdict.invest import invest, share_verdict
+from nsa.report.verdict.words import BLOCKING, WARNING
 
 if TYPE_CHECKING:
     from nsa.report.verdict.invest import Invest

@@ -9,7 +9,8 @@ from synthetic import GRID, alone, burst
 
 from nsa.records.grids import grid
 from nsa.records.shapes import GridShape
-from nsa.report.verdict.checks import BLOCKING, WARNING, Check
+from nsa.report.verdict.checks import Check
+from nsa.report.verdict.words import BLOCKING, WARNING
 
 if TYPE_CHECKING:
     from tests.report.conftest import Lab

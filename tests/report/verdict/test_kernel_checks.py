@@ -8,7 +8,8 @@ import pytest
 from synthetic import replicate
 
 from nsa.records.facts import LeftOut
-from nsa.report.verdict.checks import BLOCKING, WARNING, Check
+from nsa.report.verdict.checks import Check
+from nsa.report.verdict.words import BLOCKING, WARNING
 
 if TYPE_CHECKING:
     from tests.report.conftest import Lab

@@ -20,8 +20,9 @@ from nsa.bench.decode.arms import ARMS, Arm
 from nsa.bench.method.launches import launched
 from nsa.kernels.contract import SelectAttention
 from nsa.kernels.sdpa.packed import VARIANTS, gather
-from nsa.report.verdict.checks import BLOCKING, Check
+from nsa.report.verdict.checks import Check
 from nsa.report.verdict.launches import skipped_part_launched
+from nsa.report.verdict.words import BLOCKING
 from nsa.shapes import NsaShape
 
 SHAPE = NsaShape()

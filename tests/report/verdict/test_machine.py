@@ -10,8 +10,9 @@ import pytest
 from synthetic import replicate
 
 from nsa.report.analysis.read import primary_rows, read_cell
-from nsa.report.verdict.checks import BLOCKING, WARNING, Check
+from nsa.report.verdict.checks import Check
 from nsa.report.verdict.machine import throttled
+from nsa.report.verdict.words import BLOCKING, WARNING
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,9 @@ from synthetic import replicate
 
 from nsa.report.analysis.read import read_cell, read_check
 from nsa.report.analysis.summary import figures
-from nsa.report.verdict.checks import WARNING, Check
+from nsa.report.verdict.checks import Check
 from nsa.report.verdict.warnings import modes_gap, other_processes, warning_checks
+from nsa.report.verdict.words import WARNING
 
 if TYPE_CHECKING:
     from nsa.report.analysis.read import Cell
