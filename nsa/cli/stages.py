@@ -1,4 +1,4 @@
-"""One command per rule of the Snakefile."""
+"""One command per rule of the Snakefile; `env`, which users type too, is the only one that help lists."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def env(
         print(facts.model_dump_json(indent=2) if as_json else environment.describe(facts))
 
 
-@app.command()
+@app.command(hidden=True)
 def artifact(backend: Backend, stamp: Stamp, environment: Environment, out: Out) -> None:
     """Make what a backend needs before it is measured (a build, a tuning), or record why there is none."""
     from nsa.bench import artifact as stage
@@ -44,7 +44,7 @@ def artifact(backend: Backend, stamp: Stamp, environment: Environment, out: Out)
     stage.run(backend, stamp, environment, out)
 
 
-@app.command()
+@app.command(hidden=True)
 def decode(
     backend: Backend,
     S: Annotated[int, typer.Option("--S", help="Tokens in the cache, the current one included.")],
@@ -59,7 +59,7 @@ def decode(
     stage.run(backend, S, stamp, environment, artifacts or (), out)
 
 
-@app.command()
+@app.command(hidden=True)
 def collect(cells: list[Path], stamp: Stamp, out: Out) -> None:
     """Summarise the cells of one backend as one table."""
     from nsa.pipeline import stamps
@@ -71,7 +71,7 @@ def collect(cells: list[Path], stamp: Stamp, out: Out) -> None:
     summary.collect(cells, out, confidence, stamped.carried)
 
 
-@app.command()
+@app.command(hidden=True)
 def kernel_check(
     backend: Backend,
     stamp: Stamp,
@@ -85,7 +85,7 @@ def kernel_check(
     stage.run(backend, stamp, environment, artifacts or (), out)
 
 
-@app.command()
+@app.command(hidden=True)
 def dram(
     backend: Backend,
     stamp: Stamp,
@@ -99,7 +99,7 @@ def dram(
     stage.run(backend, stamp, environment, artifacts or (), out)
 
 
-@app.command()
+@app.command(hidden=True)
 def roofline(stamp: Stamp, environment: Environment, out: Out, artifacts: Artifacts = None) -> None:
     """Time every backend on the shapes of the roofline in one run, or record why nothing was timed."""
     from nsa.bench.roofline import stage
@@ -107,7 +107,7 @@ def roofline(stamp: Stamp, environment: Environment, out: Out, artifacts: Artifa
     stage.run(stamp, environment, artifacts or (), out)
 
 
-@app.command()
+@app.command(hidden=True)
 def roofline_report(record: Path, stamp: Stamp, out: Out) -> None:
     """Write the table of how far each backend's kernel is from the memory floor."""
     from nsa.pipeline import stamps
@@ -119,7 +119,7 @@ def roofline_report(record: Path, stamp: Stamp, out: Out) -> None:
     page.report(record, stamps.digests(stamp.parent), settings, out)
 
 
-@app.command()
+@app.command(hidden=True)
 def report(
     records: Annotated[list[Path], typer.Argument(help="Decode cells, kernel checks and DRAM counts.")],
     stamp: Stamp,
