@@ -8,8 +8,9 @@ from nsa.config import GateSettings
 from nsa.records.facts import Environment
 from nsa.report.analysis.summary import CellSummary
 from nsa.report.verdict.checks import Check
-from nsa.report.verdict.gates import ACCEPT, GO, INCONCLUSIVE, NO_GO, NOT_MEASURED, Accept, slowest
+from nsa.report.verdict.gates import Accept, slowest
 from nsa.report.verdict.invest import Invest, disagrees
+from nsa.report.verdict.words import ACCEPT, GO, INCONCLUSIVE, NO_GO, NOT_MEASURED
 
 MORE_PROCESSES = "snakemake --configfile profiles/ci/decision.yaml"
 GPU = "make report"

@@ -10,9 +10,10 @@ from nsa.config import GateSettings
 from nsa.report.analysis.stats import Estimate
 from nsa.report.page.content import Content
 from nsa.report.page.tables import bracketed
-from nsa.report.verdict.gates import ACCEPT, GO, INCONCLUSIVE, NO_GO, NOT_MEASURED, REJECT, Accept, slowest
+from nsa.report.verdict.gates import Accept, slowest
 from nsa.report.verdict.invest import Invest
 from nsa.report.verdict.next_steps import after_accept, after_invest
+from nsa.report.verdict.words import ACCEPT, GO, INCONCLUSIVE, NO_GO, NOT_MEASURED, REJECT
 
 # Word, colour and shape say the same: a reader who does not see one of them has the others.
 TONES = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nsa.report.page.tables import MISSING, bracketed, significant
-from nsa.report.verdict.gates import ACCEPT, REJECT, Accept, ShapeVerdict
+from nsa.report.verdict.gates import Accept, ShapeVerdict
+from nsa.report.verdict.words import ACCEPT, REJECT
 
 STEPS = (2.0, 4.0)  # times as fast, where the colour becomes darker
 NAMED = 3  # the shapes that are named under the table

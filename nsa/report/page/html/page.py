@@ -18,8 +18,9 @@ from nsa.report.page.html.cards import cards
 from nsa.report.page.html.data import plots
 from nsa.report.page.html.heat import heat_map
 from nsa.report.page.tables import Table
-from nsa.report.verdict.checks import BLOCKING, Check
+from nsa.report.verdict.checks import Check
 from nsa.report.verdict.meanings import MEANINGS
+from nsa.report.verdict.words import BLOCKING
 
 STYLES = ("page.css", "cards.css")
 LIBRARY = ("vendor/d3.min.js", "vendor/plot.min.js")
