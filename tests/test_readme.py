@@ -27,6 +27,7 @@ PLACED = re.compile(r"`([A-Za-z_][\w.]*)`\s+\(`(nsa/[\w/]+\.py)`\)")  # `CudaTim
 WORD = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
 # a program, a word of Snakemake's, the name of the page's own backend, and two that are made of a text and a status
 ELSEWHERE = {"python3", "params", "example", "record_invalid", "record_stale"}
+SWITCHES = ("-n", "--unlock", "--touch", "--verbose")
 WITH_A_VALUE = ("--cores", "--resources", "--workflow-profile", "--configfile")
 
 
@@ -132,6 +133,8 @@ def ours(arguments: list[str]) -> bool:
     assert guide  # its commands are there once it is imported
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
+    if not arguments or arguments[0] in ("-h", "--version"):
+        return len(arguments) < 2
     command = group.commands.get(arguments[0])
     if command is None:
         return False
@@ -149,7 +152,7 @@ def snakemake(arguments: list[str]) -> bool:
             value = next(words)
             if word in ("--workflow-profile", "--configfile") and not (ROOT / value).exists() and value != "run.yaml":
                 return False
-        elif not (word in ("-n", "--unlock", "--touch") or any(made.fullmatch(word) for made in outputs())):
+        elif not (word in SWITCHES or any(made.fullmatch(word) for made in outputs())):
             return False
     return True
 
