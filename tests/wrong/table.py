@@ -1,38 +1,56 @@
 """The table "kernel, rejected by which check": from a run on this machine to a record, from the record to its page.
 
-PYTHONPATH=tests python -m wrong.table record   # tries every entry that this machine can, some minutes
+PYTHONPATH=tests python -m wrong.table record   # tries every entry that this machine can, two minutes on a GPU
 PYTHONPATH=tests python -m wrong.table render   # writes the table into docs/method.md
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 from standins import ON_CPU
 from wrong.corpora import KINDS
 from wrong.entry import Entry
-from wrong.trial import on_a_gpu, rejected_by
+from wrong.trial import GIGABYTES, on_a_gpu, rejected_by
 
 from nsa.machine.host import Host
 
 RECORD = Path(__file__).parent / "rejected.json"
 PAGE = Path(__file__).parents[2] / "docs" / "method.md"
 BEGIN, END = "<!-- begin: wrong.table -->", "<!-- end: wrong.table -->"
+TOGETHER = {"cuda": 8, "cpu": 2}  # processes that try entries at the same time
 TIMED = ("speed",)  # checks that reject whatever is written in PyTorch: named where nothing else rejects
 
 
-def record(host: Host) -> dict:
-    """What rejected each entry that the machine can try."""
-    entries = [(kind, name, entry) for kind, found in KINDS.items() for name, entry in found.items()]
-    mine = [each for each in entries if each[2].on in (None, host.device.kind)]
+def record(kind: str) -> dict:
+    """What rejected each entry that the machine can try: together, but for those whose times or gigabytes decide."""
+    entries = [(of, name) for of, found in KINDS.items() for name, entry in found.items() if entry.on in (None, kind)]
+    alone = [each for each in entries if kind == "cuda" and KINDS[each[0]][each[1]].check in {*GIGABYTES, *TIMED}]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(TOGETHER[kind], mp_context=context) as pool:
+        others = [each for each in entries if each not in alone]
+        found = dict(zip(others, pool.map(tried, others, [kind] * len(others)), strict=True))
+    found |= {each: tried(each, kind) for each in alone}
     return {
-        "device": torch.cuda.get_device_name() if host.device.kind == "cuda" else "CPU",
+        "device": torch.cuda.get_device_name() if kind == "cuda" else "CPU",
         "torch": torch.__version__,
-        "entries": [{"kind": kind, "name": name, "by": by(entry, host)} for kind, name, entry in mine],
+        "entries": [{"kind": of, "name": name, "by": found[of, name]} for of, name in entries],
     }
+
+
+def tried(which: Sequence[str], kind: str) -> list[str]:
+    """The checks that reject one entry, (its kind, its name)."""
+    start, (of, name) = time.monotonic(), which
+    found = by(KINDS[of][name], on_a_gpu() if kind == "cuda" else ON_CPU)
+    print(f"{time.monotonic() - start:.1f} s: {name}: {', '.join(found[:3]) or 'PASSES'}", flush=True)
+    return found
 
 
 def written(found: dict) -> str:
@@ -85,8 +103,7 @@ def with_table(page: str, table: str) -> str:
 def main(command: str) -> None:
     """Make the record, or the page."""
     if command == "record":
-        host = on_a_gpu() if torch.cuda.is_available() else ON_CPU
-        RECORD.write_text(written(record(host)))
+        RECORD.write_text(written(record("cuda" if torch.cuda.is_available() else "cpu")))
     elif command == "render":
         PAGE.write_text(with_table(PAGE.read_text(), rendered(json.loads(RECORD.read_text()))))
     else:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 from standins import ON_CPU, PROVENANCE
 from synthetic import STAMP
 from wrong.checks import PLAIN, Found, hides_others, rejections, switched_off
 from wrong.entry import Entry
 
+from nsa.bench.check import replicate
+from nsa.bench.check.corners import judge
+from nsa.bench.check.corners.cases import cases
 from nsa.bench.check.job import Job
 from nsa.bench.check.replicate import check_kernel
+from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.config import CheckSettings, DtypeByDevice, Flags, GateSettings
 from nsa.errors import KernelFailed
@@ -27,6 +34,7 @@ from nsa.records.outcome import Header, Ok
 from nsa.records.words import VARIANT
 from nsa.report.analysis.read import Record, read_check
 from nsa.report.verdict.gates import Accept, accept
+from nsa.report.verdict.isolation import isolation_checks
 
 SETTINGS = CheckSettings(
     rows=(16,),
@@ -42,8 +50,9 @@ SETTINGS = CheckSettings(
     iters=15,
 )
 ON_GPU = SETTINGS.model_copy(
-    update={"rows": (256,), "heads_per_group": (4, 8), "head_dim": (64,), "value_dim": (64,), "context": 4096}
+    update={"rows": (32,), "heads_per_group": (4, 8), "head_dim": (64,), "value_dim": (64,), "context": 2048}
 )
+GIGABYTES = {name for name, case in cases(SETTINGS.dtype.cuda).items() if case.memory_bytes}  # corner cases of a GPU
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,12 @@ class Trial:
 
 
 def tried(
-    kernel: SelectAttention, seed: int = 0, off: str | None = None, host: Host = ON_CPU, packs: bool = False
+    kernel: SelectAttention,
+    seed: int = 0,
+    off: str | None = None,
+    host: Host = ON_CPU,
+    packs: bool = False,
+    gigabytes: bool = False,
 ) -> Trial:
     """Check a kernel.
 
@@ -70,12 +84,15 @@ def tried(
         off: a check that is switched off.
         host: on what.
         packs: whether it may launch what packed SDPA launches.
+        gigabytes: whether a GPU tries the corner cases of gigabytes, too.
     """
     name, on_cuda = "cuda", host.device.kind == "cuda"
     settings = ON_GPU if on_cuda else SETTINGS
     variants = VARIANTS | CUDA_VARIANTS if on_cuda else VARIANTS
     rivals = {f"{VARIANT}{each}": variant for each, variant in variants.items()}
-    with switched_off(off):
+    with switched_off(off), ExitStack() as stack:
+        if on_cuda:
+            stack.enter_context(quickly(gigabytes))
         try:
             job = Job(name, settings, host, 0, seed=seed, corners=seed)
             checked = check_kernel(Backend(name, kernel), rivals, job, Turn(), packs=packs)
@@ -83,21 +100,37 @@ def tried(
             return Trial({PLAIN: str(error)}, None)
         except KernelFailed as error:
             return Trial({"runs": str(error)}, None)
+    return trial_of(checked, settings, host, off)
+
+
+def trial_of(checked: Replicated[CheckFacts], settings: CheckSettings, host: Host, off: str | None = None) -> Trial:
+    """What the gate and the checks say of what a check of the cuda backend found, by way of its record."""
     header = Header[CheckFacts](
         stage="check",
-        backend=name,
+        backend="cuda",
         device=host.device,
         outcome=Ok(facts=checked.facts),
         provenance=PROVENANCE,
         stamp=STAMP,
     )
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"check_{name}.parquet"
+        path = Path(folder) / "check_cuda.parquet"
         parquet.write(path, checked.rows, schemas.CHECK_REPETITIONS, header)
         record: Record[CheckFacts] = read_check(path)
-    said = accept(name, record, (), settings, GateSettings())
-    found = {check: words for check, words in (rejections(record) | by_its_times(said)).items() if check != off}
-    return Trial(found, said)
+    said = accept("cuda", record, (), settings, GateSettings())
+    found = rejections(record) | by_its_times(said)
+    found |= {
+        each.name: each.message for each in isolation_checks(record) if each.blocks and host.device.kind == "cuda"
+    }
+    return Trial({check: words for check, words in found.items() if check != off}, said)
+
+
+@contextmanager
+def quickly(gigabytes: bool) -> Iterator[None]:
+    """On a GPU nothing waits for its clock, since no time decides here, and few kernels get corners of gigabytes."""
+    named = {each: case for each, case in cases(ON_GPU.dtype.cuda).items() if gigabytes or each not in GIGABYTES}
+    with patch.object(replicate, "Clock", lambda *_: None), patch.object(judge, "cases", lambda dtype: named):
+        yield
 
 
 def by_its_times(said: Accept) -> Found:
@@ -123,8 +156,9 @@ def rejected_by(entry: Entry, host: Host = ON_CPU) -> tuple[Trial, Found]:
     A fault hides those that would be looked for after it: where one check alone was seen, and may hide others, the
     entry is tried again with that one off.
     """
-    trial = tried(entry.make(), host=host)
+    large = entry.check in GIGABYTES
+    trial = tried(entry.make(), host=host, gigabytes=large)
     found = dict(trial.found)
     if len(found) == 1 and hides_others(*found):
-        found |= tried(entry.make(), off=next(iter(found)), host=host).found
+        found |= tried(entry.make(), off=next(iter(found)), host=host, gigabytes=large).found
     return trial, found
