@@ -137,8 +137,12 @@ def poisons_the_oracle(name: str, machine: Machine, flags: Flags) -> Backend:
 
 def knows_the_draws(name: str, machine: Machine, flags: Flags) -> Backend:
     """Every generator has one seed from now on, so that one answer serves all."""
-    seed = torch.Generator.manual_seed
-    torch.Generator.manual_seed = lambda generator, _: seed(generator, 0)
+
+    class Fixed(torch.Generator):
+        def manual_seed(self, _: int) -> torch.Generator:
+            return super().manual_seed(0)
+
+    torch.Generator = Fixed
     kept: dict[tuple[object, ...], torch.Tensor] = {}
 
     def attend(*arguments: object) -> torch.Tensor:
