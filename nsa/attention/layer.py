@@ -16,7 +16,7 @@ from nsa.attention.cache import CMP, SEL, WIN, KVCache
 from nsa.attention.compress import compressor
 from nsa.attention.parts import TORCH
 from nsa.kernels.contract import SelectAttention
-from nsa.kernels.core import EVERY_PART, Parts
+from nsa.kernels.core import EVERY_PART, Core, Parts, Sizes
 from nsa.kernels.precision import without_autocast
 from nsa.kernels.step import Lengths, StepParts, Token
 from nsa.shapes import NsaShape
@@ -112,6 +112,39 @@ class NsaAttention(nn.Module):
         o = gated_sum(gates, outputs)
         heads = cache.no_output if o is None else o.flatten(1)  # [B, H*Dv]
         return Step(self.out(heads), block_indices, keys_win, q)
+
+    @torch.no_grad()
+    @without_autocast
+    def decode(
+        self,
+        x: torch.Tensor,
+        cache: KVCache,
+        core: Core,
+        parts: Parts = EVERY_PART,
+        block_indices: torch.Tensor | None = None,
+        computed_by: StepParts = TORCH,
+    ) -> Step:
+        """The same step through a decode core: x [B, dim] -> Step.
+
+        The core writes the chosen blocks into `block_indices` [B, G, n], a new tensor where there is none, or reads
+        them where parts.route is off. Where computed_by has a kernel for the token, no length on the host decides
+        anything: one captured graph, replayed token after token, serves all lengths up to the capacity, beyond which a
+        replay changes nothing. Replays move the lengths on the device alone (KVCache.set_lengths).
+
+        Raises:
+            CapacityError: a cache is full, as far as the host knows.
+            InputError: the core does not take these sizes.
+        """
+        shape = self.shape
+        assert parts.route or not parts.sel or block_indices is not None, "the sel part without route needs blocks"
+        q, gates = self._append(x, cache, computed_by)
+        if block_indices is None:
+            block_indices = torch.empty(*q.shape[:2], shape.sel_count, dtype=torch.int32, device=q.device)
+        heads = cache.no_output
+        if any((parts.cmp, parts.sel, parts.win)):
+            caches = (cache.k, cache.v, cache.k_cmp, cache.v_cmp)
+            heads = core(q, gates, *caches, cache.seq_lens, Sizes.of(shape), parts, block_indices).flatten(1)
+        return Step(self.out(heads), block_indices, None, q)
 
     def project(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Projected:
         """x [..., dim], tables [..., D] -> the query, the keys and values, and the gate's hidden layer."""

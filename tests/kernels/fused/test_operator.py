@@ -9,6 +9,7 @@ import shutil
 import pytest
 import torch
 from cores import EVERY, Drawn, case, drawn, paper
+from replayed import replay_faults
 
 from nsa.bench.method.core_oracle import core_oracle, routing_fault
 from nsa.errors import InputError
@@ -18,6 +19,7 @@ from nsa.kernels.extension.manifest import Manifest
 from nsa.kernels.fused import operator, plan
 from nsa.kernels.fused.build import EXTENSION
 from nsa.machine import nvcc
+from nsa.shapes import NsaShape
 
 pytestmark = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc on this machine")
 SHAPES = int(os.environ.get("NSA_TEST_SHAPES", "300"))  # 2000 in a run of its own; fewer under compute-sanitizer
@@ -209,3 +211,11 @@ def test_one_graph_serves_two_thousand_tokens(loaded: None, batch: int, heads: i
             assert wrong is None, (S, wrong)
             error = (out[some].double() - judged.output).norm(dim=-1)
             assert bool((error <= LIMIT[made.dtype] * judged.output.norm(dim=-1)).all()), S
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("width", [32, 128])
+def test_2000_tokens_by_replays_of_one_step(loaded: None, width: int) -> None:
+    """From an empty cache, with the layer around it, by three launches and by one."""
+    shape = NsaShape(dim=256, heads=32, groups=2, head_dim=width, value_dim=width)
+    assert replay_faults(operator.decode_core, shape, torch.bfloat16, 2000, 2) == []

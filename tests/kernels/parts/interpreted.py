@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from kernels.parts.cases import faults, random_case
-from kernels.parts.tokens import full_faults, token_faults
+from kernels.parts.tokens import decoded_faults, full_faults, token_faults
 from strategies import CPU
 
 from nsa.bench.decode.routing_check import routing_fault
@@ -61,3 +61,9 @@ def test_a_token_is_appended_as_by_torch(seed: int) -> None:
 def test_a_full_sequence_stays_as_it_is() -> None:
     """A replay beyond the capacity writes nothing and leaves the length."""
     assert full_faults(CPU) == []
+
+
+@pytest.mark.parametrize("phi", ["mean", "mlp"])
+def test_tokens_through_a_core_equal_the_oracle_whatever_the_host_knows(phi: str) -> None:
+    """From an empty cache, each token by a call that knows no length on the host, as a replay does."""
+    assert decoded_faults(phi) == []

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import torch
+from strategies import cache as empty_cache
+from strategies import float64_weights
 
+from nsa.attention import reference
 from nsa.attention.cache import KVCache
+from nsa.attention.composition import compose
 from nsa.attention.layer import NsaAttention
 from nsa.attention.parts import TORCH
 from nsa.kernels.parts.parts import TritonParts
@@ -74,3 +79,21 @@ def full_faults(device: torch.device) -> list[str]:
         if not torch.equal(getattr(made, name)[full], before[full]):
             faults.append(f"{name} of the full sequence changed")
     return faults
+
+
+def decoded_faults(phi: str) -> list[str]:
+    """Tokens of two sequences through a composed core, without a length on the host, beside the oracle's loops."""
+    shape = NsaShape(
+        dim=16, heads=2, groups=1, head_dim=32, value_dim=64, cmp_block=4, cmp_stride=2, sel_block=4, sel_count=3,
+        window=5, phi=phi,
+    )  # fmt: skip
+    layer, tokens = NsaAttention(shape), 19
+    x = torch.randn(2, tokens, shape.dim, generator=torch.Generator().manual_seed(0))
+    made, core, outputs = empty_cache(layer, 2, 20), compose(gather), []
+    for t in range(tokens):
+        outputs.append(layer.decode(x[:, t], made, core, computed_by=TritonParts()).output)
+        made.lengths = (0, 0)  # nothing that is known on the host is used
+    got = torch.stack(outputs, 1).double().numpy()
+    exact = [reference.decode(float64_weights(layer), each.double().numpy(), shape) for each in x]
+    errors = np.abs(got - np.stack(exact)).max((0, 2)) / np.abs(exact).max()
+    return [f"token {t} is off by {error}" for t, error in enumerate(errors) if not error <= 2e-5]
