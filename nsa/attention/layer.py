@@ -111,7 +111,7 @@ class NsaAttention(nn.Module):
 
         o = gated_sum(gates, outputs)
         heads = cache.no_output if o is None else o.flatten(1)  # [B, H*Dv]
-        return Step(self.out(heads), block_indices, keys_win, q)
+        return Step(computed_by.linear(heads, self.out.weight), block_indices, keys_win, q)
 
     @torch.no_grad()
     @without_autocast
@@ -144,7 +144,7 @@ class NsaAttention(nn.Module):
         if any((parts.cmp, parts.sel, parts.win)):
             caches = (cache.k, cache.v, cache.k_cmp, cache.v_cmp)
             heads = core(q, gates, *caches, cache.seq_lens, Sizes.of(shape), parts, block_indices).flatten(1)
-        return Step(self.out(heads), block_indices, None, q)
+        return Step(computed_by.linear(heads, self.out.weight), block_indices, None, q)
 
     def project(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Projected:
         """x [..., dim], tables [..., D] -> the query, the keys and values, and the gate's hidden layer."""
@@ -178,7 +178,7 @@ class NsaAttention(nn.Module):
         """Append the token x [B, dim] to the caches -> its roped q [B, G, h, D] and gates [B, G, h, 3]."""
         if computed_by.token is not None:
             cache.reserve()
-            return computed_by.token(self._token(x, cache), self.shape)
+            return computed_by.token(self._token(computed_by.linear(x, self._first), cache), self.shape)
         cache.advance()
         position = cache.lengths[0] - 1 if cache.uniform else cache.seq_lens - 1
         q, k, v, hidden = self.project(x, *self.angles(cache, position))
@@ -186,12 +186,12 @@ class NsaAttention(nn.Module):
         self._emit(cache)
         return q, self.gates(hidden)
 
-    def _token(self, x: torch.Tensor, cache: KVCache) -> Token:
+    def _token(self, projected: torch.Tensor, cache: KVCache) -> Token:
         """What the kernel of the token takes."""
         cos, sin = self.angles(cache, slice(0, None))
         bias, weight, gate_bias = (self.gate.get_parameter(name) for name in ("0.bias", "2.weight", "2.bias"))
         return Token(
-            projected=F.linear(x, self._first),
+            projected=projected,
             cos=cos,
             sin=sin,
             k=cache.k,

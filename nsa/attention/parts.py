@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from torch.nn import functional as F
 
 from nsa.attention.branches import compressed_attention
 from nsa.attention.routing import route, select_blocks
@@ -20,6 +21,10 @@ class TorchParts:
 
     name: Name = "torch"
     token = None
+
+    def linear(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """A projection of the step."""
+        return F.linear(x, weight)
 
     def compressed(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Lengths, shape: NsaShape, keep: bool

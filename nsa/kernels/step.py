@@ -64,6 +64,10 @@ class StepParts(Protocol):
     @property
     def token(self) -> TokenKernel | None: ...
 
+    def linear(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """A projection of the step: x [B, K], weight [N, K] -> [B, N]."""
+        ...
+
     def compressed(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Lengths, shape: NsaShape, keep: bool
     ) -> tuple[torch.Tensor, Kept]:

@@ -6,6 +6,7 @@ import torch
 
 from nsa.kernels.compiling import PartsNotCompiled, compiles
 from nsa.kernels.parts.host import Scores, compressed_attention, route, select_blocks
+from nsa.kernels.parts.linear import linear
 from nsa.kernels.parts.token import append
 from nsa.kernels.step import Kept, Lengths, Token
 from nsa.shapes import NsaShape
@@ -17,6 +18,11 @@ class TritonParts:
     """One launch for the token, two for compressed attention, two for routing; see nsa.kernels.step.StepParts."""
 
     name = "triton"
+
+    @told
+    def linear(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """A projection of the step, as a vector where there is one row."""
+        return linear(x, weight)
 
     @told
     def token(self, token: Token, shape: NsaShape) -> tuple[torch.Tensor, torch.Tensor]:

@@ -96,6 +96,11 @@ def token(
     turn_cos = tl.load(cos + t.to(tl.int64) * D + d, mask=d < D, other=0.0)
     turn_sin = tl.load(sin + t.to(tl.int64) * D + d, mask=d < D, other=0.0)
     partner = tl.where(d < D // 2, d + D // 2, d - D // 2)
+    gate = tl.arange(0, GATES_PADDED)
+    rows = g * 3 * heads + gate
+    exists = gate < tl.where(role == 0, 3 * heads, 0)
+    seen = exists[:, None] & (d < D)[None, :]
+    weight = tl.load(gate_weight + rows[:, None] * D + d[None, :], mask=seen, other=0.0)  # written by nobody
     if OVERLAP:
         gdc_launch_dependents()
         gdc_wait()
@@ -106,15 +111,9 @@ def token(
         turned = _turned(projected, at + d[None, :], at + partner[None, :], turn_cos[None, :], turn_sin[None, :], mask)
         tl.store(q + (row * heads + head) * D + d[None, :], turned, mask=mask)
 
-        gate = tl.arange(0, GATES_PADDED)
-        exists = gate < 3 * heads
         first = tl.load(projected + hidden + d, mask=d < D, other=0.0).to(tl.float32)
         first += tl.load(hidden_bias + d, mask=d < D, other=0.0).to(tl.float32)
         first = first * tl.sigmoid(first)  # SiLU
-        rows = g * 3 * heads + gate
-        weight = tl.load(
-            gate_weight + rows[:, None] * D + d[None, :], mask=exists[:, None] & (d < D)[None, :], other=0.0
-        )
         logit = tl.sum(weight.to(tl.float32) * first[None, :], 1)
         logit += tl.load(gate_bias + rows, mask=exists, other=0.0).to(tl.float32)
         tl.store(gates + row * 3 * heads + gate, tl.sigmoid(logit), mask=exists)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from kernels.parts.cases import faults, random_case
-from kernels.parts.tokens import decoded_faults, full_faults, token_faults
+from kernels.parts.tokens import decoded_faults, full_faults, linear_faults, token_faults
 from strategies import CPU
 
 from nsa.bench.decode.routing_check import routing_fault
@@ -67,3 +67,8 @@ def test_a_full_sequence_stays_as_it_is() -> None:
 def test_tokens_through_a_core_equal_the_oracle_whatever_the_host_knows(phi: str) -> None:
     """From an empty cache, each token by a call that knows no length on the host, as a replay does."""
     assert decoded_faults(phi) == []
+
+
+def test_a_product_of_one_row() -> None:
+    """With fewer columns than a step of the kernel, with more, and of two rows."""
+    assert linear_faults(torch.float32, CPU, 1e-6) == []

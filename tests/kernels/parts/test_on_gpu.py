@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from kernels.parts.cases import faults, random_case
-from kernels.parts.tokens import full_faults, token_faults
+from kernels.parts.tokens import full_faults, linear_faults, token_faults
 
 from nsa.bench.method.timing import CudaTimer
 from nsa.kernels.parts.parts import TritonParts
@@ -53,3 +53,9 @@ def test_a_token_is_appended_as_by_torch(seed: int, dtype: torch.dtype) -> None:
 def test_a_full_sequence_stays_as_it_is() -> None:
     """A replay beyond the capacity writes nothing and leaves the length."""
     assert full_faults(CUDA) == []
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_product_of_one_row(dtype: torch.dtype) -> None:
+    """With fewer columns than a step of the kernel, with more, and of two rows."""
+    assert linear_faults(dtype, CUDA, TOLERANCE[dtype]) == []

@@ -97,3 +97,16 @@ def decoded_faults(phi: str) -> list[str]:
     exact = [reference.decode(float64_weights(layer), each.double().numpy(), shape) for each in x]
     errors = np.abs(got - np.stack(exact)).max((0, 2)) / np.abs(exact).max()
     return [f"token {t} is off by {error}" for t, error in enumerate(errors) if not error <= 2e-5]
+
+
+def linear_faults(dtype: torch.dtype, device: torch.device, tolerance: float) -> list[str]:
+    """What differs from float64 of products of one row, and of two, by weights of a few and of many columns."""
+    faults = []
+    for rows, columns, numbers in ((1, 24, 7), (1, 1500, 3), (1, 9000, 5), (2, 24, 7)):
+        x, weight = torch.randn(rows, columns), torch.randn(numbers, columns)
+        x, weight = x.to(device, dtype), weight.to(device, dtype)
+        right = x.double() @ weight.double().T
+        error = float((TritonParts().linear(x, weight).double() - right).norm() / right.norm())
+        if not error <= tolerance:
+            faults.append(f"[{rows}, {columns}] by [{numbers}, {columns}] is off by {error}")
+    return faults
