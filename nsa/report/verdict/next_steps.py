@@ -43,10 +43,10 @@ def after_invest(
         blocked = dict.fromkeys(check.name for check in checks if check.blocks and check.cell in names)
         if blocked:
             return f"Mend what blocks it ({', '.join(blocked)}, see Anomalies), and run again."
-        if any(disagrees(context, settings) for context in found.contexts):
-            return "Parts overlap, so selection's own time is not what leaving it out saves: decide by sel l.o.o."
         if {context.verdict for context in found.contexts} >= {GO, NO_GO}:
             return "Leave the contexts that you serve in `target_contexts`, and run again: they disagree."
+        if any(disagrees(context, settings) for context in found.contexts):
+            return "Parts overlap, so selection's own time is not what leaving it out saves: decide by sel l.o.o."
         return f"Measure with more processes: `{MORE_PROCESSES}`."
     if not environment.cuda:
         return without_gpu(environment)
@@ -72,6 +72,8 @@ def after_accept(found: Accept, wanted: float, checks: Sequence[Check], environm
     if found.verdict == NOT_MEASURED:
         if found.fix:
             return sentence(found.fix)
+        if any(shape.figures.speedup and not shape.figures.speedup.replicated for shape in found.shapes):
+            return f"Measure with more processes: `{MORE_PROCESSES}`."
         return without_gpu(environment) if not environment.cuda else f"Run again: `{GPU}`."
     if wrong := found.wrong_shapes:
         return f"Mend the results first, speed counts after that: {wrong[0]}{' and others' if len(wrong) > 1 else ''}."

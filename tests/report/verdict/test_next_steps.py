@@ -72,6 +72,7 @@ def test_not_measured_says_what_the_gpu_lacks(lab: Lab) -> None:
         ({}, "Ship it"),
         ({"speedup": 1.1}, "Make it faster where it is slowest, N=256"),
         ({"alter": ({"backend": "cuda", "seed": 0}, {"mae": 0.5})}, "Mend the results first"),
+        ({"processes": 1}, "more processes"),
         ({"status": "failed"}, "Run on a GPU."),
         ({"alter": ({"backend": "sdpa:varlen", "seed": 0}, {"mae": 0.5})}, "packed_variant_wrong"),
     ],

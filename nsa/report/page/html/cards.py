@@ -132,7 +132,7 @@ def speedup_axis(found: Accept, gates: GateSettings) -> Axis | None:
         return None
     worst = slowest(timed)
     others = [shape.figures.speedup.value for shape in timed if shape.figures.speedup is not None]
-    lines = [(f"slowest of {len(found.shapes)} shapes", worst.figures.speedup)]
+    lines = [("slowest shape", worst.figures.speedup)]
     return axis("speedup over the fastest packed SDPA, ×", lines, {"from": gates.accept.speedup}, " ×", others)
 
 

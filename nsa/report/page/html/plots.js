@@ -8,26 +8,31 @@ const style = { background: "transparent", color: "var(--ink)", fontSize: "12px"
 const tip = { fill: "var(--raised)", stroke: "var(--line)" };
 
 function drawParts(width) {
-  const rows = [...new Set(figures.totals.map((d) => `${d.S} ${d.backend}`))];
-  const row = (d) => `${d.S} ${d.backend}`;
-  const longest = Math.max(...figures.totals.map((d) => d.high ?? d.ms ?? 0));
-  const usable = width - 130;
+  const contexts = [...new Set(figures.totals.map((d) => d.S))];
+  const backends = [...new Set(figures.totals.map((d) => d.backend))];
+  const longest = Math.max(...figures.totals.map((d) => d.high ?? d.ms ?? 0), ...figures.parts.map((d) => d.start + d.ms));
+  const usable = width - 150;
+  const place = { y: "backend", fy: "S" };
   return Plot.plot({
-    width, style, height: 60 + 24 * rows.length, marginLeft: 110, marginRight: 20, marginTop: 30,
-    x: { label: "ms of one decode step", axis: "top", grid: true, domain: [0, 1.04 * longest] },
-    y: { domain: rows, label: null, padding: 0.15 },
+    width, style, height: 62 + contexts.length * (22 * backends.length + 14), marginLeft: 130, marginRight: 20, marginTop: 42,
+    x: { label: "ms of one decode step", axis: "top", labelAnchor: "center", labelArrow: "none", grid: true, domain: [0, 1.02 * longest] },
+    y: { domain: backends, label: null, padding: 0.15 },
+    fy: { domain: contexts, axis: null, padding: 14 / (22 * backends.length + 14) },
     marks: [
-      Plot.barX(figures.parts, { x1: "start", x2: (d) => d.start + d.ms, y: row, fill: (d) => part(d.part), insetRight: 0.5 }),
-      Plot.text(figures.parts.filter((d) => (d.ms / longest) * usable > 30), {
-        x: (d) => d.start + d.ms / 2, y: row, text: "part", className: "on-part", fill: "var(--on-part)",
+      Plot.axisFy({ anchor: "left", label: null, dx: -65, fontWeight: 600, tickSize: 0, tickFormat: (S) => `S=${S}` }),
+      Plot.barX(figures.parts, { x1: "start", x2: (d) => d.start + d.ms, ...place, fill: (d) => part(d.part), insetRight: 0.5 }),
+      Plot.text(figures.parts.filter((d) => (d.ms / longest) * usable > 34), {
+        x: (d) => d.start + d.ms / 2, ...place, text: "part", fill: "var(--on-part)",
       }),
-      Plot.ruleY(figures.totals.filter((d) => d.low !== null), { x1: "low", x2: "high", y: row, stroke: "var(--ink)", strokeWidth: 2 }),
-      Plot.dot(figures.totals.filter((d) => d.ms !== null), { x: "ms", y: row, symbol: "diamond", fill: "var(--ink)", r: 4 }),
+      Plot.ruleY(figures.totals.filter((d) => d.low !== null), { x1: "low", x2: "high", ...place, stroke: "var(--ink)", strokeWidth: 2 }),
+      Plot.dot(figures.totals.filter((d) => d.ms !== null), {
+        x: "ms", ...place, symbol: "diamond", fill: "var(--ink)", stroke: "var(--ground)", r: 5,
+      }),
       Plot.text(figures.totals.filter((d) => d.ms === null), {
-        x: 0, y: row, text: (d) => `✕ ${d.text}`, textAnchor: "start", dx: 4, fill: "var(--bad)",
+        x: 0, ...place, text: (d) => `✕ ${d.text}`, textAnchor: "start", dx: 4, fill: "var(--bad)",
       }),
       Plot.tip(figures.parts, Plot.pointer({
-        x1: "start", x2: (d) => d.start + d.ms, y: row, title: (d) => `S = ${d.S}, ${d.backend}\n${d.part}: ${d.text}`, ...tip,
+        x1: "start", x2: (d) => d.start + d.ms, ...place, title: (d) => `S = ${d.S}, ${d.backend}\n${d.part}: ${d.text}`, ...tip,
       })),
     ],
   });
@@ -37,9 +42,9 @@ function drawCeilings(width) {
   const contexts = [...new Set(figures.ceilings.map((d) => d.S))];
   const most = Math.max(...figures.ceilings.map((d) => d.high ?? d.value));
   return Plot.plot({
-    width: Math.min(width, 900), style, marginLeft: 60, marginRight: 80, marginTop: 30,
-    height: 50 + contexts.length * (16 * PARTS.length + 18),
-    x: { label: "times as fast without the part", axis: "top", grid: true, domain: [1, Math.max(most * 1.03, 1.1)], clamp: true },
+    width: Math.min(width, 900), style, marginLeft: 60, marginRight: 80, marginTop: 42,
+    height: 62 + contexts.length * (16 * PARTS.length + 18),
+    x: { label: "times as fast without the part", axis: "top", labelAnchor: "center", labelArrow: "none", grid: true, domain: [1, Math.max(most * 1.03, 1.1)], clamp: true },
     y: { domain: PARTS, label: null, padding: 0.2 },
     fy: { domain: contexts, label: null, axis: "right", tickFormat: (S) => `S = ${S}` },
     marks: [
@@ -55,9 +60,9 @@ function drawBandwidths(width) {
   const backends = [...new Set(figures.bandwidths.map((d) => d.backend))];
   const sizes = [...new Set(figures.bandwidths.map((d) => d.rows))].sort((a, b) => a - b);
   return Plot.plot({
-    width: Math.min(width, 900), style, marginLeft: 80, marginRight: 70, marginTop: 30,
-    height: 50 + backends.length * (26 * sizes.length + 14),
-    x: { label: "% of the roof", axis: "top", grid: true, domain: [0, Math.max(100, ...figures.bandwidths.map((d) => d.percent))] },
+    width: Math.min(width, 900), style, marginLeft: 80, marginRight: 70, marginTop: 42,
+    height: 62 + backends.length * (26 * sizes.length + 14),
+    x: { label: "% of the roof", axis: "top", labelAnchor: "center", labelArrow: "none", grid: true, domain: [0, Math.max(100, ...figures.bandwidths.map((d) => d.percent))] },
     y: { domain: sizes, type: "band", label: null, tickFormat: (N) => `N=${N}` },
     fy: { domain: backends, label: null, axis: "right" },
     marks: [
@@ -75,7 +80,7 @@ function drawBandwidths(width) {
 const DRAWN = { parts: drawParts, ceilings: drawCeilings, bandwidths: drawBandwidths };
 
 function draw(place) {
-  place.replaceChildren(DRAWN[place.dataset.plot](Math.max(place.clientWidth, 340)));
+  place.replaceChildren(DRAWN[place.dataset.plot](Math.max(place.clientWidth, 300)));
 }
 
 const sizes = new ResizeObserver((entries) => {
