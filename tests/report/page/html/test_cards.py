@@ -9,7 +9,7 @@ import pytest
 
 from nsa.report.analysis.stats import Estimate
 from nsa.report.page.html.cards import TONES, axis
-from nsa.report.verdict import gates
+from nsa.report.verdict import words
 
 if TYPE_CHECKING:
     from nsa.report.page.html.cards import Axis
@@ -23,10 +23,10 @@ def drawn(*found: Estimate) -> Axis:
 
 def test_every_verdict_has_a_tone() -> None:
     """No verdict is left without a colour and a shape, and the decided ones differ from the others."""
-    words = {gates.GO, gates.NO_GO, gates.ACCEPT, gates.REJECT, gates.INCONCLUSIVE, gates.NOT_MEASURED}
-    assert set(TONES) == words
-    assert TONES[gates.GO] == TONES[gates.ACCEPT] != TONES[gates.REJECT] == TONES[gates.NO_GO]
-    assert len({TONES[gates.GO], TONES[gates.REJECT], TONES[gates.INCONCLUSIVE], TONES[gates.NOT_MEASURED]}) == 4
+    every = {words.GO, words.NO_GO, words.ACCEPT, words.REJECT, words.INCONCLUSIVE, words.NOT_MEASURED}
+    assert set(TONES) == every
+    assert TONES[words.GO] == TONES[words.ACCEPT] != TONES[words.REJECT] == TONES[words.NO_GO]
+    assert len({TONES[words.GO], TONES[words.REJECT], TONES[words.INCONCLUSIVE], TONES[words.NOT_MEASURED]}) == 4
 
 
 def test_an_interval_stands_right_of_a_threshold_that_it_exceeds() -> None:
