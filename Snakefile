@@ -1,4 +1,4 @@
-"""NSA decode benchmark: environment, artifacts, decode, kernel check, DRAM, report, roofline. See README.md."""
+"""NSA decode benchmark: environment, artifacts, decode, kernel and core check, DRAM, report, roofline. See README.md."""
 
 import os
 import re
@@ -54,7 +54,12 @@ shell.prefix(
 )
 
 
-selecting = "|".join(re.escape(name) for name in backends.names() if "selection" in backends.spec(name).contracts)
+def offering(contract):
+    """The wildcard of the backends that offer a contract; without any it matches nothing."""
+    return "|".join(re.escape(name) for name in backends.names() if contract in backends.spec(name).contracts) or "(?!)"
+
+
+selecting, coring = offering("selection"), offering("core")
 
 
 wildcard_constraints:
@@ -72,6 +77,7 @@ include: "workflow/rules/artifact.smk"
 include: "workflow/rules/decode.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/check.smk"
+include: "workflow/rules/core.smk"
 include: "workflow/rules/dram.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/roofline.smk"

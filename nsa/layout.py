@@ -46,6 +46,10 @@ class Layout:
         """Every kernel beside the memory floor."""
         return self.root / "roofline.parquet"
 
+    def core(self, backend: str = BACKEND) -> Path:
+        """A backend's core check."""
+        return self.root / "core" / f"{backend}.parquet"
+
     # What is made of it.
 
     def summary(self, backend: str = BACKEND) -> Path:
@@ -97,6 +101,16 @@ class Layout:
         """The table of the roofline."""
         return self.root / "roofline.md"
 
+    @property
+    def paper_table(self) -> Path:
+        """The paper's table 4 on this machine's clock."""
+        return self.root / "paper_table4.md"
+
+    @property
+    def paper_figures(self) -> Path:
+        """Its figures for machines."""
+        return self.root / "paper_table4.parquet"
+
     # What a run keeps for itself.
 
     @property
@@ -124,9 +138,16 @@ class Layout:
 
     def taken(self, relative: str) -> bool:
         """Whether a path in the results folder is one of those above, or below one: no backend's stage writes there."""
-        of_backends = (self.cell("*"), self.check("*"), self.dram("*"), self.summary("*"), self.log("*"))
+        of_backends = (
+            self.cell("*"),
+            self.check("*"),
+            self.dram("*"),
+            self.summary("*"),
+            self.core("*"),
+            self.log("*"),
+        )
         reports = (self.report, self.html, self.previous_report, self.gate, self.csv, self.checks, self.figures)
-        of_all = (self.environment, self.roofline, self.roofline_page, *reports)
+        of_all = (self.environment, self.roofline, self.roofline_page, self.paper_table, self.paper_figures, *reports)
         first = Path(relative).parts[0]
         known = (path.relative_to(self.root).parts[0] for path in (*of_backends, *of_all))
         return first.startswith(".") or any(fnmatchcase(first, pattern) for pattern in known)

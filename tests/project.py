@@ -39,6 +39,7 @@ MESSAGES = {  # what a rule says of its job, and how the tests call it
     r"decode: (\w+) at S = (\d+)": r"decode \1 \2",
     r"collect: (\w+)": r"collect \1",
     r"kernel check: (\w+)": r"check \1",
+    r"core check: (\w+)": r"core \1",
     r"DRAM bytes: (\w+)": r"dram \1",
     r"report: .*": "report",
 }

@@ -12,6 +12,7 @@ from nsa.config import (
     BuildSettings,
     CheckSettings,
     Config,
+    CoreSettings,
     DecodeSettings,
     DramSettings,
     GateSettings,
@@ -91,6 +92,7 @@ ARM_PARTS = {
 GRID = CheckSettings(
     rows=(256,), heads_per_group=(4,), head_dim=(64,), value_dim=(64, 128), sel_count=(8, 16), seeds=2, cpu_rows=8
 )
+CORES = CoreSettings(batch=(1, 32), contexts=(8192, 65536), head_dim=(128,))
 CONFIG = Config(
     contexts=(128, 2048),
     target_contexts="all",
@@ -103,6 +105,7 @@ CONFIG = Config(
     check=GRID,
     dram=DramSettings(),
     roofline=RooflineSettings(),
+    core=CORES,
     gates=GateSettings(),
 )
 F = TypeVar("F", bound=Model)

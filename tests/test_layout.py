@@ -13,7 +13,14 @@ from nsa.layout import Layout
 def test_what_is_ours_is_taken(root: Path) -> None:
     """Every result, log and stamp, and all that is beside or below them by pattern, in whatever folder."""
     layout = Layout(root)
-    ours = [layout.environment, layout.cell("acme", 128), layout.check("acme"), layout.dram("acme"), layout.roofline]
+    ours = [
+        layout.environment,
+        layout.cell("acme", 128),
+        layout.check("acme"),
+        layout.dram("acme"),
+        layout.roofline,
+        layout.core("acme"),
+    ]
     ours += [
         layout.summary("acme"),
         layout.report,
@@ -22,7 +29,15 @@ def test_what_is_ours_is_taken(root: Path) -> None:
         layout.kept_report,
         layout.gate,
     ]
-    ours += [layout.csv, layout.checks, layout.figures / "a.png", layout.roofline_page, layout.stamp("decode-acme")]
+    ours += [
+        layout.csv,
+        layout.checks,
+        layout.figures / "a.png",
+        layout.roofline_page,
+        layout.paper_table,
+        layout.paper_figures,
+        layout.stamp("decode-acme"),
+    ]
     ours += [layout.lock, layout.bench_build, layout.log("decode/acme/S128"), root / "decode/acme.json"]
     assert [str(path) for path in ours if not layout.taken(path.relative_to(root).as_posix())] == []
     assert not any(map(layout.taken, ("build/cuda.json", "tune/triton.json", "acme/way.json", "acme.json", "checks/a")))

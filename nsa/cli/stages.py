@@ -86,6 +86,36 @@ def kernel_check(
 
 
 @app.command(hidden=True)
+def core_check(
+    backend: Backend,
+    stamp: Stamp,
+    environment: Environment,
+    out: Out,
+    artifacts: Artifacts = None,
+) -> None:
+    """Check a backend's decode core: correctness, and its time beside dense attention."""
+    from nsa.bench.core import stage
+
+    stage.run(backend, stamp, environment, artifacts or (), out)
+
+
+@app.command(hidden=True)
+def paper_table(
+    stamp: Stamp,
+    out: Out,
+    table: Annotated[Path, typer.Option(help="Where its figures go, as Parquet.")],
+    records: Annotated[list[Path] | None, typer.Argument(help="Core checks.")] = None,
+) -> None:
+    """Write the paper's table 4 on this machine's clock, from the records of the core check."""
+    from nsa.pipeline import stamps
+    from nsa.report.page import paper_table as page
+    from nsa.settings import parse
+
+    settings = parse(page.PaperTable, stamps.read(stamp).settings, str(stamp))
+    page.report(records or (), stamps.digests(stamp.parent), settings, out, table)
+
+
+@app.command(hidden=True)
 def dram(
     backend: Backend,
     stamp: Stamp,
@@ -121,7 +151,7 @@ def roofline_report(record: Path, stamp: Stamp, out: Out) -> None:
 
 @app.command(hidden=True)
 def report(
-    records: Annotated[list[Path], typer.Argument(help="Decode cells, kernel checks and DRAM counts.")],
+    records: Annotated[list[Path], typer.Argument(help="Decode cells, kernel and core checks, and DRAM counts.")],
     stamp: Stamp,
     environment: Environment,
     out_dir: OutDir,
@@ -147,5 +177,6 @@ def report(
         config=recorded(stamps.read(stamp).settings, stamp),
         out_dir=out_dir,
         accepted=accepted,
+        cores=[path for path in records if path == layout.core(path.stem)],
     )
     layout.figures.mkdir(exist_ok=True)  # the rule's output, drawn or not

@@ -54,6 +54,7 @@ def accept(
         [layout.check(backend) for backend in config.selecting],
         today,
         config,
+        [layout.core(backend) for backend in config.coring],
     )
     refuse_others(run, files.read_json(layout.gate), layout.gate)
     print(keep(run, config, accepted, cpu=cpu))

@@ -143,6 +143,35 @@ class RooflineSettings(Settings):
         return self
 
 
+class CoreSettings(Settings):
+    """The grid of decode cores, the paper's geometry, and how they are checked (docs/method.md#the-core-check)."""
+
+    batch: Counts = (1, 8, 32)
+    contexts: Counts = (8192, 16384, 32768, 65536)
+    head_dim: Counts = (128, 192)
+    value_dim: Count = 128
+    groups: Count = 4
+    heads_per_group: Annotated[int, Whole(1, MAX_HEADS_PER_GROUP)] = 16
+    cmp_block: Count = 32
+    cmp_stride: Count = 16
+    sel_block: Count = 64
+    sel_count: Annotated[int, Whole(3, MAX_SEL_COUNT)] = 16
+    window: Annotated[int, Whole(0)] = 512
+    dtype: DtypeByDevice = Field(default_factory=DtypeByDevice)
+    draws: Count = 2
+    iters: Count = 15
+    processes: Count = 3
+    timeout_s: Seconds = 1800  # of one process
+    cpu_batch: Count = 3
+    cpu_context: Count = 1200
+
+    @model_validator(mode="after")
+    def _blocks_are_whole_strides(self) -> Self:
+        _multiples("cmp_block", (self.cmp_block,), self.cmp_stride, "core.cmp_stride")
+        _multiples("sel_block", (self.sel_block,), self.cmp_stride, "core.cmp_stride")
+        return self
+
+
 class InvestThresholds(Settings):
     """Of the selection's share of ms_total (docs/method.md#the-two-gates)."""
 
@@ -165,6 +194,13 @@ class AcceptThresholds(Settings):
     error_ratio: Positive = 2.0
 
 
+class CoreThresholds(Settings):
+    """Of a decode core's error over that of the composed core, and of its speedup over dense attention."""
+
+    speedup: Positive = 1.0
+    error_ratio: Positive = 2.0
+
+
 class RegressionThresholds(Settings):
     """Of a slowdown since the accepted run."""
 
@@ -172,11 +208,12 @@ class RegressionThresholds(Settings):
 
 
 class GateSettings(Settings):
-    """The thresholds of the two gates and of a regression."""
+    """The thresholds of the gates and of a regression."""
 
     confidence: Annotated[float, Number("a number between 0.5 and 1", 0.5, 1, open=True)] = 0.95
     invest: InvestThresholds = Field(default_factory=InvestThresholds)
     accept: AcceptThresholds = Field(default_factory=AcceptThresholds)
+    core: CoreThresholds = Field(default_factory=CoreThresholds)
     regression: RegressionThresholds = Field(default_factory=RegressionThresholds)
 
 

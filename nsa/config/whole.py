@@ -14,6 +14,7 @@ from nsa.config.kinds import BackendName, Contexts, Targets
 from nsa.config.sections import (
     BuildSettings,
     CheckSettings,
+    CoreSettings,
     DecodeSettings,
     DramSettings,
     GateSettings,
@@ -38,6 +39,7 @@ class File(Settings):
     check: CheckSettings
     dram: DramSettings
     roofline: RooflineSettings
+    core: CoreSettings
     gates: GateSettings
 
     @model_validator(mode="after")
@@ -74,6 +76,11 @@ class Config(File):
     def selecting(self) -> tuple[str, ...]:
         """Those of them with a selection kernel: they run the kernel check, the DRAM counts and the roofline."""
         return tuple(name for name in self.backends if "selection" in backends.spec(name).contracts)
+
+    @property
+    def coring(self) -> tuple[str, ...]:
+        """Those of them with a decode core: they run the core check."""
+        return tuple(name for name in self.backends if "core" in backends.spec(name).contracts)
 
     @property
     def build_mode(self) -> Mode:

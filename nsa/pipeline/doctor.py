@@ -21,6 +21,7 @@ from nsa.records import files, parquet
 from nsa.records.facts import Digests, Environment
 from nsa.records.made import SummaryHeader
 from nsa.records.merge import Model
+from nsa.report.analysis.core import read_core
 from nsa.report.analysis.dram import read_dram
 from nsa.report.analysis.read import Record, Stamps, differing, read_cell, read_check
 
@@ -138,7 +139,7 @@ def _examined(layout: Layout, own: backends.Stage) -> Iterator[Finding]:
 
 
 def _measured(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]:
-    """The cells, the kernel checks and the DRAM counts."""
+    """The cells, the kernel and core checks, and the DRAM counts."""
     for backend in config.backends:
         for S in config.contexts:
             path = layout.cell(backend, S)
@@ -147,6 +148,9 @@ def _measured(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding
         check, dram = layout.check(backend), layout.dram(backend)
         yield from _record(check, read_check(check, today), _again(layout, check, f"check-{backend}", today))
         yield from _record(dram, read_dram(dram, today), _again(layout, dram, f"dram-{backend}", today))
+    for backend in config.coring:
+        core = layout.core(backend)
+        yield from _record(core, read_core(core, today), _again(layout, core, f"core-{backend}", today))
 
 
 def _derived(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]:
@@ -174,6 +178,7 @@ def _derived(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]
         yield Finding(layout.report, "missing", AGAIN)
         return
     checks = [layout.check(backend) for backend in config.selecting]
+    checks += [layout.core(backend) for backend in config.coring]
     yield from _older(layout.report, [*(part for parts in cells.values() for part in parts), *checks])
 
 

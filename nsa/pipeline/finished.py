@@ -94,6 +94,8 @@ def _of_last_report(layout: Layout) -> Iterator[Path]:
         yield from (layout.cell(backend, S) for S in config.contexts)
         if backend in config.selecting:
             yield from (layout.check(backend), layout.dram(backend))
+        if backend in config.coring:
+            yield layout.core(backend)
         own = backends.spec(backend).stage
         if own is not None:
             yield layout.artifact(own.artifact)

@@ -57,6 +57,7 @@ def stages(config: Config, accepted: Path = ACCEPTED) -> Iterator[Stage]:
         yield from _measured(config, spec)
     yield _roofline(config)
     yield _roofline_report(config)
+    yield _paper_table(config)
     collect: Settings = {"confidence": config.gates.confidence, "contexts": list(config.contexts)}
     yield Stage("collect", ("nsa.report.analysis.summary",), collect, on_machine=False)
     yield _report(config, accepted)
@@ -100,6 +101,9 @@ def _measured(config: Config, spec: BackendSpec) -> Iterator[Stage]:
     yield Stage(
         f"decode-{name}", ("nsa.bench.decode",), decode, (name,), uses=tuple(dict.fromkeys((*spec.uses, "triton")))
     )
+    if "core" in spec.contracts:
+        core: Settings = {"core": _dump(config.core), **common}
+        yield Stage(f"core-{name}", ("nsa.bench.core",), core, (name,), uses=spec.uses)
     if "selection" not in spec.contracts:
         return
     check: Settings = {"check": _dump(config.check), **common}
@@ -131,6 +135,16 @@ def _roofline_report(config: Config) -> Stage:
     }
     tables = ("nsa.report.analysis.public_kernels",)
     return Stage("roofline-report", ("nsa.report.page.roofline",), settings, data=tables, on_machine=False)
+
+
+def _paper_table(config: Config) -> Stage:
+    gates = config.gates
+    settings: Settings = {
+        "core": _dump(config.core),
+        "error_ratio": gates.core.error_ratio,
+        "confidence": gates.confidence,
+    }
+    return Stage("paper-table", ("nsa.report.page.paper_table",), settings, on_machine=False)
 
 
 def _report(config: Config, accepted: Path) -> Stage:

@@ -126,7 +126,7 @@ class TimedFacts(Model):
         notes: what the backend says of how its calls were made.
     """
 
-    contract: Annotated[Literal["selection"], Merge.SAME] = "selection"
+    contract: Annotated[Literal["selection", "core"], Merge.SAME] = "selection"
     device: Annotated[Device, Merge.SAME]
     flush: Annotated[str, Merge.SAME]
     bandwidth_bytes_per_s: Annotated[tuple[float, ...], Merge.EACH]
@@ -241,6 +241,20 @@ class CheckFacts(TimedFacts):
     bursts: Annotated[tuple[Burst, ...], Merge.EACH] = ()
     switches: Annotated[Switches | None, Merge.SAME] = None
     switched: Annotated[tuple[str, ...], Merge.UNITED] = ()
+
+
+class CoreFacts(TimedFacts):
+    """A core check that ran.
+
+    Attributes:
+        grid: which shapes; `paper` is that of config.yaml's section `core`.
+        left_out: dense attention that is not installed, or refuses a shape.
+    """
+
+    contract: Annotated[Literal["selection", "core"], Merge.SAME] = "core"
+    grid: Annotated[Literal["paper"], Merge.SAME] = "paper"
+    dtype: Annotated[str, Merge.SAME]
+    left_out: Annotated[tuple[LeftOut, ...], Merge.UNITED]
 
 
 class State(Model):

@@ -1,4 +1,4 @@
-"""Which shapes the settings ask for: the acceptance grid and the roofline.
+"""Which shapes the settings ask for: the acceptance grid, the roofline and the grid of decode cores.
 
 They stand apart from the shapes, since facts hold shapes and depend on no settings.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from itertools import product
 
-from nsa.config import CheckSettings, RooflineSettings
-from nsa.records.shapes import CheckShape
+from nsa.config import CheckSettings, CoreSettings, RooflineSettings
+from nsa.records.shapes import CheckShape, CoreShape
 
 
 def grid(settings: CheckSettings, device: str) -> list[CheckShape]:
@@ -26,3 +26,16 @@ def roofline_grid(settings: RooflineSettings) -> list[CheckShape]:
     fixed = (settings.sel_block, settings.context, settings.groups, settings.dtype)
     axes = product(settings.rows, settings.head_dim, settings.sel_count, settings.heads_per_group)
     return [CheckShape(N, h, D, D, n, *fixed) for N, D, n, h in axes]
+
+
+def core_grid(settings: CoreSettings, device: str) -> list[CoreShape]:
+    """Every shape of the grid of decode cores; a CPU checks correctness only, on cpu_batch sequences of cpu_context."""
+    on_cuda = device == "cuda"
+    batch = settings.batch if on_cuda else (settings.cpu_batch,)
+    contexts = settings.contexts if on_cuda else (settings.cpu_context,)
+    rest = (settings.cmp_block, settings.cmp_stride, settings.sel_block, settings.sel_count, settings.window)
+    dtype = settings.dtype.of(device)
+    return [
+        CoreShape(B, settings.groups, settings.heads_per_group, D, settings.value_dim, S, *rest, dtype)
+        for D, B, S in product(settings.head_dim, batch, contexts)
+    ]

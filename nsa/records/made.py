@@ -61,3 +61,10 @@ class AcceptedHeader(Model):
     software: dict[str, str]
     timed: dict[str, dict[str, JsonValue]]
     records: dict[str, Identity]
+
+
+class PaperTableHeader(Model):
+    """Decode cores over dense attention, as one table."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    stage: Literal["paper-table"] = "paper-table"

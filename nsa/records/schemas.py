@@ -77,4 +77,33 @@ CHECK_REPETITIONS = KERNEL_CALLS.append(pa.field("case", pa.string()))
 # The empty graph, whose backend is EMPTY, and CONTROLS have no shape; the bytes are those of the selected K and V.
 ROOFLINE = KERNEL_CALLS.append(pa.field("selected_bytes", pa.int64()))
 
-OF_STAGE = {"decode": REPETITIONS, "check": CHECK_REPETITIONS, "roofline": ROOFLINE}
+# One decode core, or what it is compared with, on one shape: a repetition, or what is said of its outputs. The empty
+# graph and CONTROLS have the shape beside which they were timed.
+CORE = pa.schema(
+    [
+        ("backend", pa.string()),  # a backend's name, AGAIN and it, COMPOSED, DENSE and a kernel, EMPTY or CONTROLS
+        ("batch", pa.int32()),
+        ("groups", pa.int32()),
+        ("heads_per_group", pa.int32()),
+        ("head_dim", pa.int32()),
+        ("value_dim", pa.int32()),
+        ("context", pa.int32()),
+        ("cmp_block", pa.int32()),
+        ("cmp_stride", pa.int32()),
+        ("sel_block", pa.int32()),
+        ("sel_count", pa.int32()),
+        ("window", pa.int32()),
+        ("dtype", pa.string()),
+        *TIMING,
+        ("floor_bytes", pa.int64()),  # that it must read: K and V of the tokens of its branches, or of all tokens
+        ("keys", pa.string()),  # how the keys were drawn: one of KEYS
+        ("case", pa.string()),  # TIMED, UNSEEN, or the corner case; null of a repetition
+        ("seed", pa.int64()),  # of the inputs
+        ("error", pa.float64()),  # worst-row relative L2 against the float64 oracle
+        ("composed_error", pa.float64()),  # the same of the composed core
+        ("fault", pa.string()),  # the first check that failed; null when none did
+        ("judged", pa.int32()),  # timed outputs that this row's error is the worst of
+    ]
+)
+
+OF_STAGE = {"decode": REPETITIONS, "check": CHECK_REPETITIONS, "roofline": ROOFLINE, "core": CORE}

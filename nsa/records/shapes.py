@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 
 from pydantic import ConfigDict
@@ -42,3 +43,36 @@ class CheckShape(GridShape):
 
 
 CONSTANT = tuple(each.name for each in fields(CheckShape) if each.name not in AXES)
+
+
+@dataclass(frozen=True)
+class CoreShape:
+    """One call of a decode core; a record's columns have these names. See nsa.shapes for the paper's symbols."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    batch: int
+    groups: int
+    heads_per_group: int
+    head_dim: int
+    value_dim: int
+    context: int  # S, which is the caches' capacity, too
+    cmp_block: int
+    cmp_stride: int
+    sel_block: int
+    sel_count: int
+    window: int
+    dtype: str
+
+    @classmethod
+    def of(cls, values: Iterable[object]) -> CoreShape:
+        """That of a row's columns, in their order."""
+        found = dict(zip(CORE_AXES, values, strict=True))
+        dtype = str(found.pop("dtype"))
+        return cls(**{name: int(str(size)) for name, size in found.items()}, dtype=dtype)
+
+    def __str__(self) -> str:
+        return f"B={self.batch} S={self.context} D={self.head_dim} Dv={self.value_dim}"
+
+
+CORE_AXES = tuple(axis.name for axis in fields(CoreShape))

@@ -33,3 +33,7 @@ REFUSED = "refused: "  # begins the fault of a kernel that does not take a shape
 FAILED = "failed: "  # begins the fault of a kernel that raises an error on a corner case
 SKIPPED = "skipped: "  # begins the fault of a corner case that cannot be run here, whatever the kernel
 AGAIN = "again:"  # before the name of the A/A control of a kernel: the same, captured and timed a second time
+COMPOSED = "composed"  # the core of packed SDPA and torch's operators, with whose error a core's is compared
+DENSE = "dense:"  # before the name of a kernel of dense attention over the same caches
+TIMED, UNSEEN = "timed", "unseen"  # cases of a core check: the timed calls, and inputs that the graph has never seen
+KEYS = ("noise", "topics", "sinks")  # how keys are drawn: independently, in runs of one topic, with sinks in front

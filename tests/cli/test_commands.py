@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from nsa import cli
 from nsa.bench import artifact
 from nsa.bench.check import stage as kernel_check
+from nsa.bench.core import stage as core_check
 from nsa.bench.decode import stage as decode
 from nsa.bench.dram import stage as dram
 from nsa.bench.roofline import stage as roofline
@@ -165,12 +166,13 @@ def test_report_sorts_its_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     calls = recorded(monkeypatch, render, "report")
     raw = yaml.safe_load((ROOT / "config.yaml").read_text()) | {"contexts": [128]}
     stamped = stamp(tmp_path, "report", config=raw, flags={"NSA_FA2_FORCE": True})
-    records = ["check_cuda.parquet", "cuda/S128.parquet", "dram_cuda.json"]
+    records = ["check_cuda.parquet", "cuda/S128.parquet", "dram_cuda.json", str(tmp_path / "core" / "fused.parquet")]
     line = ["--stamp", stamped, "--environment", "environment.json", "--artifacts", "build/cuda.json"]
     invoke("report", *records, *line, "--out-dir", tmp_path)
     ((_, named),) = calls
     assert named["cells"] == [Path("cuda/S128.parquet")]
     assert named["checks"] == [Path("check_cuda.parquet")]
+    assert named["cores"] == [tmp_path / "core" / "fused.parquet"]
     assert named["dram"] == [Path("dram_cuda.json")]
     assert named["artifacts"] == [Path("build/cuda.json")]
     assert named["stamps"] == {"report": CARRIED}
@@ -179,7 +181,13 @@ def test_report_sorts_its_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("arguments", "module"),
-    [(["decode", "--S", "128"], decode), (["kernel-check"], kernel_check), (["dram"], dram), (["roofline"], roofline)],
+    [
+        (["decode", "--S", "128"], decode),
+        (["kernel-check"], kernel_check),
+        (["core-check"], core_check),
+        (["dram"], dram),
+        (["roofline"], roofline),
+    ],
 )
 def test_a_timing_command_hands_on_what_it_is_given(
     arguments: list[str], module: object, monkeypatch: pytest.MonkeyPatch

@@ -35,8 +35,6 @@ UNCLAIMED = {
     "nsa/report/verdict/exit.py": "the verdict as an exit status; no rule runs it",
     "nsa/report/page/guide.py": "the guide's summary on the console; no rule runs it",
     "nsa/kernels/extension/examine.py": "as doctor.py",
-    "nsa/attention/composition.py": "what the tests of cores compare with; no rule runs it yet",
-    "nsa/bench/method/core_oracle.py": "as composition.py",
 }
 
 
@@ -75,6 +73,8 @@ def test_a_stage_claims_what_it_loads_by_name(code: Code, raw: dict[str, Any]) -
     assert packings <= claimed("decode-sdpa", code, raw)
     assert "nsa/kernels/cuda/../extension/csrc/tile.cuh" in claimed("artifact-cuda", code, raw)
     assert "nsa/report/page/templates/gate_report.md.j2" in claimed("report", code, raw)
+    cored = {"nsa/kernels/fused/operator.py", "nsa/bench/core/corners.py", "nsa/attention/composition.py"}
+    assert {*cored, "nsa/bench/method/core_oracle.py", "nsa/kernels/sdpa/packed.py"} <= claimed("core-fused", code, raw)
     raced = {f"nsa/kernels/{backend}/backend.py" for backend in SELECTING}
     assert {"nsa/bench/roofline/replicate.py", *raced} <= claimed("roofline", code, raw)
     assert "nsa/report/analysis/public_kernels/h200.csv" in claimed("roofline-report", code, raw)
@@ -92,7 +92,7 @@ def test_measuring_does_not_claim_the_report(code: Code, raw: dict[str, Any]) ->
     """A new column in the report measures nothing again."""
     measured = [f"{kind}-{backend}" for kind in KINDS for backend in SELECTING]
     measured += [f"decode-{backend}" for backend in NAMES]
-    for stage in (*measured, "environment", "artifact-cuda", "artifact-triton", "roofline"):
+    for stage in (*measured, "environment", "artifact-cuda", "artifact-triton", "roofline", "core-fused"):
         assert not any(file.startswith("nsa/report/") for file in claimed(stage, code, raw)), stage
 
 

@@ -27,19 +27,21 @@ ROOT = Path(stamps.__file__).parents[2]
 MACHINE = {"gpus": "none", "torch": "2.13.0", "nvcc": "13.0", "ncu": "none", "triton": "3.6"}
 ADA = (8, 9)
 BACKENDS = tuple(backends.BUILT_IN)
-KINDS = ("decode", "check", "dram")  # a stage for each backend
-ARTIFACTS = {"artifact-cuda", "artifact-triton"}
+NEEDS = {"decode": None, "check": "selection", "dram": "selection", "core": "core"}  # a stage's contract, if any
+BUILDS = {"artifact-cuda", "artifact-fused"}
+ARTIFACTS = BUILDS | {"artifact-triton"}
 
 
 def of(*kinds: str) -> set[str]:
-    """The stages of these names; decode, check and dram stand for those of every backend."""
-    each = {f"{kind}-{backend}" for kind in KINDS if kind in kinds for backend in BACKENDS}
-    return each | (set(kinds) - set(KINDS))
+    """The stages of these names; those in NEEDS stand for those of every backend that has one."""
+    each = {stage for backend in BACKENDS for stage in measured(backend) if stage.partition("-")[0] in kinds}
+    return each | (set(kinds) - set(NEEDS))
 
 
 def measured(backend: str) -> set[str]:
-    """The three stages that measure a backend."""
-    return {f"{kind}-{backend}" for kind in KINDS}
+    """The stages that measure a backend: its decode cells, and what looks at the contracts that it offers."""
+    offered = backends.spec(backend).contracts
+    return {f"{kind}-{backend}" for kind, needed in NEEDS.items() if needed is None or needed in offered}
 
 
 TUNE = "artifact-triton"
@@ -51,12 +53,21 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], set[str]]] = {
     "another check context": (lambda raw: raw["check"].update(context=8192), of(TUNE, "check", "dram", "report")),
     "another width": (lambda raw: raw["decode"]["model"].update(head_dim=64), of(TUNE, "decode", "report")),
     "no counters": (lambda raw: raw["dram"].update(ncu="skip"), of("dram", "report")),
-    "no build": (lambda raw: raw["build"].update(cuda="skip"), of("artifact-cuda", "report")),
+    "no build": (lambda raw: raw["build"].update(cuda="skip"), BUILDS | of("report")),
     "a higher confidence": (
         lambda raw: raw["gates"].update(confidence=0.99),
-        of("collect", "roofline-report", "report"),
+        of("collect", "roofline-report", "paper-table", "report"),
     ),
     "another threshold": (lambda raw: raw["gates"]["accept"].update(speedup=1.5), of("report")),
+    "more rounds of the core check": (
+        lambda raw: raw["core"].update(iters=50),
+        of("core", "paper-table", "report"),
+    ),
+    "another threshold of cores": (lambda raw: raw["gates"]["core"].update(speedup=1.5), of("report")),
+    "another tolerance of cores": (
+        lambda raw: raw["gates"]["core"].update(error_ratio=3.0),
+        of("paper-table", "report"),
+    ),
     "fewer candidates": (lambda raw: raw.update(candidates=["cuda"]), of("roofline", "report")),
     "more rounds of the roofline": (lambda raw: raw["roofline"].update(iters=50), of("roofline", "report")),
     "another target of the roofline": (
@@ -78,7 +89,7 @@ def test_a_setting_reaches_only_its_stages(change: str, raw: dict[str, Any], tmp
 @pytest.mark.parametrize(
     ("flag", "expected"),
     [
-        (BUILD, of("artifact-cuda", "report")),
+        (BUILD, BUILDS | of("report")),
         ("NSA_SEL_CUDA", set()),  # already a candidate
         ("NSA_USE_TRITON_SEL", set()),
         ("NSA_TRITON_SEL_FORCE", measured("triton") | of(TUNE, "roofline", "report")),
@@ -94,14 +105,14 @@ def test_a_flag_reaches_only_its_stages(flag: str, expected: set[str], raw: dict
 def test_another_machine_reaches_every_measurement(fact: str, raw: dict[str, Any], tmp_path: Path) -> None:
     """A new GPU or torch is not credited with the old one's times."""
     config = Config.parse(raw, {})
-    expected = of("environment", "decode", "check", "dram", "roofline") | ARTIFACTS
+    expected = of("environment", *NEEDS, "roofline") | ARTIFACTS
     assert rewritten(tmp_path, config, config, {**MACHINE, fact: "another"}) == expected
 
 
 @pytest.mark.parametrize(
     ("tool", "expected"),
     [
-        ("nvcc", of("artifact-cuda")),  # reaches what is measured of cuda through its artifact
+        ("nvcc", BUILDS),  # reaches what is measured of cuda and fused through their artifacts
         ("ncu", of("dram")),
         ("triton", measured("triton") | of(TUNE, "roofline", "decode")),  # its kernels are parts of every step
         ("snakemake", set()),

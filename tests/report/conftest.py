@@ -23,6 +23,7 @@ from synthetic import (
     decode_rows,
     header,
 )
+from synthetic_cores import core_facts, core_rows
 
 from nsa.config import Config
 from nsa.layout import Layout
@@ -61,7 +62,7 @@ class Lab:
     @property
     def stamps(self) -> dict[str, Digests]:
         """Today's stamps."""
-        stages = itertools.product(("decode", "check", "dram"), self.config.backends)
+        stages = itertools.product(("decode", "check", "dram", "core"), (*self.config.backends, "fused"))
         return {f"{stage}-{backend}": STAMP for stage, backend in stages}
 
     def cell(
@@ -118,16 +119,42 @@ class Lab:
         parquet.write(path, altered(rows, drop, alter), schemas.CHECK_REPETITIONS, made)
         return path
 
+    def core(
+        self,
+        backend: str = "fused",
+        *,
+        device: str = "cuda",
+        speedup: float = 2.0,
+        processes: int = 3,
+        status: str = "ok",
+        facts: Mapping[str, object] | None = None,
+        said: Mapping[str, object] | None = None,
+        drop: Where | None = None,
+        alter: tuple[Where, Where] | None = None,
+    ) -> Path:
+        """Write one core check record; the core is `speedup` times as fast as the fastest dense attention, cudnn."""
+        rows = core_rows(backend, device, speedup, processes) if status == "ok" else []
+        known = core_facts(device, processes if device == "cuda" else 1, facts)
+        path = self.layout.core(backend)
+        made = header("core", backend, device, status, known, said=said)
+        parquet.write(path, altered(rows, drop, alter), schemas.CORE, made)
+        return path
+
     def summaries(self, cells: Sequence[Path]) -> list[CellSummary]:
         """The figures of some cells, read with today's stamps."""
         return summarise([read_cell(path, self.stamps) for path in cells], self.config.gates.confidence)
 
-    def run(self, cells: Sequence[Path], checks: Sequence[Path] = ()) -> Run:
+    def run(self, cells: Sequence[Path], checks: Sequence[Path] = (), cores: Sequence[Path] = ()) -> Run:
         """The records as a report or `nsa accept` reads and judges them."""
-        return read_run(ENVIRONMENT, cells, checks, self.stamps, self.config)
+        return read_run(ENVIRONMENT, cells, checks, self.stamps, self.config, cores)
 
     def render(
-        self, cells: Sequence[Path], checks: Sequence[Path] = (), build: str = "skipped", dram: Sequence[Path] = ()
+        self,
+        cells: Sequence[Path],
+        checks: Sequence[Path] = (),
+        build: str = "skipped",
+        dram: Sequence[Path] = (),
+        cores: Sequence[Path] = (),
     ) -> dict[str, JsonValue]:
         """Write the whole report; returns gate.json's content."""
         files.write_model(self.layout.environment, ENVIRONMENT)
@@ -145,6 +172,7 @@ class Lab:
             out_dir=self.root,
             dram=dram,
             accepted=self.accepted,
+            cores=cores,
         )
         return files.read_json(self.layout.gate)
 

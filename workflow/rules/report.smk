@@ -5,6 +5,7 @@ rule report:
         artifacts=artifacts_of(*cfg.backends),
         cells=[layout.cell(backend, S) for backend in cfg.backends for S in cfg.contexts],
         checks=[layout.check(backend) for backend in cfg.selecting],
+        cores=[layout.core(backend) for backend in cfg.coring],
         dram=[layout.dram(backend) for backend in cfg.selecting],
     output:
         layout.report,
@@ -24,6 +25,6 @@ rule report:
     message:
         "report: both gates"
     shell:
-        "exec python -m nsa report {input.cells} {input.checks} {input.dram}"
+        "exec python -m nsa report {input.cells} {input.checks} {input.cores} {input.dram}"
         " --stamp {input.stamp} --environment {input.environment} {params.artifacts} --accepted {params.accepted}"
         " --out-dir {params.results} > {log} 2>&1"

@@ -48,7 +48,7 @@ def core_oracle(
         if parts.cmp and M:
             o, p = _attend(query, k_cmp[b, :, :M], v_cmp[b, :, :M])
             output[b] += gate[..., CMP, None] * o
-            importance[b] = p.sum(1) @ _overlap(M, importance.shape[2], sizes).to(p)
+            importance[b] = p.sum(1) @ _overlap(M, importance.shape[2], sizes, q.device)
         if parts.win and (width := min(sizes.window, S)):
             o, _ = _attend(query, k[WIN][b, :, S - width : S], v[WIN][b, :, S - width : S])
             output[b] += gate[..., WIN, None] * o
@@ -67,10 +67,10 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Te
     return p @ v.double(), p
 
 
-def _overlap(M: int, num_blocks: int, sizes: Sizes) -> torch.Tensor:
+def _overlap(M: int, num_blocks: int, sizes: Sizes, device: torch.device) -> torch.Tensor:
     """[M, S_blk]: |[i d, i d + l) with [j l', (j + 1) l')| / l (Eq. 9)."""
-    start = torch.arange(M)[:, None] * sizes.cmp_stride
-    block = torch.arange(num_blocks) * sizes.sel_block
+    start = torch.arange(M, device=device)[:, None] * sizes.cmp_stride
+    block = torch.arange(num_blocks, device=device) * sizes.sel_block
     common = torch.minimum(start + sizes.cmp_block, block + sizes.sel_block) - torch.maximum(start, block)
     return common.clamp(min=0).double() / sizes.cmp_block
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from nsa.records.facts import TimedFacts
-from nsa.records.shapes import AXES
+from nsa.records.shapes import AXES, CORE_AXES
 from nsa.records.words import CONTROLS
 from nsa.report.analysis.read import Cell, Record
 
@@ -15,9 +15,14 @@ def key_of(record: Record[TimedFacts]) -> str:
     return "arm" if isinstance(record, Cell) else "backend"
 
 
+def axes_of(record: Record[TimedFacts]) -> tuple[str, ...]:
+    """The columns that name a shape in a check of kernels, or of cores."""
+    return CORE_AXES if record.facts.contract == "core" else AXES
+
+
 def series_of(record: Record[TimedFacts]) -> tuple[str, ...]:
     """The columns that name what should take equally long in every process."""
-    return ("arm", "emits") if isinstance(record, Cell) else ("backend", *AXES)
+    return ("arm", "emits") if isinstance(record, Cell) else ("backend", *axes_of(record))
 
 
 def controlled(record: Record[TimedFacts]) -> pd.DataFrame:

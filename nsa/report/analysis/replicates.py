@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from nsa.records.facts import CheckFacts
-from nsa.records.shapes import AXES
+from nsa.records.facts import TimedFacts
 from nsa.records.words import AGAIN, CONTROLS, EMPTY
+from nsa.report.analysis.control import axes_of
 from nsa.report.analysis.read import Cell, Record, primary_rows
 from nsa.report.analysis.stats import Estimate, log_interval, process_times, rounding
 
 
-def medians(record: Record[CheckFacts]) -> pd.DataFrame:
+def medians(record: Record[TimedFacts]) -> pd.DataFrame:
     """The median of each process in ns [(backend, shape), process], of everything but the control that it timed."""
     timed = record.rows[record.rows["value_ns"].notna() & ~record.rows["backend"].isin(CONTROLS)]
-    return timed.groupby(["backend", *AXES, "process"])["value_ns"].median().unstack("process")
+    return timed.groupby(["backend", *axes_of(record), "process"])["value_ns"].median().unstack("process")
 
 
-def again_ratio(record: Record[CheckFacts], confidence: float) -> Estimate | None:
+def again_ratio(record: Record[TimedFacts], confidence: float) -> Estimate | None:
     """The A/A ratio of a check's kernel: in each process the geometric mean over the shapes, then over the processes.
 
     None where the kernel was not timed a second time.
@@ -30,7 +30,9 @@ def again_ratio(record: Record[CheckFacts], confidence: float) -> Estimate | Non
     if record.backend not in names or AGAIN + record.backend not in names:
         return None
     again, first = (pd.DataFrame(times.xs(name, level="backend")) for name in (AGAIN + record.backend, record.backend))
-    timed = record.rows[record.rows["value_ns"].notna()].groupby(["backend", *AXES])["value_ns"].apply(rounding)
+    timed = (
+        record.rows[record.rows["value_ns"].notna()].groupby(["backend", *axes_of(record)])["value_ns"].apply(rounding)
+    )
     least = sum(float(timed[name].mean()) for name in (AGAIN + record.backend, record.backend))  # were all shapes alike
     known = (again / first).map(math.log).mean(axis=0).dropna()  # over the shapes that the process timed twice
     return log_interval(known.map(math.exp), confidence, least) if len(known) else None
@@ -45,7 +47,7 @@ class Pace:
     process: int
 
 
-def paces(record: Record[CheckFacts]) -> list[Pace]:
+def paces(record: Record[TimedFacts]) -> list[Pace]:
     """The pace of every process on every kernel that an ok check timed; empty where it timed nothing."""
     times = medians(record)
     relative = times.div(times.median(axis=1), axis=0).map(math.log).groupby(level="backend").mean()

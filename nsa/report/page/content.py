@@ -17,11 +17,13 @@ from nsa.report.analysis.read import Record
 from nsa.report.analysis.summary import CellSummary
 from nsa.report.page import tables
 from nsa.report.page.conditions import conditions
+from nsa.report.page.cores import core_corner_line, core_table
 from nsa.report.page.dram import absent, dram_table, not_counted
 from nsa.report.page.invest_tables import next_table, shares_table
 from nsa.report.page.packed_variants import packed_variants_table
 from nsa.report.page.tables import Table
 from nsa.report.verdict.checks import Check
+from nsa.report.verdict.cores import CoreAccept
 from nsa.report.verdict.gates import Accept, percent
 from nsa.report.verdict.invest import Invest
 from nsa.report.verdict.run import Run
@@ -51,6 +53,8 @@ class Content:
 
     Attributes:
         kernels: each candidate with its table and the line on its corner cases.
+        cores: each decode core likewise.
+        unselected: the backends with a decode core alone.
         thresholds: of the accept gate, as text.
         config: the configuration as YAML.
     """
@@ -73,6 +77,8 @@ class Content:
     thresholds: Mapping[str, str]
     confidence: str
     kernels: Sequence[tuple[Accept, Table, str | None]]
+    cores: Sequence[tuple[CoreAccept, Table, str | None]]
+    unselected: Sequence[str]
     packed: Table | None
     dram: Table
     not_counted: Sequence[str]
@@ -125,6 +131,8 @@ def content(
         thresholds={name: f"{value:g}" for name, value in config.gates.accept.model_dump().items()},
         confidence=percent(config.gates.confidence),
         kernels=[(found, tables.kernel_table(found), tables.corner_line(found)) for found in run.accepts],
+        cores=[(found, core_table(found), core_corner_line(found)) for found in run.core_accepts],
+        unselected=[backend for backend in config.backends if backend not in config.selecting],
         packed=packed_variants_table(packed, config.check, config.gates) if packed else None,
         dram=dram_table(counted),
         not_counted=not_counted(absent(counted)),

@@ -18,6 +18,7 @@ from nsa.records.words import Scalar
 from nsa.report.accepted.compare import Comparison
 from nsa.report.analysis.aa import Control
 from nsa.report.analysis.summary import GUIDE, SUMMARY, CellSummary, flat
+from nsa.report.verdict.cores import CoreAccept
 from nsa.report.verdict.gates import Accept
 from nsa.report.verdict.run import Run
 
@@ -25,7 +26,7 @@ CSV_COLUMNS = ("S", *GUIDE, *(name for name in SUMMARY.names if name != "S" and 
 
 
 def gate(run: Run, comparison: Comparison, config: Config, origin: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """The content of gate.json: both verdicts with figures, what changed, anomalies, and what it was made from.
+    """The content of gate.json: every verdict with figures, what changed, anomalies, and what it was made from.
 
     Args:
         origin: what else it says of where it comes from, by top-level key.
@@ -34,6 +35,7 @@ def gate(run: Run, comparison: Comparison, config: Config, origin: Mapping[str, 
         "schema_version": SCHEMA_VERSION,
         "invest": as_json(run.invest),
         "accept": {accept.backend: _accept(accept) for accept in run.accepts},
+        "cores": {core.backend: _accept(core) for core in run.core_accepts},
         "decode": [as_json({**flat(each), **_control(run.controls.get(each.cell.name))}) for each in run.cells],
         "comparison": as_json(comparison),
         "anomalies": [as_json(check) for check in run.checks if check.fired],
@@ -44,7 +46,7 @@ def gate(run: Run, comparison: Comparison, config: Config, origin: Mapping[str, 
     }
 
 
-def _accept(found: Accept) -> dict[str, JsonValue]:
+def _accept(found: Accept | CoreAccept) -> dict[str, JsonValue]:
     recorded = {field.name: as_json(getattr(found, field.name)) for field in fields(found)}
     return {**recorded, "wrong_shapes": [*found.wrong_shapes]}
 

@@ -37,6 +37,7 @@ def report(
     out_dir: Path,
     dram: Sequence[Path] = (),
     accepted: Path = ACCEPTED,
+    cores: Sequence[Path] = (),
 ) -> None:
     """Write gate_report.md and .html, gate.json, decode.csv, checks.parquet and the figure; keep the last good report.
 
@@ -49,6 +50,7 @@ def report(
         out_dir: where to, results/ in the pipeline.
         dram: results/dram_*.json.
         accepted: the folder of accepted runs; it need not exist.
+        cores: results/core/*.parquet.
 
     Raises:
         RecordError: the environment or the build record cannot be read, or a path names no cell. Any other faulty
@@ -58,11 +60,11 @@ def report(
     built, manifest = read_build(artifacts)
     layout = Layout(out_dir)
     set_previous_aside(layout)
-    run = read_run(about, cells, checks, stamps, config)
+    run = read_run(about, cells, checks, stamps, config, cores)
     counted = [read_dram(path, stamps) for path in dram]
     change = compare(run, accepted, config)
 
-    read = [*run.records.values(), *counted]
+    read = [*run.records.values(), *run.cores.values(), *counted]
     origin = tables.provenance(
         record.provenance for record in read if record.provenance and record.status not in ("stale", "invalid")
     )

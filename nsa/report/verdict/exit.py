@@ -30,7 +30,7 @@ class InvestVerdict(Part):
 
 
 class AcceptVerdict(Part):
-    """Of one candidate, with what became of its kernel check."""
+    """Of one kernel or decode core, with what became of its check."""
 
     verdict: str
     wrong_shapes: tuple[str, ...]
@@ -83,10 +83,16 @@ class Gate(Part):
     schema_version: Literal[2] = SCHEMA_VERSION
     invest: InvestVerdict
     accept: dict[str, AcceptVerdict]
+    cores: dict[str, AcceptVerdict] = Field(default_factory=dict)
     decode: tuple[Cell, ...] = ()
     artifacts: dict[str, State] = Field(default_factory=dict)
     anomalies: tuple[Anomaly, ...]
     comparison: Change
+
+    @property
+    def accepts(self) -> dict[str, AcceptVerdict]:
+        """Every verdict on a kernel or a decode core, by what it is of."""
+        return self.accept | {f"the core of {name}": found for name, found in self.cores.items()}
 
 
 @dataclass(frozen=True)
@@ -105,9 +111,9 @@ class Said:
 def read(gate_json: Path) -> Said:
     """The verdicts of a report, and what its exit status is.
 
-    0: the invest gate says GO or NO-GO, no kernel is rejected, wrong or failed, no blocking check fired.
-    1: a kernel is rejected, gives wrong results or failed, a blocking check fired, a gate is INCONCLUSIVE, something is
-       slower than in the accepted run beyond the margin, or that run's file is broken.
+    0: the invest gate says GO or NO-GO, no kernel or core is rejected, wrong or failed, no blocking check fired.
+    1: a kernel or a core is rejected, gives wrong results or failed, a blocking check fired, a gate is INCONCLUSIVE,
+       something is slower than in the accepted run beyond the margin, or that run's file is broken.
     3: nothing is wrong, but the invest gate is NOT MEASURED.
 
     Raises:
@@ -118,7 +124,7 @@ def read(gate_json: Path) -> Said:
     gates = [f"invest: {gate.invest.verdict}. {gate.invest.reason}"]
     gates += [
         " ".join(filter(None, (f"accept {name}: {found.verdict}.", found.reason, _advice(found.fix))))
-        for name, found in gate.accept.items()
+        for name, found in gate.accepts.items()
     ]
     too_large = [f"oom: {cell.backend} at S = {cell.S}: {cell.why}" for cell in gate.decode if cell.status == NO_MEMORY]
     status = 1 if faults or _undecided(gate) else 3 if gate.invest.verdict == NOT_MEASURED else 0
@@ -127,8 +133,8 @@ def read(gate_json: Path) -> Said:
 
 def _undecided(gate: Gate) -> bool:
     """Whether a gate's own line is a reason to fail."""
-    verdicts = {found.verdict for found in gate.accept.values()}
-    failed = any(found.wrong_shapes or found.status == FAILED for found in gate.accept.values())
+    verdicts = {found.verdict for found in gate.accepts.values()}
+    failed = any(found.wrong_shapes or found.status == FAILED for found in gate.accepts.values())
     return failed or INCONCLUSIVE in verdicts | {gate.invest.verdict} or REJECT in verdicts
 
 

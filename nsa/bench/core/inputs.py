@@ -1,0 +1,251 @@
+"""Inputs of decode cores: written in place from a seed, so that what a core has changed can be told without a copy.
+
+Keys are not only white noise. In real caches a text's tokens come in runs of one topic, and the first ones are
+attention sinks: blocks then differ in importance by far more than rounding, and lie side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from nsa.bench.method.accuracy import same_bits
+from nsa.kernels.core import EVERY_PART, SEL, WIN, Cache, Parts, Sizes
+from nsa.records.shapes import CoreShape
+
+QUERY = 1.5  # standard deviation of a query's numbers
+TOPICS, RUN_TOKENS, TOPIC = 16, 128, 0.5  # directions, tokens of one run, and the amplitude of a topic in queries, keys
+SINKS, SINK_QUERY, SINK_KEY = 4, 0.5, 1.5  # tokens in front, and what queries and their keys have of one direction
+NEWEST = 0.3  # share of a query in the key of the newest token of a timed call
+POISON = -7  # of block indices before a call
+
+
+class CoreCall(NamedTuple):
+    """The arguments of nsa.kernels.core.Core in its order, without `out`."""
+
+    q: torch.Tensor  # [B, G, h, D]
+    gates: torch.Tensor  # [B, G, h, 3]
+    k: Cache  # the branches' [B, G, S, D]; that of the compressed branch is not read
+    v: Cache  # [B, G, S, Dv] each
+    k_cmp: torch.Tensor  # [B, G, S_cmp, D]
+    v_cmp: torch.Tensor  # [B, G, S_cmp, Dv]
+    seq_lens: torch.Tensor  # [B] int32
+    sizes: Sizes
+    parts: Parts
+    block_indices: torch.Tensor  # [B, G, n] int32
+
+    def written(self) -> dict[str, torch.Tensor]:
+        """The tensors that a draw fills, by name."""
+        both = (("k", self.k), ("v", self.v))
+        caches = {f"{name}[{branch}]": cache[branch] for branch in (SEL, WIN) for name, cache in both}
+        return {"q": self.q, "gates": self.gates, **caches, "k_cmp": self.k_cmp, "v_cmp": self.v_cmp}
+
+    def sequence(self, b: int) -> CoreCall:
+        """The call of one sequence, as views."""
+        some = slice(b, b + 1)
+        return self._replace(
+            k=[branch[some] for branch in self.k],
+            v=[branch[some] for branch in self.v],
+            seq_lens=self.seq_lens[some],
+            block_indices=self.block_indices[some],
+            **{name: getattr(self, name)[some] for name in ("q", "gates", "k_cmp", "v_cmp")},
+        )
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What the tensors of a call hold: the same whenever it is written.
+
+    Attributes:
+        keys: one of nsa.records.words.KEYS.
+        seed: of every number.
+        lengths: of the sequences.
+        scale: of the queries, beside QUERY.
+        alike: whether all compressed keys of a row are equal, and with them the importance of all inner blocks.
+    """
+
+    keys: str
+    seed: int
+    lengths: tuple[int, ...]
+    scale: float = 1.0
+    alike: bool = False
+
+
+def sizes_of(shape: CoreShape) -> Sizes:
+    """The sizes of a core that no tensor shows."""
+    return Sizes(shape.cmp_block, shape.cmp_stride, shape.sel_block, shape.sel_count, shape.window)
+
+
+def allocate(shape: CoreShape, device: torch.device) -> CoreCall:
+    """The tensors of a call, with nothing in them; the raw keys and values of the compressed branch are NaN."""
+    B, G, h, S = shape.batch, shape.groups, shape.heads_per_group, shape.context
+    D, Dv, sizes = shape.head_dim, shape.value_dim, sizes_of(shape)
+    dtype: torch.dtype = getattr(torch, shape.dtype)
+    M = max(sizes.num_compressed(S), 1)
+
+    def empty(*of: int) -> torch.Tensor:
+        return torch.empty(*of, dtype=dtype, device=device)
+
+    nan = torch.full((), torch.nan, dtype=dtype, device=device)
+    return CoreCall(
+        empty(B, G, h, D),
+        empty(B, G, h, 3),
+        (nan.expand(B, G, S, D), empty(B, G, S, D), empty(B, G, S, D)),
+        (nan.expand(B, G, S, Dv), empty(B, G, S, Dv), empty(B, G, S, Dv)),
+        empty(B, G, M, D),
+        empty(B, G, M, Dv),
+        torch.zeros(B, dtype=torch.int32, device=device),
+        sizes,
+        EVERY_PART,
+        torch.full((B, G, shape.sel_count), POISON, dtype=torch.int32, device=device),
+    )
+
+
+def fill(call: CoreCall, draw: Draw, poisoned: torch.Tensor | None = None) -> None:
+    """Write a draw into a call: lengths, queries, gates and caches, with NaN beyond the lengths.
+
+    Args:
+        poisoned: [B, G, S_blk], blocks of the selected branch's cache that hold NaN, too.
+    """
+    call.seq_lens.copy_(torch.tensor(draw.lengths, dtype=torch.int32))
+    for name, tensor in call.written().items():
+        _write(call, name, tensor, draw, poisoned)
+
+
+def changed(call: CoreCall, draw: Draw, poisoned: torch.Tensor | None = None) -> str | None:
+    """Which input is no longer what the draw has put there, as a fault; None when all are."""
+    if call.seq_lens.tolist() != list(draw.lengths):
+        return "the input seq_lens was changed"
+    for name, tensor in call.written().items():
+        expected = torch.empty_like(tensor)
+        _write(call, name, expected, draw, poisoned)
+        if not same_bits(tensor, expected):
+            return f"the input {name} was changed"
+    return None
+
+
+def unselected(importance: torch.Tensor, lengths: tuple[int, ...], sizes: Sizes) -> torch.Tensor:
+    """[B, G, S_blk]: blocks that no right core can select, whatever it rounds, from their importance in float64."""
+    found = torch.zeros_like(importance, dtype=torch.bool)
+    for b, S in enumerate(lengths):
+        blocks = sizes.num_blocks(S)
+        if blocks > sizes.sel_count:
+            score = importance[b, :, :blocks].clone()
+            score[:, [0, blocks - 2, blocks - 1]] = torch.inf
+            last = score.topk(sizes.sel_count, -1).values[:, -1:]
+            found[b, :, :blocks] = score < 0.99 * last
+    return found
+
+
+def _write(call: CoreCall, name: str, tensor: torch.Tensor, draw: Draw, poisoned: torch.Tensor | None) -> None:
+    """Write what a draw has for one tensor; every tensor has a generator of its own."""
+    place = list(call.written()).index(name)
+    tensor.normal_(generator=torch.Generator(tensor.device).manual_seed(16 * draw.seed + place))
+    if name == "q":
+        tensor.mul_(QUERY * draw.scale)
+        _lean(tensor, call, draw)
+    elif name == "gates":
+        tensor.sigmoid_()
+    elif name.startswith("k"):
+        _keys(tensor, call.sizes.cmp_stride if name == "k_cmp" else 1, draw)
+        if name == "k_cmp" and draw.alike:
+            tensor.copy_(tensor[:, :, :1].clone())
+    if name in ("q", "gates"):
+        return
+    if poisoned is not None and name.endswith(f"[{SEL}]"):
+        tokens = poisoned.repeat_interleave(call.sizes.sel_block, -1)[..., : tensor.shape[2]]
+        tensor.masked_fill_(tokens[..., None], torch.nan)
+    for b, S in enumerate(draw.lengths):
+        tensor[b, :, call.sizes.num_compressed(S) if name.endswith("_cmp") else S :] = torch.nan
+
+
+def _directions(draw: Draw, like: torch.Tensor) -> tuple[torch.Tensor, torch.Generator]:
+    """Directions [TOPICS, D] of +1 and -1 that queries and keys share, and what else is drawn of them."""
+    generator = torch.Generator().manual_seed(16 * draw.seed + 15)
+    signs = torch.randint(2, (TOPICS, like.shape[-1]), generator=generator) * 2 - 1
+    return signs.to(like), generator
+
+
+def _lean(q: torch.Tensor, call: CoreCall, draw: Draw) -> None:
+    """Let queries favour one topic, or the sinks."""
+    if draw.keys == "noise":
+        return
+    directions, generator = _directions(draw, q)
+    if draw.keys == "topics":
+        mine = torch.randint(TOPICS, q.shape[:2], generator=generator).to(q.device)
+        q.add_(TOPIC * directions[mine][:, :, None])
+    else:
+        q.add_(SINK_QUERY * directions[0])
+
+
+def _keys(keys: torch.Tensor, stride: int, draw: Draw) -> None:
+    """Give keys, one for every `stride` tokens, the topic of their run, or make the first ones sinks."""
+    if draw.keys == "noise":
+        return
+    directions, generator = _directions(draw, keys)
+    if draw.keys == "topics":
+        generator.manual_seed(16 * draw.seed + 14)  # the same runs for every cache
+        runs = torch.randint(TOPICS, (len(keys), -(-keys.shape[2] * stride // RUN_TOKENS)), generator=generator)
+        token = torch.arange(keys.shape[2]) * stride // RUN_TOKENS
+        for b in range(len(keys)):
+            keys[b].add_(TOPIC * directions[runs[b, token].to(keys.device)])
+    else:
+        keys[:, :, : max(1, SINKS // stride)] = SINK_KEY * directions[0]
+
+
+class Replays:
+    """The inputs of one call's timed replays: each has queries, gates and newest tokens that none before it had.
+
+    The newest token of the selected and the window cache, and the newest compressed one, lean towards the row's first
+    query, so that their values move the output by far more than rounding: what was kept of an earlier call shows.
+
+    Args:
+        call: filled by `draw`, every sequence as long as its caches.
+        draw: of its other tokens.
+
+    Attributes:
+        count: of the replays so far; who keeps the output of one counts it.
+    """
+
+    def __init__(self, call: CoreCall, draw: Draw) -> None:
+        self.call, self.draw, self.count = call, draw, 0
+        self._given = [each.clone() for each in (call.q, call.gates)]
+        self._before = [each.clone() for each in self._newest()]
+
+    def _newest(self) -> Iterator[torch.Tensor]:
+        """The newest token of every cache, keys before values: [B, G, D] or [B, G, Dv] each."""
+        call = self.call
+        for cache in (call.k[SEL], call.k[WIN], call.k_cmp, call.v[SEL], call.v[WIN], call.v_cmp):
+            yield cache[:, :, -1]
+
+    def apply(self, replay: int) -> None:
+        """Write what is new in a replay: the same whenever it is asked."""
+        q, call = self.call.q, self.call
+        generator = torch.Generator(q.device).manual_seed(16 * (self.draw.seed + replay + 1) + 13)
+        q.normal_(generator=generator).mul_(QUERY)
+        _lean(q, call, self.draw)
+        call.gates.normal_(generator=generator).sigmoid_()
+        for place, token in enumerate(self._newest()):
+            token.normal_(generator=generator)
+            if place < 3:
+                token.add_(NEWEST * q[:, :, 0])
+        self._given[0].copy_(q)
+        self._given[1].copy_(call.gates)
+
+    def refresh(self) -> None:
+        """Change the inputs for the next replay; the same again for one that is repeated."""
+        self.apply(self.count)
+
+    def changed(self) -> str | None:
+        """Which input is not what the harness gave, after the last replay; the newest tokens are given back."""
+        for name, given, now in zip(("q", "gates"), self._given, self.call, strict=False):
+            if not isinstance(now, torch.Tensor) or not same_bits(given, now):
+                return f"the input {name} was changed"
+        for token, before in zip(self._newest(), self._before, strict=True):
+            token.copy_(before)
+        _write(self.call, "q", self.call.q, self.draw, None)
+        _write(self.call, "gates", self.call.gates, self.draw, None)
+        return changed(self.call, self.draw)

@@ -1,0 +1,64 @@
+"""The core check: correctness and speed of one backend's decode core on the paper's geometry."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from nsa.bench.core.job import Job
+from nsa.bench.records import open_stage, write
+from nsa.bench.runner import Result, Say, Task
+from nsa.bench.runner import run as run_task
+from nsa.config import CoreSettings
+from nsa.layout import Layout
+from nsa.machine.host import Host
+from nsa.records.facts import CoreFacts
+from nsa.records.words import ITEM_BYTES
+
+CACHES = 4  # of K and V of one branch that are there at once: two branches, one to compare with, and its bits
+
+
+def run(backend: str, stamp: Path, environment: Path, artifacts: Sequence[Path], out: Path) -> None:
+    """Check one backend's core as the stamp's settings say and write its record, whatever its outcome."""
+    opened = open_stage(stamp, environment, artifacts)
+    settings = opened.section("core", CoreSettings)
+    result = check(backend, settings, opened.host, lambda line: print(line, flush=True))
+    write(out, opened, "core", result, backend)
+
+
+def check(backend: str, settings: CoreSettings, host: Host, say: Say, seed: int = 0) -> Result[CoreFacts]:
+    """Check one core: rows of schemas.CORE, and its facts or why there are none.
+
+    The corner cases have a seed that nobody knows before. On a CPU nothing is timed.
+
+    Args:
+        backend: whose core is checked.
+        settings: the grid, and how often each is timed.
+        host: where to check.
+        say: receives lines of progress.
+        seed: moves every random draw.
+
+    Raises:
+        Killed: a process was killed from outside; such a check has no record.
+    """
+    on_cuda = host.device.kind == "cuda"
+    corners = secrets.randbelow(2**31)
+    task = Task(
+        name=f"core {backend}",
+        backends=(backend,),
+        work="nsa.bench.core.replicate:replicate",
+        job=lambda card, process: Job(backend, settings, card, process, seed, corners),
+        processes=settings.processes if on_cuda else 1,
+        timeout_s=settings.timeout_s,
+        memory_bytes=memory_bytes(settings, host.device.kind),
+        less_memory="use a GPU with more memory, or lower core.batch or core.contexts",
+        log=Layout().log(f"core_{backend}"),
+    )
+    return run_task(task, host, say)
+
+
+def memory_bytes(settings: CoreSettings, kind: str) -> int:
+    """What one process needs on the device, roughly: the caches of the largest shape."""
+    token = (max(settings.head_dim) + settings.value_dim) * ITEM_BYTES[settings.dtype.of(kind)]
+    return CACHES * max(settings.batch) * settings.groups * max(settings.contexts) * token

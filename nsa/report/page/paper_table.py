@@ -1,0 +1,223 @@
+"""results/paper_table4.md: NSA over dense attention on this machine's clock, beside the paper's expectation.
+
+The paper's Table 4 (arXiv 2502.11089) counts bytes: 4.0, 6.4, 9.1 and 11.6 times fewer at 8k, 16k, 32k and 64k. Here
+cores and dense attention are timed in the same processes, in turns, on the same caches, and judged: it is made of the
+records of the core check, so that nothing is measured twice and the verdict and this page cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from nsa.config import CoreSettings
+from nsa.layout import Layout
+from nsa.records import files, parquet
+from nsa.records.facts import CoreFacts
+from nsa.records.made import PaperTableHeader
+from nsa.records.words import DENSE, Row
+from nsa.report.analysis.core import CoreFigures, Rival, core_figures, off_core_grid, read_core
+from nsa.report.analysis.read import Record, Stamps
+from nsa.report.analysis.stats import Estimate
+from nsa.report.page.roofline import markdown
+from nsa.report.page.tables import MISSING, Table, bracketed, plain, significant
+from nsa.report.verdict.gates import outcome_words, percent
+from nsa.settings import Settings
+
+EXPECTED = {8192: 4.0, 16384: 6.4, 32768: 9.1, 65536: 11.6}  # the paper's Table 4: dense over NSA, in bytes
+METHOD = """Clean cold L2 (written, then read), one CUDA-graph replay a call, between events; a core and every kernel of
+dense attention take turns in random order, each replay with queries, gates and newest tokens of its own and its output
+judged against float64. Keys are noise, runs of topics, and with sinks, in turn. Floor: K and V of the compressed, the
+selected and the window's tokens over the copy bandwidth of the same run; dense must read all of K and V once."""
+COLUMNS = pa.schema(
+    [
+        ("backend", pa.string()),
+        ("batch", pa.int32()),
+        ("context", pa.int32()),
+        ("head_dim", pa.int32()),
+        ("value_dim", pa.int32()),
+        ("core_us", pa.float64()),
+        ("core_us_lo", pa.float64()),
+        ("core_us_hi", pa.float64()),
+        ("floor_us", pa.float64()),
+        ("bandwidth_share", pa.float64()),
+        ("dense", pa.string()),  # the fastest correct kernel
+        ("dense_us", pa.float64()),
+        ("ratio", pa.float64()),  # dense over core
+        ("ratio_lo", pa.float64()),
+        ("ratio_hi", pa.float64()),
+        ("expected", pa.float64()),  # the paper's
+        ("fault", pa.string()),  # why there is no ratio
+    ]
+)
+
+
+class PaperTable(Settings):
+    """What the page is made with, as in the stage's stamp: read it with nsa.settings.parse."""
+
+    core: CoreSettings
+    error_ratio: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Cores:
+    """One backend's record and figures; none where it did not run."""
+
+    record: Record[CoreFacts]
+    figures: Sequence[CoreFigures]
+
+
+def report(paths: Sequence[Path], stamps: Stamps, settings: PaperTable, page: Path, table: Path) -> None:
+    """Write the page and its table.
+
+    Args:
+        paths: results/core/*.parquet.
+        stamps: today's digests by stage.
+        settings: the grid, and what makes an output correct.
+        page, table: where to.
+    """
+    found = [_cores(path, stamps, settings) for path in paths]
+    parts = [part for cores in found for part in _section(cores, settings.confidence)]
+    if not found:
+        parts = ["**NOT MEASURED**: no backend of config.yaml offers a decode core; add one to candidates."]
+    text = "\n\n".join(["# Decode cores and dense attention: the paper's Table 4 on the clock", *parts])
+    parquet.write(table, [row for cores in found for row in _rows(cores)], COLUMNS, PaperTableHeader())
+    files.write_text(page, f"{text}\n\nRerun: `snakemake {Layout().paper_table}`\n")
+
+
+def _cores(path: Path, stamps: Stamps, settings: PaperTable) -> Cores:
+    record = read_core(path, stamps)
+    if not record.ok or off_core_grid(record, settings.core):
+        return Cores(record, ())
+    return Cores(record, core_figures(record, settings.core, settings.error_ratio, settings.confidence))
+
+
+def _section(cores: Cores, confidence: float) -> list[str]:
+    record, heading = cores.record, f"## {cores.record.backend}"
+    if not record.ok:
+        return [heading, f"**NOT MEASURED**: {plain(outcome_words(record))}; {plain(record.fix or 'run it again')}."]
+    if not record.on_cuda or not cores.figures:
+        return [heading, "**NOT MEASURED**: nothing was timed on this grid; run it on a machine with an NVIDIA GPU."]
+    facts, shape = record.facts, cores.figures[0].shape
+    copies = " and ".join(
+        f"{rate / 1e12:.3f}" for rate in sorted({min(facts.bandwidth_bytes_per_s), max(facts.bandwidth_bytes_per_s)})
+    )
+    origin = record.provenance
+    layer = f"H = {shape.groups * shape.heads_per_group}, G = {shape.groups}, l = {shape.cmp_block}"
+    layer += (
+        f", d = {shape.cmp_stride}, l' = {shape.sel_block}, n = {shape.sel_count}, w = {shape.window}, {shape.dtype}"
+    )
+    made = f"{facts.device.name}, {layer}. Processes: {len(facts.replicates)}. Copy bandwidth: {copies} TB/s. "
+    made += f"Brackets: {percent(confidence)} t-intervals over the processes. "
+    made += f"Commit: {(origin and origin.git_commit) or 'unknown'}."
+    left = {f"{each.name.removeprefix(DENSE)}: {each.reason}" for each in facts.left_out}
+    return [
+        heading,
+        made,
+        METHOD,
+        markdown(_table(cores.figures)),
+        "### Every kernel of dense attention, µs",
+        markdown(_dense_table(cores.figures)),
+        *(["Not timed, with the reason: " + plain("; ".join(sorted(left))) + "."] if left else []),
+    ]
+
+
+def _table(figures: Sequence[CoreFigures]) -> Table:
+    header = (
+        "D / Dv",
+        "B",
+        "S",
+        "core µs",
+        "floor µs",
+        "× floor",
+        "over the floor µs",
+        "bandwidth share",
+        "fastest dense µs",
+        "which",
+        "dense / core",
+        "the paper's",
+        "share of it",
+    )
+    lines = []
+    for found in figures:
+        shape, time, fault = found.shape, found.time_us, _fault(found)
+        expected, winner = EXPECTED.get(shape.context), found.winner
+        known = time is not None and found.floor_us is not None
+        over = (time.value / found.floor_us, time.value - found.floor_us) if time and found.floor_us else (None, None)
+        ratio = None if fault else found.speedup
+        lines.append(
+            (
+                f"{shape.head_dim} / {shape.value_dim}",
+                str(shape.batch),
+                str(shape.context),
+                fault or bracketed(time),
+                significant(found.floor_us) if known else MISSING,
+                *(significant(value) for value in over),
+                percent(round(found.rate, 3)) if found.rate is not None else MISSING,
+                bracketed(winner.time_us) if winner else MISSING,
+                winner.name.removeprefix(DENSE) if winner else MISSING,
+                bracketed(ratio),
+                f"{expected:g}" if expected else MISSING,
+                percent(round(ratio.value / expected, 3)) if ratio and expected else MISSING,
+            )
+        )
+    return Table(header, tuple(lines))
+
+
+def _dense_table(figures: Sequence[CoreFigures]) -> Table:
+    names = sorted({rival.name for found in figures for rival in found.dense})
+    lines = []
+    for found in figures:
+        by_name = {rival.name: rival for rival in found.dense}
+        shape = found.shape
+        cells = (_cell(by_name.get(name)) for name in names)
+        lines.append((f"{shape.head_dim} / {shape.value_dim}", str(shape.batch), str(shape.context), *cells))
+    return Table(("D / Dv", "B", "S", *(name.removeprefix(DENSE) for name in names)), tuple(lines))
+
+
+def _cell(rival: Rival | None) -> str:
+    if rival is None:
+        return MISSING
+    return f"WRONG: {rival.fault}" if rival.fault else bracketed(rival.time_us)
+
+
+def _fault(found: CoreFigures) -> str | None:
+    """Why a core has no time that counts."""
+    if found.faults is None:
+        return "not run"
+    if found.faults:
+        return f"WRONG: {found.faults[0]}"
+    return f"too fast: {found.too_fast}" if found.too_fast else None
+
+
+def _rows(cores: Cores) -> list[Row]:
+    return [_row(cores.record.backend, found) for found in cores.figures if cores.record.on_cuda]
+
+
+def _row(backend: str, found: CoreFigures) -> Row:
+    shape, fault, winner = found.shape, _fault(found), found.winner
+
+    def bounds(name: str, estimate: Estimate | None) -> Row:
+        if estimate is None or fault:
+            return {}
+        return {name: estimate.value, f"{name}_lo": estimate.low, f"{name}_hi": estimate.high}
+
+    return {
+        "backend": backend,
+        "batch": shape.batch,
+        "context": shape.context,
+        "head_dim": shape.head_dim,
+        "value_dim": shape.value_dim,
+        **bounds("core_us", found.time_us),
+        **bounds("ratio", found.speedup),
+        "floor_us": found.floor_us,
+        "bandwidth_share": found.rate,
+        "dense": winner.name.removeprefix(DENSE) if winner else None,
+        "dense_us": winner.time_us.value if winner and winner.time_us else None,
+        "expected": EXPECTED.get(shape.context),
+        "fault": fault,
+    }

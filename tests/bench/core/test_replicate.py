@@ -1,0 +1,147 @@
+"""The core check on a CPU: the composed core is right everywhere, and each wrong one is rejected for its own reason."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+import wrong_cores
+from standins import ON_CPU, Sampler, Timer
+from wrong_cores import RIGHT, WRONG
+
+from nsa.bench.core import replicate as module
+from nsa.bench.core.corners import CORNERS
+from nsa.bench.core.job import Job
+from nsa.bench.core.replicate import check_core
+from nsa.bench.runner import Replicated
+from nsa.bench.workers import Turn
+from nsa.config import CoreSettings, GateSettings
+from nsa.errors import InputError, KernelFailed
+from nsa.records import parquet, schemas
+from nsa.records.facts import CoreFacts
+from nsa.records.outcome import Header, Ok
+from nsa.report.analysis.core import read_core
+from nsa.report.verdict.cores import accept_core
+
+SMALL = CoreSettings(
+    head_dim=(32,),
+    value_dim=32,
+    groups=1,
+    heads_per_group=4,
+    sel_count=4,
+    window=100,
+    cpu_batch=2,
+    cpu_context=420,
+    draws=1,
+)
+FEW = (
+    "h = 1",
+    "n = 3",
+    "w = 0",
+    "blocks of equal importance",
+    "no token",
+    "caches in one tensor",
+    "shorter, then longer",
+)
+
+
+@pytest.fixture
+def few_corners(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some corner cases, at fewer tokens."""
+    some = {name: CORNERS[name] for name in FEW}
+    monkeypatch.setattr("nsa.bench.core.corners.CORNERS", some)
+
+
+def checked(core: Any, corners: int | None = 5, settings: CoreSettings = SMALL) -> Replicated[CoreFacts]:
+    return check_core(Job("mine", settings, ON_CPU, 0, corners=corners), Turn(), core)
+
+
+def verdict(core: Any, lab: Any) -> Any:
+    """What the report's verdict says of a core that was checked here."""
+    from synthetic import ABOUT, STAMP
+
+    found = checked(core)
+    header = Header[CoreFacts](
+        stage="core", backend="mine", device=ON_CPU.device, outcome=Ok(facts=found.facts), provenance=ABOUT, stamp=STAMP
+    )
+    path = lab / "mine.parquet"
+    parquet.write(path, found.rows, schemas.CORE, header)
+    return accept_core("mine", read_core(path), (), SMALL, GateSettings())
+
+
+def test_the_composed_core_is_right_on_every_input(few_corners: None, tmp_path: Any) -> None:
+    """On a CPU nothing is timed, and every shape and corner case is right; the record keeps what was judged."""
+    found = verdict(RIGHT, tmp_path)
+    assert found.verdict == "NOT MEASURED" and found.wrong_shapes == []
+    assert f"on the CPU 1 of 1 shapes and {len(FEW)} of {len(FEW)} corner cases are correct" in found.reason
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_core_is_rejected_for_its_own_reason(name: str, few_corners: None, tmp_path: Any) -> None:
+    """Each is named with the fault or the figures that show it."""
+    make, said = WRONG[name]
+    try:
+        found = verdict(make(), tmp_path)
+    except KernelFailed as failure:
+        assert re.search(said, str(failure))
+        return
+    assert found.verdict == "REJECT" and re.search(said, found.reason), found.reason
+
+
+def test_a_core_that_refuses_the_shape_has_a_row_with_the_reason() -> None:
+    """A refusal is no failure of the run; the verdict rejects it with the reason."""
+
+    def refuses(*_: Any) -> torch.Tensor:
+        raise InputError("q: got float32, expected float16")
+
+    (row,) = checked(refuses, corners=None).rows
+    assert row["fault"] == "refused: q: got float32, expected float16" and row["case"] == "timed"
+
+
+def test_everything_is_timed_equally_often_and_judged() -> None:
+    """The core twice, the composed core and each kernel of dense attention: as many repetitions, each one judged."""
+    shape = module.core_grid(SMALL, "cpu")[0]
+    settings = SMALL.model_copy(update={"iters": 4})
+    left_out: list[Any] = []
+    timer: Any = Timer()
+    kernels, _ = module.dense.kernels()
+    rivals = {"flash": kernels["flash"], "cudnn": kernels["cudnn"]}
+    sampler: Any = Sampler()
+    run = module.Run(
+        Job("mine", settings, ON_CPU, 0), timer, Turn(), sampler, None, module.Control(timer), rivals, left_out
+    )
+    rows = module._shape(RIGHT, shape, 0, run)
+    counts: dict[str, int] = {}
+    for row in rows:
+        if row.get("value_ns") is not None:
+            counts[str(row["backend"])] = counts.get(str(row["backend"]), 0) + 1
+    assert counts == {"mine": 4, "again:mine": 4, "composed": 4, "dense:flash": 4, "empty": 4} | {
+        "control:train": 12,
+        "control:stream": 12,
+    }
+    judged = {row["backend"]: row for row in rows if row.get("case") == "timed"}
+    assert set(judged) == {"mine", "composed", "dense:flash"}
+    assert all(row["judged"] == 4 and row["fault"] is None and row["error"] < 1e-4 for row in judged.values())
+    tokens = (
+        25 + (4 * 64 - 28) + 100
+    )  # of the compressed branch, the selected blocks, the last of them partial, the window
+    assert judged["mine"]["floor_bytes"] == 2 * tokens * 64 * 4
+    assert judged["dense:flash"]["floor_bytes"] == 2 * 420 * 64 * 4
+    assert [(left.name, left.shape) for left in left_out] == [("dense:cudnn", "B=2 S=420 D=32 Dv=32")]
+
+
+def test_a_core_that_fails_is_a_failure_with_its_name() -> None:
+    """What a core raises is its own failure."""
+
+    def fails(*_: Any) -> torch.Tensor:
+        raise RuntimeError("CUDA error: an illegal memory access\nmore")
+
+    with pytest.raises(KernelFailed, match=r"^mine: RuntimeError: CUDA error: an illegal memory access$"):
+        checked(fails)
+
+
+def test_the_wrong_cores_are_of_different_kinds() -> None:
+    """At least ten, and the right one is not among them."""
+    assert len(WRONG) >= 20 and wrong_cores.RIGHT is RIGHT

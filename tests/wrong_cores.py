@@ -1,0 +1,230 @@
+"""Decode cores that are wrong, each in a way of its own, and what a core check says of it.
+
+Each is the composed core but for one thing. A class keeps something between calls, as a captured graph that bakes it in
+would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from nsa.attention.composition import compose
+from nsa.kernels.core import CMP, SEL, WIN, Core
+from nsa.kernels.sdpa.packed import gather
+
+RIGHT = compose(gather)
+
+
+def arguments(*given: Any) -> dict[str, Any]:
+    """A call's arguments by name."""
+    names = ["q", "gates", "k", "v", "k_cmp", "v_cmp", "seq_lens", "sizes", "parts", "block_indices", "out"]
+    return dict(zip(names, given, strict=False))
+
+
+class Baked:
+    """Lengths of the first call of these sizes, for ever."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def __call__(self, *given: Any) -> torch.Tensor:
+        call = arguments(*given)
+        lengths = self.seen.setdefault(tuple(call["k_cmp"].shape), call["seq_lens"].clone())
+        return RIGHT(**{**call, "seq_lens": lengths})
+
+
+class Memo:
+    """The output of the last call with the same first query numbers' sign: a memo that keeps too much."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __call__(self, *given: Any) -> torch.Tensor:
+        call = arguments(*given)
+        key = (*call["q"].shape, *call["seq_lens"].tolist())
+        if key not in self.kept:
+            out = RIGHT(**call)
+            self.kept[key] = out.clone(), call["block_indices"].clone()
+        out, blocks = self.kept[key]
+        call["block_indices"].copy_(blocks)
+        result: torch.Tensor = call["out"].copy_(out)
+        return result
+
+
+class Packed:
+    """Keys and values of the selected branch as they were at the first call of these sizes."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[object, ...], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __call__(self, *given: Any) -> torch.Tensor:
+        call = arguments(*given)
+        key = (*call["q"].shape, *call["seq_lens"].tolist())
+        k, v = self.kept.setdefault(key, (call["k"][SEL].clone(), call["v"][SEL].clone()))
+        return RIGHT(**{**call, "k": [call["k"][CMP], k, call["k"][WIN]], "v": [call["v"][CMP], v, call["v"][WIN]]})
+
+
+class Noisy:
+    """Other bits on every call."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, *given: Any) -> torch.Tensor:
+        self.calls += 1
+        out = RIGHT(**arguments(*given))
+        return out.mul_(1 + 1e-7 * self.calls)
+
+
+def of(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Core:
+    """The right core on changed arguments."""
+
+    def core(*given: Any) -> torch.Tensor:
+        call = arguments(*given)
+        return RIGHT(**{**call, **change(call)})
+
+    return core
+
+
+def after(change: Callable[[dict[str, Any]], None]) -> Core:
+    """The right core, and then a change of what it wrote or was given."""
+
+    def core(*given: Any) -> torch.Tensor:
+        call = arguments(*given)
+        out = RIGHT(**call)
+        change(call)
+        return out
+
+    return core
+
+
+def last_tie(call: dict[str, Any]) -> dict[str, Any]:
+    """Importance that grows a little with the block: of equal ones the last wins."""
+    step = 1e-6 * torch.arange(call["k_cmp"].shape[2], device=call["q"].device, dtype=torch.float32)
+    lean = call["q"].mean((1, 2))[:, None, None]  # [B, 1, 1, D]
+    unit = lean / lean.square().sum(-1, keepdim=True).clamp(min=1e-6)
+    return {"k_cmp": (call["k_cmp"].float() + step[:, None] * unit).to(call["k_cmp"].dtype)}
+
+
+def swapped(call: dict[str, Any]) -> None:
+    """Blocks that do not ascend."""
+    blocks = call["block_indices"]
+    blocks.copy_(torch.where((blocks >= 0).all(-1, keepdim=True), blocks.flip(-1), blocks))
+
+
+def next_best(call: dict[str, Any]) -> dict[str, Any]:
+    """Another block than the best: the probabilities of one head alone decide."""
+    return {"q": call["q"][:, :, :1].expand_as(call["q"])}
+
+
+def wrong_blocks(*given: Any) -> torch.Tensor:
+    """Route by the first head alone, then attend to those blocks."""
+    call = arguments(*given)
+    RIGHT(**{**call, **next_best(call)})
+    off = type(call["parts"])(route=False)
+    return RIGHT(**{**call, "parts": off})
+
+
+def reads_beyond(*given: Any) -> torch.Tensor:
+    """A value beyond the length, times a weight of zero."""
+    call = arguments(*given)
+    out = RIGHT(**call)
+    return out.add_(0 * call["v"][SEL][:, :, -1:, :])
+
+
+def reads_unselected(*given: Any) -> torch.Tensor:
+    """Every value of the selected branch's cache up to the length, times a weight of zero."""
+    call = arguments(*given)
+    out = RIGHT(**call)
+    token = torch.arange(call["v"][SEL].shape[2], device=out.device)
+    there = (token < call["seq_lens"][:, None])[:, None, :, None]
+    return out.add_(0 * torch.where(there, call["v"][SEL], 0).sum(2, keepdim=True))
+
+
+def forgets_out(*given: Any) -> torch.Tensor:
+    """A tensor of its own."""
+    return RIGHT(**{**arguments(*given), "out": None})
+
+
+def half_written(*given: Any) -> torch.Tensor:
+    """All heads but the last."""
+    call = arguments(*given)
+    out = call["out"]
+    kept = out[:, :, -1].clone()
+    RIGHT(**call)
+    out[:, :, -1] = kept
+    return out
+
+
+def gate_of(branch: int, value: float) -> Core:
+    """One gate that is not read."""
+
+    def change(call: dict[str, Any]) -> dict[str, Any]:
+        gates = call["gates"].clone()
+        gates[..., branch] = value
+        return {"gates": gates}
+
+    return of(change)
+
+
+def window(by: int) -> Core:
+    """A window that is wider by so many tokens."""
+    return of(lambda call: {"sizes": call["sizes"]._replace(window=max(0, call["sizes"].window + by))})
+
+
+def zeros(*given: Any) -> torch.Tensor:
+    """Right blocks, no attention."""
+    call = arguments(*given)
+    result: torch.Tensor = RIGHT(**call).zero_()
+    return result
+
+
+def only_grid(*given: Any) -> torch.Tensor:
+    """Right for the grid's number of heads, and off by a per cent for others."""
+    call = arguments(*given)
+    out = RIGHT(**call)
+    return out if call["q"].shape[2] == 4 else out.mul_(1.01)
+
+
+def newest_missing(call: dict[str, Any]) -> dict[str, Any]:
+    """The newest compressed token is not there yet."""
+    lens = call["seq_lens"]
+    k = call["k_cmp"].clone()
+    at = ((lens - call["sizes"].cmp_block) // call["sizes"].cmp_stride).clamp(min=0).long()
+    k[torch.arange(len(lens)), :, at] = 0
+    return {"k_cmp": k}
+
+
+Make = Callable[[], Core]
+WRONG: dict[str, tuple[Make, str]] = {  # name -> the core, and what is said of it
+    "bakes in lengths": (Baked, r"expected \d+ of \d+ blocks|lacks one of the forced"),
+    "remembers outputs": (Memo, r"timed replay \d+: .*|error .* > "),
+    "packs keys and values once": (Packed, r"error .* > .*timed inputs"),
+    "noise on every call": (Noisy, "two replays on the same inputs differ"),
+    "ignores the compressed gate": (lambda: gate_of(CMP, 0.5), "error .* > "),
+    "ignores the selected gate": (lambda: gate_of(SEL, 1.0), "error .* > "),
+    "drops the window's oldest token": (lambda: window(-1), "error .* > "),
+    "a window of one token more": (lambda: window(1), "error .* > "),
+    "of equal blocks the last": (lambda: of(last_tie), "corner case blocks of equal importance"),
+    "blocks by one head": (lambda: wrong_blocks, r"expected \[0, "),
+    "blocks that descend": (lambda: after(swapped), "does not ascend"),
+    "reads a token beyond the length": (lambda: reads_beyond, "the output is not finite"),
+    "reads blocks that nobody selects": (lambda: reads_unselected, "the output is not finite"),
+    "its own output": (lambda: forgets_out, "another tensor than the `out`"),
+    "a head is not written": (lambda: half_written, "the output is not finite, or was not written"),
+    "zeros": (lambda: zeros, "error 1 > "),
+    "right on the grid alone": (lambda: only_grid, "corner case h = 1"),
+    "changes a cache": (
+        lambda: after(lambda call: call["k"][SEL].mul_(1)[:, :, 0].add_(1)),
+        r"the input k\[1\] was changed",
+    ),
+    "changes the lengths": (
+        lambda: after(lambda call: call["seq_lens"].clamp_(max=1)),
+        "the input seq_lens was changed",
+    ),
+    "the newest compressed token is missing": (lambda: of(newest_missing), "error .* > |expected"),
+    "softmax off by 2 %": (lambda: of(lambda call: {"q": 1.02 * call["q"]}), "error .* > |expected"),
+}
