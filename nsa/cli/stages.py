@@ -9,6 +9,7 @@ import typer
 
 from nsa.cli.app import app
 from nsa.layout import ACCEPTED, Layout, backend_of, cell_of
+from nsa.machine.process import announce
 
 Backend = Annotated[str, typer.Option(help="The backend that runs; no other takes its place.")]
 Stamp = Annotated[Path, typer.Option(help="The stage's stamp: its settings are read from here.")]
@@ -30,6 +31,8 @@ def env(
     from nsa.records import files
 
     facts = environment.probe()
+    if facts.unused_gpu:
+        announce(f"{facts.unused_gpu}; {facts.fix}. Until then all runs on the CPU, which decides nothing.")
     if out is not None:
         files.write_model(out, facts)
     else:

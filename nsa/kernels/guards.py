@@ -13,7 +13,7 @@ GENERATIONS = {(8, 9): " (Ada)"}  # the RTX 4090's, where the guide guards FA-2 
 def require_cuda(backend: str, machine: Machine) -> None:
     """Raise BackendUnavailable when the machine has no CUDA device."""
     if machine.capability is None:
-        raise BackendUnavailable(backend, "no CUDA device is visible", "run on a machine with an NVIDIA GPU")
+        raise BackendUnavailable(backend, machine.no_gpu, machine.fix)
 
 
 def require_unguarded(spec: BackendSpec, machine: Machine, flags: Flags) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsa.machine import nvcc, repository
-from nsa.machine.fingerprint import Gpus, cpu_model, package_version, read_gpus
+from nsa.machine.fingerprint import cpu_model, package_version, read_gpus
+from nsa.machine.no_gpu import explain
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import Environment, Provenance
 
@@ -23,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 def probe(environ: Mapping[str, str] = os.environ) -> Environment:
     """What the machine is and what torch can use of it (docs/method.md#the-guide); what it cannot tell is null.
 
-    The first five keys are the guide's. `note` says why there is no CUDA device, `nvml_error` why NVML's part is null.
+    The first five keys are the guide's. `note` and `fix` say why there is no CUDA device,
+    `nvml_error` why NVML's part is null.
     """
     import torch  # here: describing a recorded environment needs no torch
 
@@ -31,6 +33,7 @@ def probe(environ: Mapping[str, str] = os.environ) -> Environment:
     device = _first_device()
     cuda = device is not None
     uuid = f"GPU-{device.uuid}" if device else None  # torch leaves out NVML's prefix
+    missing = None if cuda else explain(gpus, environ)
     tools = _tools(environ)
     with Sampler(uuid) as sampler:
         clocks = sampler.clocks()
@@ -40,7 +43,9 @@ def probe(environ: Mapping[str, str] = os.environ) -> Environment:
         capability=(device.major, device.minor) if device else None,
         torch=str(torch.__version__),
         cuda_version=torch.version.cuda,
-        note=None if cuda else _why_no_cuda(gpus),
+        note=missing.reason if missing else None,
+        fix=missing.fix if missing else None,
+        shown_gpus=tuple(gpu.name for gpu in gpus.devices),
         driver=gpus.driver,
         nvml_error=gpus.reason or (sampler.reason if device else None),
         gpu_uuid=uuid,
@@ -101,20 +106,5 @@ def _first_device() -> _CudaDeviceProperties | None:
         return None
     try:
         return torch.cuda.get_device_properties(0)
-    except RuntimeError:  # the driver counts GPUs of which none can be opened; _why_no_cuda has the words
+    except RuntimeError:  # the driver counts GPUs of which none can be opened; nsa.machine.no_gpu has the words
         return None
-
-
-def _why_no_cuda(gpus: Gpus) -> str:
-    """Every reason why torch has no CUDA device, in one line."""
-    import torch
-
-    reasons = [f"no NVIDIA driver answers ({gpus.reason})"] if gpus.driver is None else list(gpus.lost)
-    if torch.version.cuda is None:
-        reasons.append(f"torch {torch.__version__} has no CUDA support")
-    if not reasons:
-        try:
-            torch.cuda.current_device()
-        except RuntimeError as error:  # such as a driver too old, or CUDA_VISIBLE_DEVICES hiding every GPU
-            reasons.append(f"torch finds no usable GPU ({' '.join(str(error).split())})")
-    return "; ".join(reasons)

@@ -20,12 +20,15 @@ class Machine:
     """The facts that availability depends on; no torch, so that an unavailable cell is recorded in milliseconds.
 
     Attributes:
-        capability: compute capability of the GPU; None without a CUDA device.
+        capability: compute capability of the GPU; None without a CUDA device, or where none was asked for.
         artifacts: by backend, what its own stage wrote; absent where the stage has not run.
+        no_gpu, fix: why there is no capability, and what to do about it.
     """
 
     capability: tuple[int, int] | None
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
+    no_gpu: str = "no CUDA device is visible"
+    fix: str = "run on a machine with an NVIDIA GPU"
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,14 @@ class Host:
         Raises:
             ConfigError: CUDA was asked for and is not there.
         """
+        why, fix = environment.unused_gpu or Machine.no_gpu, environment.fix or Machine.fix
         if device == "cuda" and not environment.cuda:
-            raise ConfigError("device: got 'cuda', expected 'cpu' or 'auto': torch sees no CUDA device here")
+            raise ConfigError(f"device: got 'cuda', expected 'cpu' or 'auto': {environment.note or why}; {fix}")
+        if device == "cpu" and environment.cuda:
+            why, fix = "a run on the CPU was asked for (device: cpu)", "set device to auto"
         if device == "cpu" or not environment.cuda:
             cpu = Device(kind="cpu", name=environment.cpu, uuid=None)
-            return cls(cpu, Machine(None, artifacts), flags)
+            return cls(cpu, Machine(None, artifacts, why, fix), flags)
         gpu = Device(kind="cuda", name=str(environment.device), uuid=environment.gpu_uuid)
         return cls(gpu, Machine(environment.capability, artifacts), flags)
 

@@ -21,7 +21,7 @@ from nsa.layout import Layout
 
 SNAKEMAKES = "DefaultStreamHandler"  # the name of Snakemake's own console
 NOTHING_TO_DO = "Nothing to be done"
-REDUNDANT = ("Exiting because a job execution failed",)  # said after the job's own lines
+REDUNDANT = ("Exiting because a job execution failed", "RuleException:\nCalledProcessError")  # beside the job's lines
 QUIET_S = 30.0  # after which a job that is still at work is named
 TAIL = 15  # of a failed job's log
 WIDTH = 34  # of what a job is called

@@ -29,6 +29,8 @@ class Environment(Model):
     torch: str
     cuda_version: str | None
     note: str | None  # why there is no CUDA device
+    fix: str | None = None  # and what to do about it
+    shown_gpus: tuple[str, ...] = ()  # the models that the driver shows, whether torch can use them or not
     driver: str | None
     nvml_error: str | None  # why NVML's part is None
     gpu_uuid: str | None
@@ -46,6 +48,14 @@ class Environment(Model):
     platform: str
     cpu: str
     cpu_cores: int | None
+
+    @property
+    def unused_gpu(self) -> str | None:
+        """A GPU that is here and that torch cannot use, with the reason; None where there is no such thing."""
+        if self.cuda or not self.shown_gpus:
+            return None
+        shown = ", ".join(dict.fromkeys(self.shown_gpus))
+        return f"the driver shows {shown}, which torch cannot use: {self.note}"
 
 
 class Provenance(Model):

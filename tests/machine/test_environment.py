@@ -15,6 +15,7 @@ from standins import WITH_GPU
 from nsa.machine import environment
 from nsa.machine.environment import describe, probe, provenance
 from nsa.machine.fingerprint import Gpu, Gpus
+from nsa.machine.no_gpu import explain
 from nsa.machine.nvcc import Nvcc
 from nsa.records.facts import Environment
 
@@ -122,34 +123,64 @@ def test_a_gpu_without_nvml_keeps_what_torch_knows(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("torch", "gpus", "note"),
+    ("torch", "gpus", "note", "fix"),
     [
-        (fake_torch("2.13.0+cpu", None, None), DRIVER, "torch 2.13.0+cpu has no CUDA support"),
+        (
+            fake_torch("2.13.0+cpu", None, None),
+            DRIVER,
+            "torch 2.13.0+cpu has no CUDA support",
+            "install a torch with CUDA",
+        ),
         (
             fake_torch("2.13.0+cpu", None, None),
             NO_DRIVER,
             "no NVIDIA driver answers (NVML Shared Library Not Found); torch 2.13.0+cpu has no CUDA support",
+            "run on a machine with an NVIDIA GPU",
         ),
         (
             fake_torch("2.13.0+cu130", "13.0", None),
             NO_DRIVER,
             "no NVIDIA driver answers (NVML Shared Library Not Found)",
+            "run on a machine with an NVIDIA GPU",
         ),
         (
             fake_torch("2.13.0+cu130", "13.0", None, "The NVIDIA driver on your system is too old\n(found 12020)."),
             DRIVER,
             "torch finds no usable GPU (The NVIDIA driver on your system is too old (found 12020).)",
+            "update the NVIDIA driver (580.1) to CUDA 13.0",
+        ),
+        (
+            fake_torch("2.13.0+cu130", "13.0", None, "No CUDA GPUs are available"),
+            Gpus("580.1", (), None, ("GPU 0 does not answer (GPU is lost)",)),
+            "GPU 0 does not answer (GPU is lost)",
+            "see what `nvidia-smi` says: a GPU that does not answer needs a reset",
+        ),
+        (
+            fake_torch("2.13.0+cu130", "13.0", None, "No CUDA GPUs are available"),
+            DRIVER,
+            "torch finds no usable GPU (No CUDA GPUs are available)",
+            "see what `nvidia-smi` says, mend it",
         ),
     ],
 )
-def test_no_cuda_is_explained(monkeypatch: pytest.MonkeyPatch, torch: SimpleNamespace, gpus: Gpus, note: str) -> None:
-    """The note tells the wrong build of torch from a driver that is missing or too old."""
+def test_no_cuda_is_explained(
+    monkeypatch: pytest.MonkeyPatch, torch: SimpleNamespace, gpus: Gpus, note: str, fix: str
+) -> None:
+    """The note tells the wrong build of torch from a driver that is missing or too old, and the fix mends that."""
     found = probe_with(monkeypatch, torch, gpus)
     assert found.cuda is False
     assert found.device is found.capability is found.gpu_uuid is None
     assert found.gpu_count == 0
-    assert found.note == note
+    assert found.note == note and str(found.fix).startswith(fix)
     assert found.nvml_error == gpus.reason
+    shown = "the driver shows NVIDIA GeForce RTX 4090, which torch cannot use: "
+    assert found.unused_gpu == (f"{shown}{note}" if gpus.devices else None)
+
+
+def test_a_gpu_that_is_hidden_is_told_from_one_that_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA_VISIBLE_DEVICES that names no GPU is the first thing to look at."""
+    monkeypatch.setitem(sys.modules, "torch", fake_torch("2.13.0+cu130", "13.0", None, "No CUDA GPUs are available"))
+    assert explain(DRIVER, {"CUDA_VISIBLE_DEVICES": "7"}).fix.startswith("unset CUDA_VISIBLE_DEVICES=7, which hides")
 
 
 def test_a_device_that_cannot_be_opened_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

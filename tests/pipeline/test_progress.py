@@ -95,6 +95,7 @@ def test_errors_and_warnings_of_snakemake_stay(console: Console) -> None:
     console.log("Select jobs to execute...")
     console.log("MissingInputException in rule x", logging.ERROR, event="error", exception="x")
     console.log("Exiting because a job execution failed. Look below for error messages", logging.ERROR)
+    console.log("RuleException:\nCalledProcessError in file x.smk, line 13:\nCommand y", logging.ERROR, event="error")
     console.log("Falling back to greedy scheduler", logging.WARNING)
     assert console.lines == ["MissingInputException in rule x", "Falling back to greedy scheduler"]
     assert console.finished == 0

@@ -64,8 +64,7 @@ def measure(
         if mode == "skip":
             outcome = Skipped(reason="dram.ncu is skip", fix="set dram.ncu to auto")
         elif device.kind != "cuda":
-            fix = "run on a machine with an NVIDIA GPU"
-            outcome = missing(reason="no CUDA device whose DRAM could be counted", fix=fix)
+            outcome = missing(reason="no CUDA device whose DRAM could be counted", fix=host.machine.fix)
         elif program is None:
             fix = "install Nsight Compute, or set dram.ncu to skip"
             outcome = missing(reason=f"no ncu in {ncu.SEARCHED}", fix=fix)

@@ -48,7 +48,7 @@ def measure(settings: RooflineSettings, backends: Sequence[str], host: Host, say
         Killed: a process was killed from outside; there is then no record.
     """
     if host.device.kind != "cuda":
-        reason, fix = "there is no CUDA device to time on", "run on a machine with an NVIDIA GPU"
+        reason, fix = "there is no CUDA device to time on", host.machine.fix
         say(f"roofline: unavailable: {reason}")
         return Result(host.device, Unavailable(reason=reason, fix=fix))
     states: dict[str, State] = {}

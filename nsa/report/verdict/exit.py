@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from nsa.records import files
-from nsa.records.facts import SCHEMA_VERSION
+from nsa.records.facts import SCHEMA_VERSION, Environment
 from nsa.records.merge import Model
 from nsa.report.verdict.words import BLOCKING, INCONCLUSIVE, NOT_MEASURED, REJECT
 
@@ -88,6 +88,7 @@ class Gate(Part):
     artifacts: dict[str, State] = Field(default_factory=dict)
     anomalies: tuple[Anomaly, ...]
     comparison: Change
+    environment: Environment | None = None
 
     @property
     def accepts(self) -> dict[str, AcceptVerdict]:
@@ -101,7 +102,7 @@ class Said:
 
     Attributes:
         status: the exit status of `nsa check`.
-        lines: one for each gate, then one for each fault.
+        lines: a GPU that was not used, one for each gate, one for each fault.
     """
 
     status: int
@@ -121,6 +122,8 @@ def read(gate_json: Path) -> Said:
     """
     gate = files.read_model(gate_json, Gate)
     faults = _faults(gate)
+    machine = gate.environment
+    unused = [f"gpu: {machine.unused_gpu}; {machine.fix}"] if machine and machine.unused_gpu else []
     gates = [f"invest: {gate.invest.verdict}. {gate.invest.reason}"]
     gates += [
         " ".join(filter(None, (f"accept {name}: {found.verdict}.", found.reason, _advice(found.fix))))
@@ -128,7 +131,7 @@ def read(gate_json: Path) -> Said:
     ]
     too_large = [f"oom: {cell.backend} at S = {cell.S}: {cell.why}" for cell in gate.decode if cell.status == NO_MEMORY]
     status = 1 if faults or _undecided(gate) else 3 if gate.invest.verdict == NOT_MEASURED else 0
-    return Said(status, (*gates, *faults, *too_large))
+    return Said(status, (*unused, *gates, *faults, *too_large))
 
 
 def _undecided(gate: Gate) -> bool:

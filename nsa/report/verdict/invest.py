@@ -50,6 +50,7 @@ def invest(
     cells: Sequence[CellSummary],
     checks: Sequence[Check],
     settings: GateSettings,
+    unused_gpu: str | None = None,
 ) -> Invest:
     """Decide on the selection share of the baseline: every target context must say the same.
 
@@ -57,10 +58,11 @@ def invest(
         targets: the contexts that decide.
         cells: of any backend.
         checks: all checks; a blocking one that fired on a deciding cell leaves its context INCONCLUSIVE.
+        unused_gpu: a GPU of this machine that torch cannot use, and why (Environment.unused_gpu).
     """
     by_context = {cell.S: cell for cell in cells if cell.backend == baseline}
     largest = largest_part(baseline, [by_context[S].figures for S in targets if S in by_context])
-    contexts = tuple(context_verdict(baseline, S, by_context.get(S), checks, settings) for S in targets)
+    contexts = tuple(context_verdict(baseline, S, by_context.get(S), checks, settings, unused_gpu) for S in targets)
     verdicts = {context.verdict for context in contexts}
 
     def sentence(verdict: str) -> str:
@@ -100,7 +102,12 @@ def packed_by(contexts: Sequence[ContextVerdict], S: int) -> str:
 
 
 def context_verdict(
-    baseline: str, S: int, cell: CellSummary | None, checks: Sequence[Check], settings: GateSettings
+    baseline: str,
+    S: int,
+    cell: CellSummary | None,
+    checks: Sequence[Check],
+    settings: GateSettings,
+    unused_gpu: str | None = None,
 ) -> ContextVerdict:
     """What the baseline's cell at S says; a fired blocking check and disagreeing shares come before the thresholds."""
     if cell is None:
@@ -109,10 +116,9 @@ def context_verdict(
         return ContextVerdict(S, NOT_MEASURED, f"{baseline} is {outcome_words(cell.cell)}", None, None)
     found, arms = cell.figures, cell.figures.arms
     if found.device.kind != "cuda":
-        verdict, reason = (
-            NOT_MEASURED,
-            "no CUDA device measured it, and CPU wall times decide nothing about a GPU kernel",
-        )
+        why = f" ({unused_gpu})" if unused_gpu else ""
+        reason = f"no CUDA device measured it{why}, and CPU wall times decide nothing about a GPU kernel"
+        verdict = NOT_MEASURED
     elif blocked := blocking(checks, cell.cell.name):
         verdict, reason = INCONCLUSIVE, blocked_by(blocked)
     else:

@@ -83,6 +83,8 @@ def after_accept(found: Accept, wanted: float, checks: Sequence[Check], environm
 
 def without_gpu(environment: Environment) -> str:
     """What to do where torch has no CUDA device: the reason is the probe's."""
+    if environment.unused_gpu and environment.fix:
+        return f"{sentence(environment.unused_gpu)} {sentence(environment.fix)} Then `{GPU}`."
     seen = f" ({environment.note})" if environment.note else ""
     return f"Run `{GPU}` on a machine whose NVIDIA GPU torch can use{seen}."
 

@@ -107,7 +107,7 @@ def read_run(
         cores=core,
         controls=controls,
         checks=tuple(made),
-        invest=invest(config.baseline, config.targets, summaries, made, config.gates),
+        invest=invest(config.baseline, config.targets, summaries, made, config.gates, environment.unused_gpu),
         accepts=tuple(accept(backend, kernel.get(backend), made, config.check, config.gates) for backend in candidates),
         core_accepts=tuple(
             accept_core(backend, core.get(backend), made, config.core, config.gates) for backend in config.coring

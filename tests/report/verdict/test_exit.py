@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from standins import ENVIRONMENT
 
 from nsa.errors import RecordError
 from nsa.report.verdict.exit import read
@@ -93,3 +94,14 @@ def test_every_gate_has_its_line_whatever_the_others_say(tmp_path: Path) -> None
         "accept cuda: ACCEPT. All 32 shapes are correct.",
         "accept triton: REJECT. 1 of 32 shapes fails.",
     )
+
+
+def test_a_gpu_that_torch_cannot_use_is_the_first_line(tmp_path: Path) -> None:
+    """Who has a GPU is told why it was not used and what to do, before any verdict."""
+    environment = ENVIRONMENT.model_copy(update={"shown_gpus": ("NVIDIA GeForce RTX 4090",), "fix": "install one"})
+    comparison = {"status": "none", "reason": "c", "decides": False, "regressions": []}
+    gate = {"invest": {"verdict": "NOT MEASURED", "reason": "r"}, "accept": {}, "anomalies": []}
+    content = {**gate, "comparison": comparison, "environment": environment.model_dump(mode="json")}
+    (tmp_path / "gate.json").write_text(json.dumps(content))
+    shown = "the driver shows NVIDIA GeForce RTX 4090, which torch cannot use: torch 2.13.0+cpu has no CUDA support"
+    assert read(tmp_path / "gate.json").lines == (f"gpu: {shown}; install one", "invest: NOT MEASURED. r")

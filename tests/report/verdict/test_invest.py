@@ -148,6 +148,14 @@ def test_not_measured_names_what_is_missing(cells: list[CellSummary], reason: st
     assert reason in verdict.reason
 
 
+def test_a_gpu_that_torch_cannot_use_is_named() -> None:
+    """A user who has a GPU is not told to look for one."""
+    found = invest(
+        "sdpa", (128,), [cell(128, device="cpu")], (), GATES, "the driver shows RTX, which torch cannot use: x"
+    )
+    assert "no CUDA device measured it (the driver shows RTX, which torch cannot use: x), and CPU" in found.reason
+
+
 def test_only_the_baseline_and_the_targets_decide() -> None:
     """A candidate's share, or a context that no target is, says nothing about the investment."""
     others = [cell(256, 1.0, 2.0, backend="cuda"), cell(512, 1.0, 2.0)]
