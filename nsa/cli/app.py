@@ -10,7 +10,8 @@ EPILOG = """\b
 Exit status:
   0  done; of check: both gates decided, and nothing is wrong
   1  check: rejected, wrong, failed, blocked, slower or inconclusive;
-     bench: a context without figures; doctor: a fault
+     bench: a context without figures; doctor: a fault;
+     summarize: reads that differ
   2  an error, told in one line
   3  check: not measured, as without a GPU
 

@@ -32,9 +32,7 @@ def summarize(
         typer.Option(help="Where the thresholds are. Default: the run, config.yaml, or the guide."),
     ] = None,
 ) -> None:
-    """Print each context's total, branch shares and reads."""
-    from rich.console import Console
-
+    """Print each context's total, branch shares and reads; the exit status is 1 where reads differ."""
     from nsa.config import load
     from nsa.pipeline import finished
     from nsa.report.page import guide
@@ -48,7 +46,10 @@ def summarize(
         typer.echo(
             f"note: there is no {DEFAULT} here, so the thresholds are the guide's; --config names another", err=True
         )
-    Console(highlight=False, soft_wrap=True).print(guide.summarize(csv, gates))
+    said = guide.summarize(csv, gates)
+    typer.echo("\n".join(said.lines))
+    if said.reads_differ:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -130,7 +131,9 @@ def parse_contexts(text: str) -> tuple[int, ...]:
         ConfigError: not a list of distinct whole numbers, or one is 0 or too large.
     """
     parts = [part.strip() for part in text.split(",")]
-    contexts = tuple(int(part) for part in parts if part.isdecimal() and len(part) <= len(str(MAX_INT32)))
+    contexts = tuple(
+        int(part) for part in parts if part.isascii() and part.isdecimal() and len(part) <= len(str(MAX_INT32))
+    )
     valid = len(set(contexts)) == len(parts) and all(1 <= S <= MAX_INT32 for S in contexts)
     require(valid, "--S_list", text, f"distinct whole numbers from 1 to {MAX_INT32}, such as 128,256")
     return contexts

@@ -85,6 +85,8 @@ def test_bench_measures_one_dtype_on_request(monkeypatch: pytest.MonkeyPatch) ->
         ("--S_list", "128,128"),
         ("--S_list", "0"),
         ("--S_list", "2147483648"),
+        ("--S_list", "12345678901234567890"),
+        ("--S_list", "١٢٨"),
         ("--iters", 0),
         ("--warmup", -1),
         ("--processes", 0),

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from nsa.config import GateSettings
 from nsa.errors import RecordError
 from nsa.records import parquet
-from nsa.records.words import PARTS
+from nsa.records.words import PARTS, Scalar
 from nsa.report.analysis.summary import GUIDE, CellSummary
-
-if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
+from nsa.settings import MAX_INT32
 
 GUIDE_COLUMNS = ("S", *GUIDE)
+BOUNDS = {  # of a column: the lowest and the highest value, whether it is whole, and the words
+    "S": (1, MAX_INT32, True, f"a whole number from 1 to {MAX_INT32}"),
+    "ms_total": (math.ulp(0.0), math.inf, False, "a finite number above 0"),
+    "reads_actual": (0, math.inf, False, "a finite number of at least 0"),
+    "reads_expected": (0, math.inf, True, "a whole number of at least 0"),
+}
 DECODE_HEADER = ("Context", "Total(ms)", "cmp(ms)", "sel(ms)", "win(ms)", "Reads")
 
 
@@ -63,7 +65,20 @@ def decode_table_row(cell: CellSummary) -> tuple[str, ...]:
     return (str(cell.S), *times, counts(reads.actual, reads.expected))
 
 
-def summarize(path: Path, gates: GateSettings) -> Group:
+@dataclass(frozen=True)
+class Summary:
+    """What a decode table says.
+
+    Attributes:
+        lines: the table, then a sentence for each row.
+        reads_differ: whether a row's reads are not those expected, which is an error of the kernel or the schedule.
+    """
+
+    lines: list[str]
+    reads_differ: bool
+
+
+def summarize(path: Path, gates: GateSettings) -> Summary:
     """Shares of each context and what they mean, from a decode CSV or a decode_*.parquet.
 
     Args:
@@ -73,40 +88,44 @@ def summarize(path: Path, gates: GateSettings) -> Group:
     Raises:
         RecordError: the file is missing, broken or foreign; one line names the column, the row and the value.
     """
-    from rich.console import Group
-    from rich.text import Text
-
     frame = read(path)
     header = ["S", "total", "cmp%", "sel%", "win%", "reads"]
-    lines, meanings = [], []
-    for place in range(len(frame)):
-        found = context(frame, place)
+    rows = [["backend", *header] if "backend" in frame else header]
+    meanings, differ = [], False
+    for row in frame.to_dict("records"):
+        found = context(row)
         if isinstance(found, str):
             meanings.append(found)
             continue
         shares = [f"{found.shares[part]:.1f}" for part in PARTS]
-        line = (str(found.S), f"{found.total_ms:.4f}", *shares, found.reads)
-        lines.append(line if found.backend is None else (found.backend, *line))
+        line = [str(found.S), f"{found.total_ms:.4f}", *shares, found.reads]
+        rows.append(line if found.backend is None else [found.backend, *line])
         meanings.append(f"{found.where}: {meaning(found, gates)}")
-    shown = table(["backend", *header] if "backend" in frame else header, lines)
-    return Group(shown, *(Text(text) for text in ["", *meanings]))
+        differ |= found.reads_actual != found.reads_expected
+    return Summary([*aligned(rows), "", *meanings], differ)
 
 
-def context(frame: pd.DataFrame, place: int) -> Context | str:
+def context(row: Mapping[Hashable, Scalar]) -> Context | str:
     """A row of what `read` returns, or why it has no figures in a sentence."""
-    row = frame.iloc[place]
-    backend, S = row.get("backend"), int(row["S"])
-    if pd.isna(row["ms_total"]):
+    backend, device = (row.get(name) for name in ("backend", "device"))
+    known = None if backend is None else str(backend)
+    S, total = int(number(row, "S")), number(row, "ms_total")
+    if math.isnan(total):
         reason = row.get("reason")
-        return f"{named(backend, S)}: {row['status']}{f', {reason}' if pd.notna(reason) else ''}."
-    total = float(row["ms_total"])
-    recorded = {part: float(row.get(f"{part}_pct", math.nan)) for part in PARTS}
+        return f"{named(known, S)}: {row['status']}{f', {reason}' if isinstance(reason, str) else ''}."
+    recorded = {part: number(row, f"{part}_pct") for part in PARTS}
     shares = {
-        part: 100 * float(row[f"ms_{part}"]) / total if math.isnan(share) else share for part, share in recorded.items()
+        part: 100 * number(row, f"ms_{part}") / total if math.isnan(share) else share
+        for part, share in recorded.items()
     }
-    return Context(
-        backend, S, total, shares, float(row["reads_actual"]), float(row["reads_expected"]), row.get("device")
-    )
+    reads = number(row, "reads_actual"), number(row, "reads_expected")
+    return Context(known, S, total, shares, *reads, device if isinstance(device, str) else None)
+
+
+def number(row: Mapping[Hashable, Scalar], name: str) -> float:
+    """A figure of a row; NaN where it has none."""
+    value = row.get(name)
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def named(backend: str | None, S: int) -> str:
@@ -152,16 +171,13 @@ def impossible(found: Context, gates: GateSettings) -> str | None:
     return None
 
 
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    """A plain console table, figures aligned right."""
-    from rich.table import Table
-
-    made = Table(box=None, pad_edge=False)
-    for name in header:
-        made.add_column(name, justify="left" if name == "backend" else "right", no_wrap=True)
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table: figures aligned right, the names of backends left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    left = rows[0][0] == "backend"
     for row in rows:
-        made.add_row(*row)
-    return made
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join([row[0].ljust(widths[0]), *cells[1:]] if left else cells)
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -172,7 +188,7 @@ def read(path: Path) -> pd.DataFrame:
     Raises:
         RecordError: see `summarize`.
     """
-    frame = parquet.read_table(path).to_pandas() if path.suffix == ".parquet" else read_csv(path)
+    frame = read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
     missing = [name for name in GUIDE_COLUMNS if name not in frame]
     if missing:
         expected = ",".join(GUIDE_COLUMNS)
@@ -183,15 +199,29 @@ def read(path: Path) -> pd.DataFrame:
     for name in (*GUIDE_COLUMNS, *(f"{part}_pct" for part in PARTS if f"{part}_pct" in frame)):
         values = pd.to_numeric(frame[name], errors="coerce")
         bad = values.isna() & (status.eq("ok") | frame[name].notna() | (name == "S"))
-        bad |= values.abs().eq(float("inf")) | (values.le(0) if name in ("S", "ms_total") else False)
-        bad |= values.mod(1).ne(0) if name == "S" else False
+        low, high, whole, wanted = BOUNDS.get(name, (-math.inf, math.inf, False, "a finite number"))
+        bad |= values.abs().eq(math.inf) | values.lt(low) | values.gt(high)
+        bad |= values.mod(1).ne(0) & values.notna() if whole else False
         if bad.any():
             place = int(bad.to_numpy().argmax())
-            wanted = {"S": "a whole number above 0", "ms_total": "a finite number above 0"}.get(name, "a finite number")
             value = frame[name].iloc[place]
-            raise RecordError(f"{path}: row {place + 1}, column {name}: got {value!r}, expected {wanted}")
+            raise RecordError(f"{path}: row {place + 1}, column {name}: got {value!r:.80}, expected {wanted}")
         frame[name] = values.astype(int) if name == "S" else values
-    return frame.assign(backend=frame["backend"].fillna("-")) if "backend" in frame else frame
+    frame = frame.assign(backend=frame["backend"].fillna("-")) if "backend" in frame else frame
+    again = frame.duplicated([name for name in ("backend", "device", "S") if name in frame])
+    if again.any():
+        place = int(again.to_numpy().argmax())
+        S = frame["S"].iloc[place]
+        raise RecordError(f"{path}: row {place + 1}, column S: got {S} again, expected each context of a backend once")
+    texts = frame.select_dtypes(exclude="number").columns
+    return frame.assign(**{name: frame[name].map(printable) for name in texts})
+
+
+def printable(value: object) -> object:
+    """A text without what moves a terminal's cursor or colours it; anything else as it is."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in value)
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -213,3 +243,16 @@ def read_csv(path: Path) -> pd.DataFrame:
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes what is too much for row labels
         raise RecordError(f"{path}: its rows have more values than its header has columns; expected as many")
     return frame
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a Parquet summary, which may be a user's own copy: nothing here advises to delete it.
+
+    Raises:
+        RecordError: the file is missing or is no Parquet.
+    """
+    try:
+        return parquet.read_table(path).to_pandas()
+    except RecordError as error:
+        why = str(error).removeprefix(f"{path}: ").partition(";")[0]
+        raise RecordError(f"{path}: {why}; expected a decode CSV (as *.csv) or a decode_*.parquet") from error

@@ -14,7 +14,7 @@ from nsa.records.made import AcceptedHeader
 from nsa.records.words import CONTROLS
 from nsa.report.accepted.compare import Comparison, Line, compare
 from nsa.report.accepted.keep import MEDIANS, keep
-from nsa.report.verdict.exit import exit_status
+from nsa.report.verdict.exit import read as said_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +82,7 @@ def test_without_an_accepted_run_the_report_says_so(lab: Lab) -> None:
     lab.render(*files)
     assert against(lab, files).status == "none"
     assert "There is no accepted run of NVIDIA Synthetic; `python -m nsa accept` keeps one." in text(lab)
-    assert exit_status(lab.layout.gate)[0] == 0
+    assert said_of(lab.layout.gate).status == 0
 
 
 def test_a_slower_cell_and_kernel_are_named_and_fail_the_check(lab: Lab) -> None:
@@ -97,10 +97,11 @@ def test_a_slower_cell_and_kernel_are_named_and_fail_the_check(lab: Lab) -> None
         ("cuda", "geometric mean"): "slower",
         ("cuda", "worst shape"): "slower",
     }
-    status, said = exit_status(lab.layout.gate)
-    assert status == 1
-    assert "cuda decode, S = 2048: slower by +12.5 %" in said
-    assert "cuda kernel check, geometric mean of 4 shapes: slower by +11.1 %" in said
+    found = said_of(lab.layout.gate)
+    said = "\n".join(found.lines)
+    assert found.status == 1
+    assert "regression: cuda decode, S = 2048: slower by +12.5 %" in said
+    assert "regression: cuda kernel check, geometric mean of 4 shapes: slower by +11.1 %" in said
     assert "## Change since the accepted run" in text(lab)
     line = next(line for line in text(lab).splitlines() if line.startswith("| decode ms | cuda | S = 2048 |"))
     assert line.split(" | ")[3:5] == ["0.0961", "0.108"]
@@ -132,7 +133,7 @@ def test_a_machine_that_is_slower_is_no_slower_kernel(
     moved = "+8.0 % (train) and +8.0 % (stream)" if controls else "+0.0 % (train) and +0.0 % (stream)"
     assert found.reason.endswith(f"Changes are relative to the control, which itself moved by {moved}.")
     lab.render(*files)
-    assert exit_status(lab.layout.gate)[0] == status
+    assert said_of(lab.layout.gate).status == status
     assert f"which itself moved by {moved}" in text(lab)
 
 
@@ -258,7 +259,8 @@ def test_a_broken_accepted_run_is_invalid_and_fails_the_check(lab: Lab) -> None:
     (lab.accepted / "nvidia-synthetic.parquet").write_bytes(b"broken")
     lab.render(*measure(lab))
     reason = json.loads(lab.layout.gate.read_text())["comparison"]["reason"]
-    assert exit_status(lab.layout.gate) == (1, reason)
+    found = said_of(lab.layout.gate)
+    assert found.status == 1 and f"the accepted run: {reason}" in found.lines
     assert "The accepted run is INVALID" in text(lab)
 
 
@@ -287,7 +289,7 @@ def test_a_cpu_comparison_decides_nothing(lab: Lab) -> None:
     lab.render(*files)
     assert len(against(lab, files).regressions) == 1
     assert "Times of a CPU decide nothing." in text(lab)
-    assert exit_status(lab.layout.gate)[0] == 3
+    assert said_of(lab.layout.gate).status == 3
 
 
 def test_another_driver_or_torch_is_named(lab: Lab) -> None:

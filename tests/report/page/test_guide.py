@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from io import StringIO
 from typing import TYPE_CHECKING
 
 import pytest
-from rich.console import Console
 
 from nsa.config import GateSettings
 from nsa.errors import RecordError
@@ -16,25 +14,16 @@ from nsa.report.page.guide import DECODE_HEADER, decode_table_row, summarize
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rich.console import RenderableType
-
     from tests.report.conftest import Lab
 
 HEADER = "S,ms_total,ms_cmp,ms_sel,ms_win,reads_actual,reads_expected\n"
 GATES = GateSettings()
 
 
-def printed(renderable: RenderableType) -> list[str]:
-    """The lines on the console."""
-    out = StringIO()
-    Console(file=out, width=160).print(renderable)
-    return [line.rstrip() for line in out.getvalue().splitlines()]
-
-
 def summary_of(path: Path, content: str) -> list[str]:
     """What is said of a file with this content."""
     path.write_text(content)
-    return printed(summarize(path, GATES))
+    return summarize(path, GATES).lines
 
 
 def test_summarize_gives_shares_reads_and_what_they_mean(tmp_path: Path) -> None:
@@ -43,6 +32,7 @@ def test_summarize_gives_shares_reads_and_what_they_mean(tmp_path: Path) -> None
     lines = summary_of(tmp_path / "decode.csv", HEADER + rows)
     assert lines[0].split() == ["S", "total", "cmp%", "sel%", "win%", "reads"]
     assert lines[1].split() == ["128", "2.0000", "25.0", "30.0", "20.0", "704/704"]
+    assert summarize(tmp_path / "decode.csv", GATES).reads_differ
     assert lines[5:] == [
         "S = 128: sel is 30.0 % of the step, at least 30 %: a selection kernel can pay.",
         "S = 256: sel is 25.0 % of the step, between 25 % and 30 %: borderline.",
@@ -58,8 +48,8 @@ def test_summarize_reads_the_reports_csv_and_a_summary_alike(lab: Lab) -> None:
     cells = [lab.cell("sdpa", 128), lab.cell("sdpa", 2048, status="oom")]
     lab.render(cells)
     collect(cells, lab.layout.summary("sdpa"), 0.95)
-    from_csv = printed(summarize(lab.layout.csv, GATES))
-    assert printed(summarize(lab.layout.summary("sdpa"), GATES)) == from_csv
+    from_csv = summarize(lab.layout.csv, GATES).lines
+    assert summarize(lab.layout.summary("sdpa"), GATES).lines == from_csv
     assert from_csv[1].split()[:2] == ["sdpa", "128"]
     assert from_csv[-1] == "sdpa S = 2048: oom, sdpa is not here."
 
@@ -123,7 +113,12 @@ def test_summarize_says_that_a_cpu_decides_nothing(tmp_path: Path) -> None:
         (HEADER + "128,1,inf,1,1,1,1\n", "row 1, column ms_cmp: got 'inf', expected a finite number"),
         (HEADER + "128,1,1,1,1,,1\n", "row 1, column reads_actual: got nan"),
         (HEADER + ",1,1,1,1,1,1\n", "row 1, column S: got nan"),
-        (HEADER + "128.5,1,1,1,1,1,1\n", "row 1, column S: got '128.5', expected a whole number above 0"),
+        (HEADER + "128.5,1,1,1,1,1,1\n", "row 1, column S: got '128.5', expected a whole number from 1 to 2147483647"),
+        (HEADER + "1e30,1,1,1,1,1,1\n", "row 1, column S: got '1e30', expected a whole number from 1 to 2147483647"),
+        (HEADER + "128,1,1,1,1,1,1\n128,2,1,1,1,1,1\n", "row 2, column S: got 128 again, expected each context"),
+        (HEADER + "128,1,1,1,1,-1,1\n", "row 1, column reads_actual: got '-1', expected a finite number of at least 0"),
+        (HEADER + "128,1,1,1,1,1,0.5\n", "row 1, column reads_expected: got '0.5', expected a whole number"),
+        (HEADER + "128,\x1b[31m,1,1,1,1,1\n", r"column ms_total: got '\x1b[31m', expected"),
         (HEADER + "128,1,1,1,1,1,1,1\n", "more values than its header has columns"),
         (HEADER + "1,2\n1,2,3,4,5,6,7,8,9\n", "is no CSV"),
     ],
@@ -137,6 +132,20 @@ def test_a_broken_csv_is_one_line_that_names_the_place(tmp_path: Path, content: 
     assert said in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_files_texts_move_no_cursor(tmp_path: Path) -> None:
+    """What a file says of a backend is shown, and obeyed by no terminal."""
+    content = HEADER.replace("\n", ",backend,status,reason\n") + "128,,,,,,,\x1b[31mx,failed,a\x07b\n"
+    assert summary_of(tmp_path / "decode.csv", content)[-1] == r"\x1b[31mx S = 128: failed, a\x07b."
+
+
+def test_a_users_own_file_is_never_to_be_deleted(tmp_path: Path) -> None:
+    """A CSV under another name is no broken record of ours."""
+    (tmp_path / "mine.parquet").write_text(HEADER + "128,1,1,1,1,1,1\n")
+    with pytest.raises(RecordError, match=r"not a readable Parquet.*; expected a decode CSV \(as \*\.csv\)") as error:
+        summarize(tmp_path / "mine.parquet", GATES)
+    assert "delete" not in str(error.value)
 
 
 def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:

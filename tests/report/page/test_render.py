@@ -20,7 +20,7 @@ from nsa.records.made import ChecksHeader
 from nsa.report.page.render import report
 from nsa.report.page.tables import plain
 from nsa.report.verdict.checks import CHECKS
-from nsa.report.verdict.exit import exit_status
+from nsa.report.verdict.exit import read as said_of
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -80,7 +80,7 @@ def test_report_says_both_verdicts_with_their_reasons(finished: Lab) -> None:
     assert (gate["invest"]["verdict"], gate["accept"]["cuda"]["verdict"]) == ("GO", "ACCEPT")
     assert f"**GO.** {gate['invest']['reason']}" in lines[2]
     assert gate["accept"]["triton"]["reason"] in lines[6]
-    assert exit_status(finished.layout.gate)[0] == 1  # triton is rejected
+    assert said_of(finished.layout.gate).status == 1  # triton is rejected
 
 
 def test_one_line_per_context_has_total_shares_and_reads(finished: Lab) -> None:
@@ -109,7 +109,7 @@ def test_a_cpu_run_is_not_measured_and_marked(lab: Lab) -> None:
     assert {found["verdict"] for found in gate["accept"].values()} == {"NOT MEASURED"}
     assert "eager wall time on a CPU, which decides nothing" in text(lab)
     assert "What a selection kernel does" not in text(lab)
-    assert exit_status(lab.layout.gate)[0] == 3
+    assert said_of(lab.layout.gate).status == 3
 
 
 def test_stale_and_invalid_records_are_named_and_never_used(lab: Lab) -> None:
@@ -126,7 +126,7 @@ def test_stale_and_invalid_records_are_named_and_never_used(lab: Lab) -> None:
     frame = pd.read_csv(lab.root / "decode.csv")
     assert frame.set_index(["backend", "S"]).loc[("sdpa", 128), "status"] == "stale"
     assert frame["ms_total"].count() == 1
-    assert exit_status(lab.layout.gate)[0] == 1  # an invalid record blocks
+    assert said_of(lab.layout.gate).status == 1  # an invalid record blocks
 
 
 def test_a_stale_kernel_check_decides_nothing(lab: Lab) -> None:
@@ -254,7 +254,7 @@ def test_a_variant_that_is_wrong_or_refuses_is_told(lab: Lab) -> None:
     )
     assert "| – | refused |" in text(lab)
     assert "### sdpa: packed SDPA's variants" in text(lab)
-    assert "accept of cuda is INCONCLUSIVE" in exit_status(lab.layout.gate)[1]
+    assert said_of(lab.layout.gate).lines[1].startswith("accept cuda: INCONCLUSIVE.")
 
 
 def test_text_cannot_break_a_table_or_open_a_tag() -> None:
