@@ -184,6 +184,7 @@ class DecodeFacts(TimedFacts):
         routing_fault: the first case in which routing did not choose the oracle's blocks.
         judged: what a float64 step says of the steps, in each process.
         launches: how often each arm launches each kernel (operator, on a CPU); counted once a cell.
+        off_unread: whether no bit of an output changes with the caches of the parts that are off; of a core alone.
     """
 
     geometry: Annotated[Geometry, Merge.SAME]
@@ -198,6 +199,7 @@ class DecodeFacts(TimedFacts):
     routing_fault: Annotated[str | None, Merge.FIRST]
     judged: Annotated[tuple[Judged, ...], Merge.EACH]
     launches: Annotated[dict[str, dict[str, int]] | None, Merge.FIRST]
+    off_unread: Annotated[bool, Merge.ALL] = True
 
 
 class Switches(Model):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
-from nsa.attention.cache import WIN, KVCache
+from nsa.attention.cache import SEL, WIN, KVCache
 from nsa.attention.layer import Keys, NsaAttention, Step
 from nsa.attention.parts import TORCH, Name, step_parts
 from nsa.attention.prefill import fill
@@ -16,10 +16,11 @@ from nsa.bench.decode.prefilled import Sample
 from nsa.bench.decode.slots import Slots
 from nsa.bench.decode.tokens import Tokens
 from nsa.bench.method.launches import launched
-from nsa.bench.method.reads import compressed_by_parts, selected_by_kernel
+from nsa.bench.method.reads import compressed_by_parts, read_by_core, selected_by_kernel
 from nsa.config import DecodeSettings
 from nsa.errors import InputError
 from nsa.kernels.contract import SelectAttention
+from nsa.kernels.core import Core, Parts
 from nsa.kernels.step import Lengths
 from nsa.records.facts import Reads
 from nsa.records.words import OTHER, TORCH_PARTS, VARIED
@@ -33,13 +34,24 @@ DIFFERENCE = 4.0  # times the rounding unit: steps of two variants, each of whos
 class Cell:
     """Everything one (backend, S) measures; `arm` restores the state, so that repetitions are identical.
 
+    Attributes:
+        off_unread: whether nothing in the caches of parts that are off changes an output of the core.
+
     Raises:
         torch.cuda.OutOfMemoryError: the cell does not fit the GPU.
     """
 
-    def __init__(self, settings: DecodeSettings, S: int, select: SelectAttention, device: torch.device) -> None:
+    def __init__(
+        self,
+        settings: DecodeSettings,
+        S: int,
+        select: SelectAttention | None,
+        device: torch.device,
+        core: Core | None = None,
+    ) -> None:
         shape = settings.model
-        self.settings, self.S, self.select, self.device = settings, S, select, device
+        assert (select is None) != (core is None), "a step runs through a selection kernel or through a core"
+        self.settings, self.S, self.select, self.device, self.core = settings, S, select, device, core
         self.parts = parts_of(settings, device)
         self.computed_by = step_parts(self.parts)
         self.steps, self.emit_weight = emission(shape, S)  # {emits: S'}
@@ -68,6 +80,7 @@ class Cell:
             for emits, step in self.steps.items()
         }
         self.variants: dict[str, SelectAttention] = {}
+        self.off_unread = True
         self.frozen: dict[bool, torch.Tensor] = {}
         self.reads = Reads(cmp=0, sel=0, win=0, actual=0, expected=0)
         for emits, step in self.steps.items():
@@ -81,13 +94,19 @@ class Cell:
         """KV tokens that a full step touches per (sequence, group), averaged over both."""
         shape, cache = self.settings.model, self.cache
         assert full.block_indices is not None
-        sizes = (shape.heads_per_group, shape.head_dim, shape.value_dim)
-        selected = selected_by_kernel(
-            self.select, full.block_indices, cache.seq_lens, shape.sel_block, cache.capacity, sizes, self.x
-        )
-        lengths = Lengths(cache.seq_lens, cache.max_length, cache.uniform)
-        compressed = compressed_by_parts(self.computed_by, lengths, shape, self.x)
-        cmp, sel, win = compressed.mean().item(), selected.mean().item(), visible(full.win)
+        if self.core is not None:
+            capacities = (cache.capacity, cache.k_cmp.shape[2])
+            counted = read_by_core(self.core, cache.seq_lens, shape, capacities, self.x)
+            cmp, sel, win = counted.flatten(1).mean(1).tolist()
+        else:
+            assert self.select is not None
+            sizes = (shape.heads_per_group, shape.head_dim, shape.value_dim)
+            selected = selected_by_kernel(
+                self.select, full.block_indices, cache.seq_lens, shape.sel_block, cache.capacity, sizes, self.x
+            )
+            lengths = Lengths(cache.seq_lens, cache.max_length, cache.uniform)
+            compressed = compressed_by_parts(self.computed_by, lengths, shape, self.x)
+            cmp, sel, win = compressed.mean().item(), selected.mean().item(), visible(full.win)
         return Reads(cmp=cmp, sel=sel, win=win, actual=cmp + sel + win, expected=shape.reads_expected(self.S))
 
     def rewind(self, emits: bool) -> None:
@@ -148,21 +167,31 @@ class Cell:
         arm, select = ARMS[name], self.variants.get(other, self.select)
         computed_by = TORCH if other == TORCH_PARTS else self.computed_by
         frozen = self.frozen[emits] if arm.frozen else None
+        if self.core is not None:
+            return self.layer.decode(self.x, self.cache, self.core, arm.parts, frozen, computed_by)
+        assert select is not None
         return self.layer.step(self.x, self.cache, select, arm.parts, frozen, computed_by)
 
     def finite_when_poisoned(self) -> bool:
-        """Whether every arm's output stays finite while all tokens beyond its length are NaN."""
+        """Whether every arm's output stays finite while all tokens beyond its length are NaN, and the whole caches of
+        the parts that are off in it.
+        """
         finite, shape, cache = True, self.settings.model, self.cache
         tensors = (cache.k, cache.v, cache.k_cmp, cache.v_cmp)
         for emits, step in self.steps.items():
             beyond = (step, step, shape.num_compressed(step), shape.num_compressed(step))
-            kept = [tensor[..., first:, :].clone() for tensor, first in zip(tensors, beyond, strict=True)]
-            for tensor, first in zip(tensors, beyond, strict=True):
-                tensor[..., first:, :] = torch.nan
+            kept = [tensor.clone() for tensor in tensors]
             for name in self.arms:
-                finite &= bool(self.arm(name, emits).output.isfinite().all())
-            for tensor, first, old in zip(tensors, beyond, kept, strict=True):
-                tensor[..., first:, :] = old
+                before = self.arm(name, emits).output.clone()
+                for tensor, first in zip(tensors, beyond, strict=True):
+                    tensor[..., first:, :] = torch.nan
+                for tensor in _off(ARMS[name.partition(OTHER)[0]].parts, cache):
+                    tensor.fill_(torch.nan)
+                after = self.arm(name, emits).output
+                finite &= bool(after.isfinite().all())
+                self.off_unread &= self.core is None or torch.equal(before, after)
+                for tensor, old in zip(tensors, kept, strict=True):
+                    tensor.copy_(old)
         return finite
 
     @property
@@ -171,6 +200,14 @@ class Cell:
         shape, size = self.settings.model, self.x.element_size()
         per_token = (shape.head_dim + shape.value_dim) * size * shape.groups * self.settings.batch
         return round(self.reads.actual * per_token)
+
+
+def _off(parts: Parts, cache: KVCache) -> list[torch.Tensor]:
+    """The caches that belong to parts that are off: not the compressed branch's own, of which tokens are emitted."""
+    off = [] if parts.cmp else [cache.k_cmp, cache.v_cmp]
+    for branch, on in ((SEL, parts.sel), (WIN, parts.win)):
+        off += [] if on else [cache.k[branch], cache.v[branch]]
+    return off
 
 
 def parts_of(settings: DecodeSettings, device: torch.device) -> Name:

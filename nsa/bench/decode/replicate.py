@@ -15,10 +15,10 @@ from nsa.bench.decode.cell import BLOCKS, Cell
 from nsa.bench.decode.job import Job
 from nsa.bench.decode.judge import judge
 from nsa.bench.decode.kept import Kept
-from nsa.bench.decode.routing_check import routing_fault
+from nsa.bench.decode.routing_check import core_routing_fault, routing_fault
 from nsa.bench.method.clocks import Clock
 from nsa.bench.method.control import Control
-from nsa.bench.method.failures import device_at_work, guarded
+from nsa.bench.method.failures import device_at_work, guarded, guarded_core
 from nsa.bench.method.interleave import Candidate, interleave, replicate_facts
 from nsa.bench.method.timing import FLUSH, NO_FLUSH, CudaTimer, bandwidths, wall
 from nsa.bench.runner import Replicated
@@ -26,6 +26,7 @@ from nsa.bench.workers import Turn
 from nsa.errors import BackendUnavailable, InputError
 from nsa.kernels import registry
 from nsa.kernels.contract import Backend, SelectAttention
+from nsa.kernels.core import Core
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import DecodeFacts, LeftOut
 from nsa.records.words import EMPTY, Row
@@ -48,10 +49,10 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
     order = random.Random(f"{job.settings.seed}/{job.process}")
     try:
         with device_at_work(backend.name):
-            cell = Cell(job.settings, job.S, guarded(backend.name, backend.selection_kernel, whole=True), device)
+            cell = Cell(job.settings, job.S, *through(backend, device))
             own, others = variants_of(backend)
             refused = cell.take_variants(others) if device.type == "cuda" else {}
-            finite, fault = cell.finite_when_poisoned(), routing_fault(device, cell.computed_by.select_blocks)
+            finite, fault = cell.finite_when_poisoned(), routing(cell)
             columns = {**columns_of(job), "backend_resolved": backend.name}
             timer = CudaTimer(device) if device.type == "cuda" else None
             control = Control(timer).groups("arm", {**columns, "emits": None, "mode": "graph", "cache_state": "cold"})
@@ -68,6 +69,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
     except InputError as error:
         raise BackendUnavailable(job.backend, f"it refuses this cell: {error}", REFUSED) from error
     facts = DecodeFacts(
+        contract="selection" if cell.core is None else "core",
         device=job.host.device,
         flush=FLUSH if device.type == "cuda" else NO_FLUSH,
         bandwidth_bytes_per_s=tuple(copied for copied, _ in rates),
@@ -87,8 +89,23 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
         routing_fault=fault,
         judged=(judged,),
         launches=launches,
+        off_unread=cell.off_unread,
     )
     return Replicated(rows, facts)
+
+
+def through(backend: Backend, device: torch.device) -> tuple[SelectAttention | None, torch.device, Core | None]:
+    """What the steps of a backend run through: its selection kernel, or its core where it offers that alone."""
+    if backend.selection is None:
+        return None, device, guarded_core(backend.name, backend.decode_core)
+    return guarded(backend.name, backend.selection, whole=True), device, None
+
+
+def routing(cell: Cell) -> str | None:
+    """The first case in which the cell's routing does not choose the oracle's blocks."""
+    if cell.core is None:
+        return routing_fault(cell.device, cell.computed_by.select_blocks)
+    return core_routing_fault(cell.core, cell.S, cell.settings.model, cell.x)
 
 
 def variants_of(backend: Backend) -> tuple[str | None, dict[str, SelectAttention]]:

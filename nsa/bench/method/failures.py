@@ -10,6 +10,7 @@ import torch
 
 from nsa.errors import InputError, KernelFailed
 from nsa.kernels.contract import SelectAttention
+from nsa.kernels.core import SEL, Cache, Core, Parts, Sizes
 from nsa.kernels.failures import BackendBroken, failure, kernel_at_work, out_of_memory
 
 
@@ -62,6 +63,34 @@ def guarded(name: str, kernel: SelectAttention, *, whole: bool = False, takes: b
             raise BackendBroken(f"{name}: it returned {_described(output)}, expected a dense tensor on {q.device}")
         if whole and (output.shape != (*q.shape[:3], v.shape[3]) or output.dtype != q.dtype):
             expected = f"{(*q.shape[:3], v.shape[3])} {q.dtype}"
+            raise BackendBroken(f"{name}: it returned {_described(output)}, expected {expected}")
+        return output
+
+    return call
+
+
+def guarded_core(name: str, core: Core) -> Core:
+    """A core whose every call is kernel_at_work, and returns a tensor of the output's shape, dtype and device."""
+
+    def call(
+        q: torch.Tensor,
+        gates: torch.Tensor,
+        k: Cache,
+        v: Cache,
+        k_cmp: torch.Tensor,
+        v_cmp: torch.Tensor,
+        seq_lens: torch.Tensor,
+        sizes: Sizes,
+        parts: Parts,
+        block_indices: torch.Tensor,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        with kernel_at_work(name):
+            output: object = core(q, gates, k, v, k_cmp, v_cmp, seq_lens, sizes, parts, block_indices, out)
+        shape = (*q.shape[:3], v[SEL].shape[3])
+        plain = is_plain(output) and output.layout == torch.strided and output.device == q.device
+        if not (plain and is_plain(output) and output.shape == shape and output.dtype == q.dtype):
+            expected = f"{shape} {q.dtype} on {q.device}"
             raise BackendBroken(f"{name}: it returned {_described(output)}, expected {expected}")
         return output
 

@@ -39,4 +39,4 @@ def load(machine: Machine, artifact: Artifact | None) -> Backend:
         operator.load(library("fused", machine, artifact))
     except OSError as error:
         raise BackendUnavailable("fused", f"its library does not load ({error})", rebuild("fused")) from error
-    return Backend("fused", core=operator.decode_core)
+    return Backend("fused", core=operator.decode_core, notes=operator.notes)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from pydantic import JsonValue
 
 from nsa.errors import InputError
 from nsa.kernels.core import SEL, WIN, Cache, Parts, Sizes, check_core
 from nsa.kernels.fused import plan as plans
+
+_made: dict[plans.Call, plans.Plan] = {}  # on the one device that a process uses
 
 
 def load(library: Path) -> None:
@@ -71,11 +75,22 @@ def decode_core(
     return out
 
 
+def notes() -> list[JsonValue]:
+    """For the record: the plan of each size that was called so far."""
+    return [
+        {**call._asdict(), "sizes": list(call.sizes), "parts": asdict(call.parts), "plan": made._asdict()}
+        for call, made in _made.items()
+    ]
+
+
 def plan(q: torch.Tensor, v: torch.Tensor, capacity: int, sizes: Sizes, parts: Parts) -> plans.Plan:
     """The plan that a call with these tensors runs by."""
     B, G, h, D = q.shape
     call = plans.Call(B, G, h, D, v.shape[3], capacity, sizes, parts)
-    return plans.plan(call, _device(q.device.index if q.device.index is not None else torch.cuda.current_device()))
+    if call not in _made:
+        device = q.device.index if q.device.index is not None else torch.cuda.current_device()
+        _made[call] = plans.plan(call, _device(device))
+    return _made[call]
 
 
 @functools.cache

@@ -24,6 +24,7 @@ PARTS = {  # the arm that runs the part and least beside it, and the arm without
     "win": ("win", "none"),
 }
 OFF = {arm: tuple(part for part in STEP if part not in on) for arm, on in ARMS.items() if on != STEP}  # of each arm
+CORE = "core"  # the contract of a step that runs through a decode core
 # The gated sum multiplies the first branch that ran and adds the others to it: one launch a branch, of either name.
 GATED_SUM = "the gated sum"
 MULTIPLY = re.compile(r"^mul\.|^addcmul$|MulFunctor|addcmul_")  # operators on a CPU; PyTorch's kernels on CUDA
@@ -35,7 +36,12 @@ def skipped_part_launched(name: str, facts: DecodeFacts) -> Check:
         message = "what the arms launch was not counted, so nothing proves that a part which is off launches nothing"
         return Check("skipped_part_launched", BLOCKING, name, None, 0.0, message, True)
     nothing = ["cmp"] if facts.geometry.S < facts.geometry.cmp_block else []  # there is no compressed token yet
-    faults = list(_faults(facts.launches, nothing))
+    if facts.contract == CORE:
+        faults = list(_core_faults(facts.launches, nothing))
+        if not facts.off_unread:
+            faults.append("an output changes with the caches of parts that are off")
+    else:
+        faults = list(_faults(facts.launches, nothing))
     message = "; ".join(faults) or "no arm launched a part that was off"
     return Check("skipped_part_launched", BLOCKING, name, float(len(faults)), 0.0, message, bool(faults))
 
@@ -63,6 +69,19 @@ def _faults(launches: Launches, nothing: Iterable[str]) -> Iterable[str]:
                 f"arm {arm} launched {kernel} {count} times, at most {max(0, allowed[kernel])} without "
                 f"{', '.join(parts)}{more}"
             )
+
+
+def _core_faults(launches: Launches, nothing: Iterable[str]) -> Iterable[str]:
+    """What is wrong of a core, which may be one kernel: each part is on where it should be, and none costs a launch
+    more than the whole step; that a part which is off reads nothing, only its caches can show.
+    """
+    counts = {arm: Counter(kernels) for arm, kernels in launches.items()}
+    most = counts["all"].total()
+    for arm, parts in ARMS.items():
+        if parts and not set(parts) <= set(nothing) and not counts[arm] - counts["none"]:
+            yield f"arm {arm} launched nothing that arm none did not: its parts run in both, or in none"
+        if counts[arm].total() > most:
+            yield f"arm {arm} launched {counts[arm].total()} kernels, at most the {most} of arm all"
 
 
 def _counted(kernels: Mapping[str, int]) -> Counter[str]:

@@ -21,6 +21,7 @@ from nsa.bench.workers import Turn
 from nsa.config import DecodeSettings
 from nsa.kernels import registry
 from nsa.kernels.contract import Backend, SelectAttention
+from nsa.kernels.core import Core
 from nsa.kernels.sdpa.packed import gather
 from nsa.records.facts import DecodeFacts
 from nsa.records.schemas import REPETITIONS
@@ -33,8 +34,15 @@ STEPS = 2  # at S, emitting or not, and its neighbour
 class OnCpu(Cell):
     """A cell on the CPU, whose replays run on the host and move the lengths there, too."""
 
-    def __init__(self, settings: DecodeSettings, S: int, select: SelectAttention, device: torch.device) -> None:
-        super().__init__(settings, S, select, CPU)
+    def __init__(
+        self,
+        settings: DecodeSettings,
+        S: int,
+        select: SelectAttention | None,
+        device: torch.device,
+        core: Core | None = None,
+    ) -> None:
+        super().__init__(settings, S, select, CPU, core)
 
     def rewind(self, emits: bool) -> None:
         self.restore(emits)

@@ -20,6 +20,7 @@ from nsa.bench.decode.arms import ARMS, Arm
 from nsa.bench.method.launches import launched
 from nsa.kernels.contract import SelectAttention
 from nsa.kernels.sdpa.packed import VARIANTS, gather
+from nsa.records import words
 from nsa.report.verdict.checks import Check
 from nsa.report.verdict.launches import skipped_part_launched
 from nsa.report.verdict.words import BLOCKING
@@ -200,3 +201,34 @@ def test_cudas_gated_sum_is_kept_apart() -> None:
         arm: {names.get(kernel, kernel): n for kernel, n in kernels.items()} for arm, kernels in launches().items()
     }
     assert not check(2048, found).fired
+
+
+ONE = {  # a core of one launch, whose parts are in its template
+    name: {"gemm": 2, "token": 1, **({f"core<{'+'.join(on)}>": 1} if on else {})} for name, on in words.ARMS.items()
+}
+
+
+def core_check(**changes: object) -> Check:
+    """The check of a cell that runs through a core."""
+    facts = {"contract": "core", "launches": ONE, **changes}
+    return skipped_part_launched("fused/S", decode_facts(1024, "cuda", 1, facts))
+
+
+def test_a_core_of_one_launch_passes() -> None:
+    """Arms differ in the core's template alone, by whose name the profiler tells them apart."""
+    assert not core_check().fired
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"launches": {**ONE, "sel": {"gemm": 2, "token": 1}}}, "arm sel launched nothing"),
+        ({"launches": {**ONE, "win": {"gemm": 2, "token": 1, "core": 2}}}, "arm win launched 5"),
+        ({"off_unread": False}, "an output changes with the caches of parts that are off"),
+        ({"launches": None}, "not counted"),
+    ],
+)
+def test_a_core_that_does_more_or_less_is_seen(changes: dict[str, object], said: str) -> None:
+    """An arm that launches nothing, one that launches more than the whole step, and one that reads what is off."""
+    made = core_check(**changes)
+    assert made.fired and said in made.message
