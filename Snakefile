@@ -54,11 +54,6 @@ shell.prefix(
 )
 
 
-def offering(contract):
-    """The wildcard of the backends that offer a contract; without any it matches nothing."""
-    return "|".join(re.escape(name) for name in backends.names() if contract in backends.spec(name).contracts) or "(?!)"
-
-
 selecting, coring = offering("selection"), offering("core")
 
 

@@ -36,6 +36,11 @@ def require_no_prefix():
         )
 
 
+def offering(contract):
+    """The wildcard of the backends that offer a contract; without any it matches nothing."""
+    return "|".join(re.escape(name) for name in backends.names() if contract in backends.spec(name).contracts) or "(?!)"
+
+
 def artifacts_of(*names):
     """What these backends' own stages make before they run: a new build leaves the other backends' results alone."""
     own = [backends.spec(name).stage for name in names]

@@ -65,8 +65,8 @@ def _why(error: Exception, said: list[str]) -> str:
 
     It warns of other kernels, too, which this one's call has switched off.
     """
-    lines = [re.split(r"[.:] (?=Query|Got|\(Triggered)| \(Triggered", text.strip())[0] for text in said]
-    told = [line for line in lines if not line.endswith(("because:", "runtime disabled."))]
+    lines = [re.split(r"[.:]? *(?=Query\.|Got |\(Triggered)", text.strip())[0].rstrip(".:") for text in said]
+    told = [line for line in lines if not line.endswith(("because", "runtime disabled"))]
     return "; ".join(dict.fromkeys(told)) or str(error).partition("\n")[0]
 
 

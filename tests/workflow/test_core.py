@@ -1,0 +1,52 @@
+"""The core check and results/paper_table4.md: asked for by name, honest without a GPU, run again for what they need."""
+
+from __future__ import annotations
+
+import pytest
+from project import Project
+
+TARGET = "results/paper_table4.md"
+WITH_CORE = ("--config", "candidates=[fused]")
+TABLE = "the paper's table 4: cores over dense attention"
+
+
+@pytest.fixture(scope="module")
+def drawn(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The finished project with the table of the fused core."""
+    project = finished.copy(tmp_path_factory.mktemp("core") / "project")
+    result = project.run(TARGET, *WITH_CORE)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return project
+
+
+def test_without_a_gpu_the_page_says_why(drawn: Project) -> None:
+    """The core is unavailable, and no figure is shown that nobody measured."""
+    text = (drawn.root / TARGET).read_text()
+    assert "**NOT MEASURED**: unavailable (no CUDA device is visible)" in text and "µs" not in text
+    assert (drawn.root / "results/core/fused.parquet").is_file()
+    assert (drawn.root / "results/paper_table4.parquet").is_file()
+    assert drawn.planned(TARGET, *WITH_CORE) == set()
+
+
+CASES = {
+    "nsa/report/page/paper_table.py": {TABLE},
+    "nsa/bench/core/corners.py": {"core fused", TABLE},
+    "nsa/kernels/fused/plan.py": {"artifact fused", "core fused", TABLE},
+    "nsa/bench/check/replicate.py": set(),
+}
+
+
+@pytest.mark.parametrize("source", CASES)
+def test_an_edit_runs_what_it_affects(source: str, drawn: Project) -> None:
+    """A new column measures nothing again; a new kernel does not keep the old one's times."""
+    before = (drawn.root / source).read_bytes()
+    drawn.append(source)
+    assert drawn.planned(TARGET, *WITH_CORE) == CASES[source]
+    (drawn.root / source).write_bytes(before)
+    assert drawn.planned(TARGET, *WITH_CORE) == set()
+
+
+def test_a_backend_without_a_core_has_no_core_check(drawn: Project) -> None:
+    """Its record is no file that a rule makes."""
+    result = drawn.run("--dry-run", "results/core/triton.parquet")
+    assert result.returncode != 0 and "results/core/triton.parquet" in result.stdout + result.stderr
