@@ -34,6 +34,7 @@ BUILT_IN = {
     "cuda": "nsa.kernels.cuda.spec:SPEC",
     "fa2": "nsa.kernels.fa2.spec:SPEC",
     "fused": "nsa.kernels.fused.spec:SPEC",
+    "triton_core": "nsa.kernels.triton_core.spec:SPEC",
 }
 
 

@@ -31,7 +31,7 @@ def acme(folder: Path, spec: str, entry_point: str = "acme = acme.spec:SPEC", na
 
 def test_the_repositorys_own_come_first() -> None:
     """Every line of BUILT_IN leads to a spec of its name, whose functions can be imported."""
-    assert backends.names()[:5] == ("sdpa", "triton", "cuda", "fa2", "fused")
+    assert backends.names()[:6] == ("sdpa", "triton", "cuda", "fa2", "fused", "triton_core")
     for name in backends.BUILT_IN:
         spec = backends.spec(name)
         assert spec.name == name and backends.package(name) == f"nsa.kernels.{name}"

@@ -20,6 +20,32 @@ LOWEST = tl.constexpr(-3.0e38)  # where a maximum starts: finite, for -inf minus
 OVERLAP_CAPABILITY = (9, 0)  # compute capability from which a kernel's launch can overlap the one before it
 
 
+@triton.jit
+def merged(
+    partial_o,
+    partial_m,
+    partial_l,
+    first,
+    splits,
+    head,
+    heads,
+    DV: tl.constexpr,
+    DV_PADDED: tl.constexpr,
+    SPLITS_PADDED: tl.constexpr,
+):
+    """The output [DV_PADDED] of one head over the splits from `first` on, in a fixed order; no token: zero."""
+    split = tl.arange(0, SPLITS_PADDED)
+    dv = tl.arange(0, DV_PADDED)
+    part = (first + split) * heads + head
+    exists = split < splits
+    m = tl.load(partial_m + part, mask=exists, other=LOWEST)
+    l = tl.load(partial_l + part, mask=exists, other=0.0)
+    acc = tl.load(partial_o + part[:, None] * DV + dv[None, :], mask=exists[:, None] & (dv[None, :] < DV), other=0.0)
+    weight = tl.exp2(m - tl.max(m, 0))
+    total = tl.sum(weight * l, 0)
+    return tl.sum(acc * weight[:, None], 0) / tl.where(total > 0, total, 1.0)
+
+
 @triton.jit(do_not_specialize=["heads", "splits"])
 def combine(
     partial_o,  # [B, G, splits, heads, DV] float32, contiguous, as are the two below
@@ -36,20 +62,10 @@ def combine(
     """One program: one head of one row over all its splits, in a fixed order. Grid [B * G, heads]."""
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
-    split = tl.arange(0, SPLITS_PADDED)
     dv = tl.arange(0, DV_PADDED)
-    part = (row * splits + split) * heads + head
-    exists = split < splits
     if OVERLAP:
         gdc_wait()
-    m = tl.load(partial_m + part, mask=exists, other=LOWEST)
-    l = tl.load(partial_l + part, mask=exists, other=0.0)
-    acc = tl.load(
-        partial_o + part[:, None] * DV + dv[None, :], mask=exists[:, None] & (dv[None, :] < DV), other=0.0
-    )  # [SPLITS_PADDED, DV_PADDED]
-    weight = tl.exp2(m - tl.max(m, 0))
-    total = tl.sum(weight * l, 0)
-    out = tl.sum(acc * weight[:, None], 0) / tl.where(total > 0, total, 1.0)  # no token: zero
+    out = merged(partial_o, partial_m, partial_l, row * splits, splits, head, heads, DV, DV_PADDED, SPLITS_PADDED)
     tl.store(o + (row * heads + head) * DV + dv, out, mask=dv < DV)
 
 

@@ -44,7 +44,7 @@ def test_the_baseline_runs_everywhere(machine: Machine) -> None:
     assert registry.load("sdpa", machine, NO_FLAGS).name == "sdpa"
 
 
-@pytest.mark.parametrize("name", ["triton", "cuda", "fa2"])
+@pytest.mark.parametrize("name", ["triton", "cuda", "fa2", "triton_core"])
 def test_without_a_gpu_nothing_is_substituted(name: str) -> None:
     """A backend that needs a GPU is refused without one, whatever the flags, and nothing runs in its place."""
     every = Flags(dict.fromkeys(("NSA_SEL_CUDA", "NSA_USE_TRITON_SEL", "NSA_TRITON_SEL_FORCE", "NSA_FA2_FORCE"), True))

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 import triton
 
+from nsa.kernels.core import Sizes
 from nsa.kernels.parts import kernels
 from nsa.kernels.splits import launch_combine, on, overlaps, processors
 from nsa.kernels.step import Lengths
 from nsa.kernels.tiles import padded
-from nsa.shapes import NsaShape
 
 MAX_SPLITS = 64  # a combination holds them all at once
 WEIGHED = 32  # blocks of one program that weighs them
@@ -41,7 +41,7 @@ class Scores(NamedTuple):
 
 
 def compressed_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Lengths, shape: NsaShape, keep: bool
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Lengths, sizes: Sizes, keep: bool
 ) -> tuple[torch.Tensor, Scores]:
     """Attention over compressed tokens: q [B, G, h, D], k [B, G, M, D], v [B, G, M, Dv] -> o [B, G, h, Dv].
 
@@ -49,7 +49,7 @@ def compressed_attention(
     without any gives zeros. `keep`: write the scores that `route` needs.
     """
     (B, G, h, _), Dv = q.shape, v.shape[3]
-    partial_o, kept = attend_compressed(q, k, v, lengths, shape, keep)
+    partial_o, kept = attend_compressed(q, k, v, lengths.seq_lens, sizes, keep)
     o = torch.empty(B, G, h, Dv, dtype=q.dtype, device=q.device)
     with on(q.device):
         launch_combine(partial_o, kept.partial_m, kept.partial_l, o, overlaps(q.device))
@@ -57,12 +57,18 @@ def compressed_attention(
 
 
 def attend_compressed(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Lengths, shape: NsaShape, keep: bool
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    seq_lens: torch.Tensor,
+    sizes: Sizes,
+    keep: bool,
+    launch: Launch = CMP,
 ) -> tuple[torch.Tensor, Scores]:
     """The same before the splits are combined: partial_o [B, G, splits, h, Dv] float32."""
     (B, G, h, D), M, Dv = q.shape, k.shape[2], v.shape[3]
-    steps = triton.cdiv(M, CMP.tokens)
-    wanted = max(1, min(MAX_SPLITS, steps, triton.cdiv(CMP.programs * processors(q.device), B * G)))
+    steps = triton.cdiv(M, launch.tokens)
+    wanted = max(1, min(MAX_SPLITS, steps, triton.cdiv(launch.programs * processors(q.device), B * G)))
     chunk = triton.cdiv(steps, wanted)
     splits = triton.cdiv(steps, chunk)
     scores, partial_o, partial_m, partial_l = (
@@ -71,8 +77,8 @@ def attend_compressed(
     )
     with on(q.device):
         kernels.attend[(B, G, splits)](
-            *(q, k, v, lengths.seq_lens, scores, partial_o, partial_m, partial_l),
-            *(*q.stride()[:3], *k.stride()[:2], *v.stride()[:2], lengths.seq_lens.stride(0)),
+            *(q, k, v, seq_lens, scores, partial_o, partial_m, partial_l),
+            *(*q.stride()[:3], *k.stride()[:2], *v.stride()[:2], seq_lens.stride(0)),
             *(h, M, chunk, math.log2(math.e) / math.sqrt(D)),
             K_T=k.stride(2),
             V_T=v.stride(2),
@@ -80,27 +86,26 @@ def attend_compressed(
             DV=Dv,
             D_PADDED=padded(D),
             DV_PADDED=padded(Dv),
-            L=shape.cmp_block,
-            STRIDE=shape.cmp_stride,
-            TOKENS=CMP.tokens,
-            STAGES=CMP.stages,
+            L=sizes.cmp_block,
+            STRIDE=sizes.cmp_stride,
+            TOKENS=launch.tokens,
+            STAGES=launch.stages,
             KEEP=keep,
             OVERLAP=overlaps(q.device),
-            num_warps=CMP.warps,
+            num_warps=launch.warps,
         )
     return partial_o, Scores(scores, partial_m, partial_l)
 
 
-def route(kept: Scores | None, lengths: Lengths, shape: NsaShape) -> torch.Tensor:
-    """Choose blocks from what compressed attention left (Eq. 9 to 12): block_indices [B, G, n] int32.
+def route(kept: Scores | None, lengths: Lengths, sizes: Sizes, indices: torch.Tensor) -> None:
+    """Choose blocks from what compressed attention left (Eq. 9 to 12): block indices [B, G, n] int32, contiguous.
 
     `kept` is not read where no sequence has more than n blocks; None: no sequence has a compressed token.
     """
-    seq_lens, blocks, n = lengths.seq_lens, shape.num_blocks(lengths.longest), shape.sel_count
-    B, G, device = len(seq_lens), shape.groups, seq_lens.device
+    seq_lens, blocks, (B, G, n) = lengths.seq_lens, sizes.num_blocks(lengths.longest), indices.shape
+    device = seq_lens.device
     every = blocks <= n
     weighed = not every and kept is not None
-    indices = torch.empty(B, G, n, dtype=torch.int32, device=device)
     importance = (torch.empty if weighed or every else torch.zeros)(
         0 if every else (B, G, blocks), dtype=torch.float32, device=device
     )
@@ -112,17 +117,16 @@ def route(kept: Scores | None, lengths: Lengths, shape: NsaShape) -> torch.Tenso
             kernels.weigh[(B, G, triton.cdiv(blocks, WEIGHED))](
                 *(kept.scores, kept.partial_m, kept.partial_l, seq_lens, importance),
                 *(seq_lens.stride(0), h, kept.scores.shape[2], splits, blocks),
-                L=shape.cmp_block,
-                STRIDE=shape.cmp_stride,
-                BLOCK=shape.sel_block,
+                L=sizes.cmp_block,
+                STRIDE=sizes.cmp_stride,
+                BLOCK=sizes.sel_block,
                 WIDTH=WEIGHED,
                 SPLITS_PADDED=triton.next_power_of_2(splits),
                 OVERLAP=overlap,
                 num_warps=4,
                 launch_pdl=overlap,
             )
-        _choose(importance, seq_lens, indices, shape.sel_block, every, overlap)
-    return indices
+        _choose(importance, seq_lens, indices, sizes.sel_block, every, overlap)
 
 
 def select_blocks(scores: torch.Tensor, seq_lens: torch.Tensor, sel_block: int, sel_count: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from nsa.kernels.parts.steps import fold, leave, queries, scored, tile
 from nsa.kernels.splits import HEADS, LOWEST
 
 ALWAYS = tl.constexpr((1 << 31) - 1)  # above the bits of any finite float32 score
@@ -21,7 +22,7 @@ def _compressed(seq_len, L: tl.constexpr, STRIDE: tl.constexpr):
     return tl.where(seq_len < L, 0, (seq_len - L) // STRIDE + 1)
 
 
-@triton.jit(do_not_specialize=["s_b", "heads", "longest", "chunk"])  # strides are: a multiple of 16 gives wide loads
+@triton.jit(do_not_specialize=["s_b", "longest", "chunk"])  # strides are: a multiple of 16 gives wide loads
 def attend(
     q,  # [B, G, heads, D]
     k,  # [B, G, M, D]: compressed keys
@@ -64,41 +65,27 @@ def attend(
     if OVERLAP:
         gdc_launch_dependents()
     count = _compressed(tl.load(seq_lens + b * s_b), L, STRIDE)
+    q_tile = queries(q + b * q_b + g * q_g, q_h, heads, D, D_PADDED)
     head = tl.arange(0, HEADS)
-    d = tl.arange(0, D_PADDED)
-    dv = tl.arange(0, DV_PADDED)
-    q_place = b * q_b + g * q_g + head.to(tl.int64)[:, None] * q_h + d[None, :]
-    q_tile = tl.load(q + q_place, mask=(head[:, None] < heads) & (d[None, :] < D), other=0.0)
     k += b * k_b + g * k_g
     v += b * v_b + g * v_g
+    scores += row * longest * heads
     m = tl.full([HEADS], LOWEST, tl.float32)
     l = tl.zeros([HEADS], tl.float32)
     acc = tl.zeros([HEADS, DV_PADDED], tl.float32)
     last = tl.minimum((split + 1) * chunk, tl.cdiv(count, TOKENS))
     for step in tl.range(split * chunk, last, num_stages=STAGES):
-        token = step * TOKENS + tl.arange(0, TOKENS)
+        offset = tl.arange(0, TOKENS)
+        token = step * TOKENS + offset
         live = token < count
-        place = token.to(tl.int64)[:, None]
-        k_tile = tl.load(k + place * K_T + d[None, :], mask=live[:, None] & (d[None, :] < D), other=0.0)
-        v_tile = tl.load(v + place * V_T + dv[None, :], mask=live[:, None] & (dv[None, :] < DV), other=0.0)
-        s = tl.dot(q_tile, tl.trans(k_tile), input_precision="ieee") * scale  # [HEADS, TOKENS]
+        k_tile = tile(k, step * TOKENS, offset, live, K_T, D, D_PADDED)
+        v_tile = tile(v, step * TOKENS, offset, live, V_T, DV, DV_PADDED)
+        s = scored(q_tile, k_tile, scale)  # [HEADS, TOKENS]
         if KEEP:
-            kept = scores + (row * longest + token[None, :]) * heads + head[:, None]
-            tl.store(kept, s, mask=(head[:, None] < heads) & live[None, :])
-        s = tl.where(live[None, :], s, float("-inf"))
-        m_new = tl.maximum(m, tl.max(s, 1))
-        p = tl.exp2(s - m_new[:, None])
-        decay = tl.exp2(m - m_new)
-        m = m_new
-        l = l * decay + tl.sum(p, 1)
-        acc = tl.dot(p.to(v_tile.dtype), v_tile, acc * decay[:, None], input_precision="ieee")
-
-    part = (row * tl.num_programs(2) + split) * heads
-    tl.store(partial_m + part + head, m, mask=head < heads)
-    tl.store(partial_l + part + head, l, mask=head < heads)
-    o_mask = (head[:, None] < heads) & (dv[None, :] < DV)
-    place = head[:, None] * DV + dv[None, :]
-    tl.store(partial_o + part * DV + place, acc, mask=o_mask)
+            tl.store(scores + token[None, :] * heads + head[:, None], s, mask=(head[:, None] < heads) & live[None, :])
+        m, l, acc = fold(s, v_tile, live, m, l, acc)
+    part = row * tl.num_programs(2) + split
+    leave(partial_o, partial_m, partial_l, part, heads, m, l, acc, DV, DV_PADDED)
 
 
 @triton.jit
@@ -112,6 +99,7 @@ def _mass(
     heads,
     longest,
     splits,
+    WIDTH: tl.constexpr,
     COVER: tl.constexpr,
     CELLS: tl.constexpr,
     SPLITS_PADDED: tl.constexpr,
@@ -128,19 +116,19 @@ def _mass(
     top = tl.max(m, 0)  # [HEADS]
     total = tl.sum(tl.exp2(m - top[None, :]) * l, 0)
     share = 1.0 / tl.where(total > 0, total, 1.0)
-    importance = tl.zeros(block.shape, tl.float32)
+    scores += row * longest * heads
+    mass = tl.zeros([WIDTH, HEADS], tl.float32)
     for offset in tl.static_range(CELLS + COVER - 1):
         cells = min(offset + 1, COVER, CELLS, CELLS + COVER - 1 - offset)  # of this token's COVER in the block
         token = block * CELLS - (COVER - 1) + offset
         live = (token >= 0) & (token < count)
-        place = (row * longest + token)[:, None] * heads + head[None, :]
+        place = token[:, None] * heads + head[None, :]
         s = tl.load(scores + place, mask=live[:, None] & (head < heads)[None, :], other=float("-inf"))
-        p = tl.exp2(s - top[None, :]) * share[None, :]
-        importance += tl.sum(p, 1) * (cells / COVER)
-    return importance
+        mass += tl.exp2(s - top[None, :]) * (cells / COVER)
+    return tl.sum(mass * share[None, :], 1)
 
 
-@triton.jit(do_not_specialize=["s_b", "heads", "longest", "splits", "blocks"])
+@triton.jit(do_not_specialize=["s_b", "longest", "splits", "blocks"])
 def weigh(
     scores,  # as `attend` writes them
     partial_m,
@@ -169,6 +157,7 @@ def weigh(
         gdc_wait()
     found = _mass(
         *(scores, partial_m, partial_l, row, count, block, heads, longest, splits),
+        WIDTH=WIDTH,
         COVER=L // STRIDE,
         CELLS=BLOCK // STRIDE,
         SPLITS_PADDED=SPLITS_PADDED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from nsa.kernels.compiling import PartsNotCompiled, compiles
+from nsa.kernels.core import Sizes
 from nsa.kernels.parts.host import Scores, compressed_attention, route, select_blocks
 from nsa.kernels.parts.linear import linear
 from nsa.kernels.parts.token import append
@@ -35,12 +36,15 @@ class TritonParts:
     ) -> tuple[torch.Tensor, Kept]:
         """Attention over compressed tokens, and its scores where routing weighs blocks by them."""
         weighed = keep and shape.num_blocks(lengths.longest) > shape.sel_count
-        return compressed_attention(q, k, v, lengths, shape, weighed)
+        return compressed_attention(q, k, v, lengths, Sizes.of(shape), weighed)
 
     @told
     def route(self, kept: Kept | None, lengths: Lengths, shape: NsaShape) -> torch.Tensor:
         """The chosen blocks."""
-        return route(None if kept is None else Scores(*kept), lengths, shape)
+        seq_lens = lengths.seq_lens
+        indices = torch.empty(len(seq_lens), shape.groups, shape.sel_count, dtype=torch.int32, device=seq_lens.device)
+        route(None if kept is None else Scores(*kept), lengths, Sizes.of(shape), indices)
+        return indices
 
     @told
     def select_blocks(

@@ -10,34 +10,8 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents
 
+from nsa.kernels.parts.steps import selected_tokens, tile
 from nsa.kernels.splits import HEADS, LOWEST
-
-
-@triton.jit
-def _tokens(indices, index_stride, step, last, n, BLOCK: tl.constexpr, TOKENS: tl.constexpr):
-    """Positions of a step's tokens as a start and offsets [TOKENS]; a negative sum is no token, nor is step = last."""
-    if BLOCK % TOKENS == 0:  # within one block: a scalar look-up, and the offsets are known when it is compiled
-        place = tl.cast(step // (BLOCK // TOKENS), tl.int64) * index_stride
-        block = tl.load(indices + place, mask=step < last, other=-1)
-        return block * BLOCK + step % (BLOCK // TOKENS) * TOKENS, tl.arange(0, TOKENS)
-    else:
-        slot = step * TOKENS + tl.arange(0, TOKENS)
-        exists = slot < tl.minimum(n * BLOCK, last * TOKENS)
-        block = tl.load(indices + (slot // BLOCK).to(tl.int64) * index_stride, mask=exists, other=-1)
-        return 0, block * BLOCK + slot % BLOCK
-
-
-@triton.jit
-def _tile(cache, start, offset, live, STRIDE: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr):
-    """Load K or V [TOKENS, PADDED] from a row's cache, zero where there is no token: what lies there may be NaN.
-
-    Each byte is used once in a step: evicted first, it leaves in the L2 what others need.
-    """
-    column = tl.arange(0, PADDED)
-    mask = live[:, None] if WIDTH == PADDED else live[:, None] & (column[None, :] < WIDTH)
-    place = offset.to(tl.int64)[:, None] * STRIDE + column[None, :]
-    cache += tl.cast(start, tl.int64) * STRIDE
-    return tl.load(cache + place, mask=mask, other=0.0, eviction_policy="evict_first")
 
 
 @triton.jit(do_not_specialize=["i_b", "i_g", "i_n", "s_b", "heads", "n", "chunk"])
@@ -93,10 +67,10 @@ def attend(
     if OVERLAP:
         gdc_launch_dependents()
     if PREFETCH:
-        start, offset = _tokens(indices, i_n, first, last, n, BLOCK, TOKENS)
+        start, offset = selected_tokens(indices, i_n, first, last, n, BLOCK, TOKENS)
         live = (start + offset >= 0) & (start + offset < seq_len)
-        k_tile = _tile(k, start, offset, live, K_T, D, D_PADDED)
-        v_tile = _tile(v, start, offset, live, V_T, DV, DV_PADDED)
+        k_tile = tile(k, start, offset, live, K_T, D, D_PADDED)
+        v_tile = tile(v, start, offset, live, V_T, DV, DV_PADDED)
 
     head = tl.arange(0, HEADS)
     d = tl.arange(0, D_PADDED)
@@ -108,16 +82,16 @@ def attend(
     acc = tl.zeros([HEADS, DV_PADDED], tl.float32)
     for step in tl.range(first, last, num_stages=1):  # cp.async, which more stages mean, has no eviction policy
         if not PREFETCH:
-            start, offset = _tokens(indices, i_n, step, last, n, BLOCK, TOKENS)
+            start, offset = selected_tokens(indices, i_n, step, last, n, BLOCK, TOKENS)
             live = (start + offset >= 0) & (start + offset < seq_len)
-            k_tile = _tile(k, start, offset, live, K_T, D, D_PADDED)
-            v_tile = _tile(v, start, offset, live, V_T, DV, DV_PADDED)
+            k_tile = tile(k, start, offset, live, K_T, D, D_PADDED)
+            v_tile = tile(v, start, offset, live, V_T, DV, DV_PADDED)
         s = tl.dot(q_tile, tl.trans(k_tile), input_precision="ieee") * scale  # [HEADS, TOKENS]
         s = tl.where(live[None, :], s, float("-inf"))
         if PREFETCH:
-            start, offset = _tokens(indices, i_n, step + 1, last, n, BLOCK, TOKENS)
+            start, offset = selected_tokens(indices, i_n, step + 1, last, n, BLOCK, TOKENS)
             live = (start + offset >= 0) & (start + offset < seq_len)
-            k_tile = _tile(k, start, offset, live, K_T, D, D_PADDED)
+            k_tile = tile(k, start, offset, live, K_T, D, D_PADDED)
         m_new = tl.maximum(m, tl.max(s, 1))
         p = tl.exp2(s - m_new[:, None])
         decay = tl.exp2(m - m_new)
@@ -125,7 +99,7 @@ def attend(
         l = l * decay + tl.sum(p, 1)
         acc = tl.dot(p.to(v_tile.dtype), v_tile, acc * decay[:, None], input_precision="ieee")
         if PREFETCH:
-            v_tile = _tile(v, start, offset, live, V_T, DV, DV_PADDED)
+            v_tile = tile(v, start, offset, live, V_T, DV, DV_PADDED)
 
     row = b64 * tl.num_programs(1) + g
     dv = tl.arange(0, DV_PADDED)

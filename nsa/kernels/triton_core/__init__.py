@@ -1,0 +1,1 @@
+"""The decode core in Triton: five launches, for whoever has no compiler of CUDA."""
