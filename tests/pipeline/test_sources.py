@@ -29,6 +29,8 @@ UNCLAIMED = {
     "nsa/pipeline/finished.py": "says what is gone of a report, which is part of the stamp",
     "nsa/pipeline/findings.py": "as doctor.py",
     "nsa/pipeline/doctor.py": "examines a results folder; no rule runs it",
+    "nsa/pipeline/progress.py": "what the console shows of a run",
+    "nsa/cli/destination.py": "whether a file can be written where a user asks for it",
     "nsa/cli/guide.py": "the guide's commands; no rule runs them",
     "nsa/cli/verdict.py": "reads what the report left; no rule runs it",
     "nsa/cli/console.py": "the guide's benchmark on the console; no rule runs it",
