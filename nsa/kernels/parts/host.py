@@ -63,12 +63,11 @@ def attend_compressed(
     seq_lens: torch.Tensor,
     sizes: Sizes,
     keep: bool,
-    launch: Launch = CMP,
 ) -> tuple[torch.Tensor, Scores]:
     """The same before the splits are combined: partial_o [B, G, splits, h, Dv] float32."""
     (B, G, h, D), M, Dv = q.shape, k.shape[2], v.shape[3]
-    steps = triton.cdiv(M, launch.tokens)
-    wanted = max(1, min(MAX_SPLITS, steps, triton.cdiv(launch.programs * processors(q.device), B * G)))
+    steps = triton.cdiv(M, CMP.tokens)
+    wanted = max(1, min(MAX_SPLITS, steps, triton.cdiv(CMP.programs * processors(q.device), B * G)))
     chunk = triton.cdiv(steps, wanted)
     splits = triton.cdiv(steps, chunk)
     scores, partial_o, partial_m, partial_l = (
@@ -88,11 +87,11 @@ def attend_compressed(
             DV_PADDED=padded(Dv),
             L=sizes.cmp_block,
             STRIDE=sizes.cmp_stride,
-            TOKENS=launch.tokens,
-            STAGES=launch.stages,
+            TOKENS=CMP.tokens,
+            STAGES=CMP.stages,
             KEEP=keep,
             OVERLAP=overlaps(q.device),
-            num_warps=launch.warps,
+            num_warps=CMP.warps,
         )
     return partial_o, Scores(scores, partial_m, partial_l)
 

@@ -100,7 +100,7 @@ def attend(
             v_tile = tile(v_sel, start, offset, live, VS_T, DV, DV_PADDED)
             m, l, acc = fold(scored(q_tile, k_tile, scale), v_tile, live, m, l, acc)
     if OVERLAP and not ROUTED:
-        gdc_wait()  # each program waits, so that no launch ends before those ahead of it
+        gdc_wait()  # before it writes: no launch ends before those ahead, whose memory the allocator may give again
     part = (b * tl.num_programs(1) + g) * tl.num_programs(2) + split
     leave(partial_o, partial_m, partial_l, part, heads, m, l, acc, DV, DV_PADDED)
 

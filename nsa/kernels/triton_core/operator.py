@@ -95,9 +95,8 @@ def run(
     parts: Parts,
     block_indices: torch.Tensor,
     out: torch.Tensor,
-    cmp: host.Launch = host.CMP,
 ) -> torch.Tensor:
-    """Launch one plan on inputs that `decode_core` would take.
+    """Launch one plan on inputs that `DecodeCore` would take.
 
     Raises:
         NotCompiled: a first launch compiles, and cannot.
@@ -108,7 +107,7 @@ def run(
     M, weighed = sizes.num_compressed(capacity), parts.route and sizes.num_blocks(capacity) > sizes.sel_count
     compressed = near = kept = None
     if parts.cmp and M:
-        compressed, kept = host.attend_compressed(q, k_cmp[:, :, :M], v_cmp[:, :, :M], seq_lens, sizes, weighed, cmp)
+        compressed, kept = host.attend_compressed(q, k_cmp[:, :, :M], v_cmp[:, :, :M], seq_lens, sizes, weighed)
     if parts.route:
         host.route(kept, Lengths(seq_lens, capacity, False), sizes, block_indices)
     with on(q.device):
