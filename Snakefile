@@ -22,6 +22,9 @@ from nsa.pipeline import progress, stages, stamps
 configfile: "config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,6 +21,20 @@ def test_a_run_writes_the_report(finished: Project) -> None:
     for name in ("gate_report.md", "gate_report.html", "gate.json", "decode.csv", "figures/decode_breakdown.png"):
         assert (results / name).stat().st_size > 0, name
     assert json.loads((results / "gate.json").read_text())["invest"]["verdict"] == "NOT MEASURED"  # on a CPU
+
+
+def test_snakemakes_own_report_has_captions_categories_and_figures(finished: Project, tmp_path: Path) -> None:
+    """`snakemake --report` shows the page, the figure and the tables, each in its category with what it is."""
+    archive = tmp_path / "report.zip"
+    result = finished.snakemake("--report", str(archive))
+    assert result.returncode == 0, result.stderr
+    with zipfile.ZipFile(archive) as whole:
+        names = whole.namelist()
+        page = whole.read("report/report.html").decode()
+    for name in ("gate_report.html", "decode.csv", "gate.json", "decode_breakdown.svg"):
+        assert any(Path(found).name == name for found in names), name
+    for text in ("1. Verdicts", "2. Figures", "3. Data", "Both gates with their intervals"):
+        assert text in page
 
 
 def test_an_unavailable_backend_has_an_honest_record(finished: Project) -> None:

@@ -9,11 +9,16 @@ rule report:
         dram=[layout.dram(backend) for backend in cfg.selecting],
     output:
         layout.report,
-        layout.html,
-        layout.gate,
-        layout.csv,
+        report(layout.html, caption="../report/gate_report.rst", category="1. Verdicts"),
+        report(layout.gate, caption="../report/gate.rst", category="3. Data"),
+        report(layout.csv, caption="../report/decode.rst", category="3. Data"),
         layout.checks,
-        directory(layout.figures),
+        report(
+            directory(layout.figures),
+            patterns=["{figure}.svg"],
+            caption="../report/figures.rst",
+            category="2. Figures",
+        ),
     log:
         layout.log("report"),
     conda:

@@ -25,7 +25,7 @@ rule roofline_report:
         stamp=layout.stamp("roofline-report"),
         record=layout.roofline,
     output:
-        layout.roofline_page,
+        report(layout.roofline_page, caption="../report/roofline.rst", category="3. Data"),
     log:
         layout.log("roofline_report"),
     conda:

@@ -122,7 +122,7 @@ def shares_axis(found: Invest, gates: GateSettings) -> Axis | None:
     """The selection share at each target context against both thresholds; None where no share was measured."""
     shares = [(f"S = {context.S}", context.share) for context in found.contexts if context.share is not None]
     marks = {"NO-GO below": 100 * gates.invest.no_go, "GO from": 100 * gates.invest.go}
-    return axis("selection's share of the step, %", shares, marks, " %") if shares else None
+    return axis("selection's share of the step (%)", shares, marks, " %") if shares else None
 
 
 def speedup_axis(found: Accept, gates: GateSettings) -> Axis | None:
@@ -133,7 +133,7 @@ def speedup_axis(found: Accept, gates: GateSettings) -> Axis | None:
     worst = slowest(timed)
     others = [shape.figures.speedup.value for shape in timed if shape.figures.speedup is not None]
     lines = [("slowest shape", worst.figures.speedup)]
-    return axis("speedup over the fastest packed SDPA, ×", lines, {"from": gates.accept.speedup}, " ×", others)
+    return axis("times as fast as the fastest packed SDPA", lines, {"from": gates.accept.speedup}, " ×", others)
 
 
 def axis(
@@ -157,7 +157,7 @@ def axis(
         intervals=tuple(
             Interval(
                 label,
-                bracketed(each) + unit,
+                bracketed(each),
                 at(each.value),
                 at(each.low) if each.replicated else None,
                 at(each.high) if each.replicated else None,

@@ -36,13 +36,13 @@ def test_an_interval_stands_right_of_a_threshold_that_it_exceeds() -> None:
     mark = found.thresholds[0].at
     assert 0 < below.low < below.value < below.high < mark < above.low < above.value < above.high < 100
     assert mark == pytest.approx(100 * 1.2 / (1.08 * 2.5), abs=0.01)
-    assert above.text == "2.00 [1.50, 2.50] ×"
+    assert above.text == "2.00 [1.50, 2.50]"
 
 
 def test_one_process_has_a_point_and_no_interval() -> None:
     """What one process measured is drawn as a point, and says so."""
     (line,) = drawn(Estimate(2.0, -math.inf, math.inf, 1)).intervals
-    assert (line.low, line.high, line.text) == (None, None, "2.00 (1 process) ×")
+    assert (line.low, line.high, line.text) == (None, None, "2.00 (1 process)")
 
 
 def test_a_figure_below_zero_stands_at_the_axis_begin() -> None:
