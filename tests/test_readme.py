@@ -28,7 +28,7 @@ WORD = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
 # a program, a word of Snakemake's, the name of the page's own backend, and two that are made of a text and a status
 ELSEWHERE = {"python3", "params", "example", "record_invalid", "record_stale"}
 SWITCHES = ("-n", "--unlock", "--touch", "--verbose")
-WITH_A_VALUE = ("--cores", "--resources", "--workflow-profile", "--configfile")
+WITH_A_VALUE = ("--report", "--cores", "--resources", "--workflow-profile", "--configfile")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
