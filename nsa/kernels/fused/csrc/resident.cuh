@@ -2,6 +2,7 @@
 // critical path (scores, importance, ranks, selected attention), the others do the window and the compressed branch's
 // values beside it. Everything is exchanged by messages that count bytes at their receiver.
 #pragma once
+#include "order.cuh"
 #include "resident_end.cuh"
 #include "resident_side.cuh"
 
@@ -11,6 +12,7 @@ namespace nsa::core {
 template <typename T, int Groups, int Parts>
 __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_constant__ Params p) {
 #if __CUDA_ARCH__ >= 900  // elsewhere no plan leads here
+  in_order();
   using Shared = ResidentShared;
   constexpr bool kHasCmp = Parts & kCmp, kHasRoute = Parts & kRoute, kHasSel = Parts & kSel, kHasWin = Parts & kWin;
   constexpr bool kSide = kHasCmp || kHasWin;

@@ -17,12 +17,12 @@ template <typename T, int Groups, int Parts> cudaError_t start_resident(const Ca
   config.blockDim = dim3(kResidentThreads);
   config.dynamicSmemBytes = bytes;
   config.stream = stream;
-  cudaLaunchAttribute together{};
-  together.id = cudaLaunchAttributeClusterDimension;
-  together.val.clusterDim.x = kRanks;
-  together.val.clusterDim.y = together.val.clusterDim.z = 1;
-  config.attrs = &together;
-  config.numAttrs = 1;
+  cudaLaunchAttribute attributes[2] = {overlapping(true)};
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = kRanks;
+  attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
+  config.attrs = attributes;
+  config.numAttrs = 2;
   return cudaLaunchKernelEx(&config, kernel, call.params);
 }
 

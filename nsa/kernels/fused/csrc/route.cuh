@@ -1,5 +1,6 @@
 // Second launch: block importance from the chunks' sums, then the n best blocks, ascending. One thread block a row.
 #pragma once
+#include "order.cuh"
 #include "params.h"
 #include "ptx.cuh"
 
@@ -57,6 +58,7 @@ NSA_DEVICE int position(bool chosen, int *warps, int &total) {
 // A template, so that each width's translation unit may have its own copy.
 template <int> __global__ void __launch_bounds__(kRouteThreads) route(const __grid_constant__ Params p) {
   extern __shared__ __align__(128) unsigned char shared[];
+  in_order();
   __shared__ int bins[256], warps[kRouteThreads / 32];
   __shared__ uint32_t found[2];
   const int batch = blockIdx.y, group = blockIdx.x, tid = threadIdx.x;

@@ -1,5 +1,6 @@
 // First launch: compressed and window attention by parts, and what routing needs of the compressed scores.
 #pragma once
+#include "order.cuh"
 #include "part.cuh"
 
 namespace nsa::core {
@@ -30,6 +31,7 @@ NSA_DEVICE void block_sums(const Params &p, const PartShared &sh, float *scores,
 template <typename T, int DV, bool Cmp, bool Win>
 __global__ void __launch_bounds__(kWarps * 32) scan(const __grid_constant__ Params p, bool route) {
   extern __shared__ __align__(128) unsigned char shared[];
+  in_order();
   const int batch = blockIdx.z, group = blockIdx.y, chunks = Cmp ? p.chunks : 0;
   const uint64_t row = static_cast<uint64_t>(batch) * gridDim.y + group;
   if (blockIdx.x == 0 && threadIdx.x == 0) p.arrived[row] = 0;

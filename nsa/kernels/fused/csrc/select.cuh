@@ -1,5 +1,6 @@
 // Third launch: selected attention by parts; the last thread block of a row to arrive sums all of the row's parts.
 #pragma once
+#include "order.cuh"
 #include "part.cuh"
 
 namespace nsa::core {
@@ -83,6 +84,7 @@ NSA_DEVICE void combine(const Params &p, int batch, int group, uint64_t row, con
 template <typename T, int DV, bool Sel>
 __global__ void __launch_bounds__(kWarps * 32) select(const __grid_constant__ Params p) {
   extern __shared__ __align__(128) unsigned char shared[];
+  in_order();
   __shared__ int index[kMaxBlocks], total;
   __shared__ bool last;
   const int batch = blockIdx.z, group = blockIdx.y;
