@@ -111,6 +111,11 @@ class Layout:
         """Its figures for machines."""
         return self.root / "paper_table4.parquet"
 
+    @property
+    def paper_drawing(self) -> Path:
+        """Its figures drawn."""
+        return self.root / "paper_table4.svg"
+
     # What a run keeps for itself.
 
     @property
@@ -147,7 +152,8 @@ class Layout:
             self.log("*"),
         )
         reports = (self.report, self.html, self.previous_report, self.gate, self.csv, self.checks, self.figures)
-        of_all = (self.environment, self.roofline, self.roofline_page, self.paper_table, self.paper_figures, *reports)
+        papers = (self.paper_table, self.paper_figures, self.paper_drawing)
+        of_all = (self.environment, self.roofline, self.roofline_page, *papers, *reports)
         first = Path(relative).parts[0]
         known = (path.relative_to(self.root).parts[0] for path in (*of_backends, *of_all))
         return first.startswith(".") or any(fnmatchcase(first, pattern) for pattern in known)

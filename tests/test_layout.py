@@ -36,6 +36,7 @@ def test_what_is_ours_is_taken(root: Path) -> None:
         layout.roofline_page,
         layout.paper_table,
         layout.paper_figures,
+        layout.paper_drawing,
         layout.stamp("decode-acme"),
     ]
     ours += [layout.lock, layout.bench_build, layout.log("decode/acme/S128"), root / "decode/acme.json"]

@@ -107,6 +107,7 @@ def paper_table(
     stamp: Stamp,
     out: Out,
     table: Annotated[Path, typer.Option(help="Where its figures go, as Parquet.")],
+    drawing: Annotated[Path, typer.Option(help="Where they go drawn, as SVG.")],
     records: Annotated[list[Path] | None, typer.Argument(help="Core checks.")] = None,
 ) -> None:
     """Write the paper's table 4 on this machine's clock, from the records of the core check."""
@@ -115,7 +116,7 @@ def paper_table(
     from nsa.settings import parse
 
     settings = parse(page.PaperTable, stamps.read(stamp).settings, str(stamp))
-    page.report(records or (), stamps.digests(stamp.parent), settings, out, table)
+    page.report(records or (), stamps.digests(stamp.parent), settings, out, table, drawing)
 
 
 @app.command(hidden=True)

@@ -29,6 +29,7 @@ rule paper_table:
     output:
         page=layout.paper_table,
         table=layout.paper_figures,
+        drawing=layout.paper_drawing,
     log:
         layout.log("paper_table"),
     conda:
@@ -37,4 +38,4 @@ rule paper_table:
         "the paper's table 4: cores over dense attention"
     shell:
         "exec python -m nsa paper-table {input.cores} --stamp {input.stamp} --out {output.page}"
-        " --table {output.table} > {log} 2>&1"
+        " --table {output.table} --drawing {output.drawing} > {log} 2>&1"

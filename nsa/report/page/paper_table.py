@@ -22,6 +22,7 @@ from nsa.records.words import DENSE, Row
 from nsa.report.analysis.core import CoreFigures, Rival, core_figures, off_core_grid, read_core
 from nsa.report.analysis.read import Record, Stamps
 from nsa.report.analysis.stats import Estimate
+from nsa.report.page.paper_plot import draw
 from nsa.report.page.roofline import markdown
 from nsa.report.page.tables import MISSING, Table, bracketed, plain, significant
 from nsa.report.verdict.gates import outcome_words, percent
@@ -71,20 +72,21 @@ class Cores:
     figures: Sequence[CoreFigures]
 
 
-def report(paths: Sequence[Path], stamps: Stamps, settings: PaperTable, page: Path, table: Path) -> None:
-    """Write the page and its table.
+def report(paths: Sequence[Path], stamps: Stamps, settings: PaperTable, page: Path, table: Path, drawing: Path) -> None:
+    """Write the page, its table and its figure.
 
     Args:
         paths: results/core/*.parquet.
         stamps: today's digests by stage.
         settings: the grid, and what makes an output correct.
-        page, table: where to.
+        page, table, drawing: where to.
     """
     found = [_cores(path, stamps, settings) for path in paths]
     parts = [part for cores in found for part in _section(cores, settings.confidence)]
     if not found:
         parts = ["**NOT MEASURED**: no backend of config.yaml offers a decode core; add one to candidates."]
     text = "\n\n".join(["# Decode cores and dense attention: the paper's Table 4 on the clock", *parts])
+    draw({each.record.backend: _drawn(each) for each in found if each.record.on_cuda}, EXPECTED, drawing)
     parquet.write(table, [row for cores in found for row in _rows(cores)], COLUMNS, PaperTableHeader())
     files.write_text(page, f"{text}\n\nRerun: `snakemake {Layout().paper_table}`\n")
 
@@ -94,6 +96,11 @@ def _cores(path: Path, stamps: Stamps, settings: PaperTable) -> Cores:
     if not record.ok or off_core_grid(record, settings.core):
         return Cores(record, ())
     return Cores(record, core_figures(record, settings.core, settings.error_ratio, settings.confidence))
+
+
+def _drawn(cores: Cores) -> list[CoreFigures]:
+    """The shapes whose times count."""
+    return [found for found in cores.figures if _fault(found) is None and found.speedup is not None]
 
 
 def _section(cores: Cores, confidence: float) -> list[str]:

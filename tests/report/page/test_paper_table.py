@@ -22,7 +22,7 @@ SETTINGS = PaperTable(core=CORES, error_ratio=2.0, confidence=0.95)
 def made(lab: Lab, *backends: str, **record: object) -> tuple[str, pd.DataFrame]:
     """The page and its table, of records that differ from sound ones so."""
     paths = [lab.core(backend, **record) for backend in backends]  # type: ignore[arg-type]
-    report(paths, lab.stamps, SETTINGS, lab.layout.paper_table, lab.layout.paper_figures)
+    report(paths, lab.stamps, SETTINGS, lab.layout.paper_table, lab.layout.paper_figures, lab.layout.paper_drawing)
     table, _ = parquet.read(lab.layout.paper_figures, PaperTableHeader, COLUMNS)
     return lab.layout.paper_table.read_text(), table.to_pandas()
 
@@ -30,6 +30,8 @@ def made(lab: Lab, *backends: str, **record: object) -> tuple[str, pd.DataFrame]
 def test_the_ratio_stands_beside_the_papers(lab: Lab) -> None:
     """Every shape has the core's time, its floor, the fastest dense kernel, their ratio and the paper's."""
     text, table = made(lab, "fused", speedup=5.0)
+    drawing = lab.layout.paper_drawing.read_text()
+    assert "<svg" in drawing and drawing.count("errorbar") == 0 and "LineCollection" in drawing
     assert "NVIDIA Synthetic, H = 64, G = 4, l = 32, d = 16, l' = 64, n = 16, w = 512, bfloat16" in text
     assert "Not timed, with the reason: fa3: not installed (no module)." in text
     first, *_, last = [line for line in text.splitlines() if line.startswith("| 128 / 128 |") and "cudnn" in line]
