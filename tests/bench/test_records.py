@@ -128,6 +128,7 @@ def test_every_timed_stage_has_its_columns() -> None:
         "decode": schemas.REPETITIONS,
         "check": schemas.CHECK_REPETITIONS,
         "roofline": schemas.ROOFLINE,
+        "core": schemas.CORE,
     }
 
 

@@ -114,7 +114,7 @@ def test_another_machine_reaches_every_measurement(fact: str, raw: dict[str, Any
     [
         ("nvcc", BUILDS),  # reaches what is measured of cuda and fused through their artifacts
         ("ncu", of("dram")),
-        ("triton", measured("triton") | of(TUNE, "roofline", "decode")),  # its kernels are parts of every step
+        ("triton", measured("triton") | of(TUNE, "roofline", "decode", "core-triton_core")),  # parts of every step
         ("snakemake", set()),
     ],
 )
