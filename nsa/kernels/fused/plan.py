@@ -120,13 +120,15 @@ def _holds(call: Call, device: Device) -> bool:
 
 
 def stream_bytes(call: Call, cluster: int, warps: int = 8) -> int:
-    """Shared memory of a thread block that streams a share of a row (csrc/stream.cuh, StreamShared)."""
-    stages, free = 2, 13
+    """Shared memory of a thread block that streams a share of a row (csrc/stream_tile.cuh, StreamShared)."""
+    stages, free, chunk = 2, 13, 4
     ring = stages * TILE * (call.head_dim + call.value_dim) * 2
     share = -(-TILE * call.value_dim // 4 // cluster)
-    before = warps * (ring + 128) + 3 * cluster * 128 + 3 * 128 + 192 + _up(cluster * free * 8, 16) + 64 + 64
-    tiles = -(-call.capacity // (4 * 64 * cluster))
-    return _up(before, 128) + (cluster * share * 16 if cluster > 1 else 0) + tiles * (4 * 64 + 64 + 32 + 16) + 64 * 4
+    keys = 128 + _up(cluster * free * 8, 16) + 64 + 256 + 16
+    before = _up(warps * (ring + 128) + 3 * cluster * 128 + 128 + 192 + keys + 64, 128)
+    chunks = -(-call.capacity // (4 * 64 * chunk * cluster))
+    sums = max(chunks * chunk * (4 * 64 + 64 + 32 + 16), TILE * call.head_dim * 2)
+    return before + (cluster > 1) * (cluster * share * 16 + chunks * 128) + sums
 
 
 def _up(count: int, unit: int) -> int:

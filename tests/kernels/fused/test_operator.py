@@ -122,7 +122,7 @@ def test_each_side_of_each_border_of_the_plan_is_right(loaded: None, batch: int)
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("batch", [1, 8, 40])
+@pytest.mark.parametrize("batch", [1, 2, 8, 16, 40, 80])
 def test_of_equal_blocks_the_lowest_are_selected(loaded: None, batch: int) -> None:
     """With all compressed keys alike every inner block weighs the same: the lower index wins, exactly."""
     call = case(paper((4096,) * batch), 0, GPU)

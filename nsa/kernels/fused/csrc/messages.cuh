@@ -39,6 +39,11 @@ NSA_DEVICE void expect(uint32_t bar, uint32_t bytes) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(bar) : "memory");
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
 }
+// The same where the bytes become known later, by arrive().
+NSA_DEVICE void begin(uint32_t bar) { asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(bar) : "memory"); }
+NSA_DEVICE void arrive(uint32_t bar, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
+}
 NSA_DEVICE void publish() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 NSA_DEVICE void await(uint32_t bar) { barrier_wait_first_phase(bar); }
 NSA_DEVICE void send_key(uint32_t dst, uint64_t x, uint32_t bar) {

@@ -16,13 +16,14 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   using Shared = ResidentShared;
   constexpr bool kHasCmp = Parts & kCmp, kHasRoute = Parts & kRoute, kHasSel = Parts & kSel, kHasWin = Parts & kWin;
   constexpr bool kSide = kHasCmp || kHasWin;
-  constexpr int kGuessed = Groups > 1 ? 2 : 1;  // groups of keys that are asked for before the length is known
+  constexpr int kGuessed = Groups > 1 ? 2 : 1;
   extern __shared__ __align__(128) unsigned char shared[];
   const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, tid = threadIdx.x & (kHalf - 1), warp = tid >> 5;
   const bool path = threadIdx.x < kHalf;
   const int rank = blockIdx.x;
   const uint32_t base = shared_address(shared);
-  const Row row(p, blockIdx.z, blockIdx.y);
+  const int asked = load_length(p, blockIdx.z);
+  Row row(blockIdx.z, blockIdx.y);
   const Half me{p, row, shared, base, tid, warp, lane, rank};
   // Slices are whole selection blocks; by capacity where that is not far off, so that the first keys are asked for
   // before the length is known.
@@ -47,6 +48,10 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   if (path && tid < kFree) reinterpret_cast<uint64_t *>(shared + Shared::key)[tid] = 0;
   __syncwarp();
   cluster_arrive();
+  const uint16_t gate_sel = kHasSel && path ? load_gate(p, row, rank, 1) : 0;
+  if (!path && kHasWin)
+    me.load_q(Shared::in_side);  // a copy of its own, where results arrive only after it has been read
+  row.measure(p, asked);
   const int S = row.length, width = kHasWin ? min(p.window, S) : 0, current = row.blocks - 1;
   const int fair = (row.blocks + kRanks - 1) / kRanks, owned = 4 * row.blocks >= 3 * most * kRanks ? most : fair;
   const bool guessed = owned == most;
@@ -76,7 +81,6 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
       copy_commit();
     }
   }
-  const float gate_sel = kHasSel ? gate_of<T>(p, row, rank, 1) : 0.f;
   int block = -1;
   if (kHasRoute && !route) block = rank < row.blocks ? rank : -1;
   if (!kHasRoute && kHasSel)
@@ -96,7 +100,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
       else if (Groups - 1 - i == 2) copy_wait<2>();
       else if (Groups - 1 - i == 1) copy_wait<1>();
       else copy_wait<0>();
-      if (i == Groups - 1) hand_over<kBarKeys>();
+      if (Groups > 1 && i == Groups - 1) hand_over<kBarKeys>();
       half_sync<kBarPath>();
       if (i == 0) me.read_q(q, Shared::q);
       if (tile < tiles) {
@@ -231,7 +235,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
     send_word(peer_address(base + Shared::blocks + rank * 4, 0), block, peer_address(me.bar(kInBlocks), 0));
   if constexpr (kHasSel) attend_block<T, Parts>(me, q, here);
   if (kSide || kHasSel) await(me.bar(kInOut));
-  sum_head<T, Parts>(me, gate_sel);
+  sum_head<T, Parts>(me, gate_of<T>(gate_sel));
 #endif
 }
 

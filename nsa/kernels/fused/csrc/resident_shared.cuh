@@ -58,13 +58,11 @@ struct Half {
   // thread's place in a row does not change.
   NSA_DEVICE void load(int offset, const Cache &cache, int token, int rows, int valid) const {
     const int r0 = tid >> 4, c0 = tid & 15;
-    const uint4 *from = row.at(cache, valid > 0 ? token : 0) + c0;
+    const uint4 *from = row.at(cache, valid > 0 ? token : 0) + static_cast<uint64_t>(r0) * cache.s + c0;
+    const uint64_t step = static_cast<uint64_t>(16) * cache.s;
     const uint32_t to = base + place<128>(r0, c0) + offset;
 #pragma unroll 4
-    for (int r = 0; r < rows; r += 16) {
-      const bool there = r + r0 < valid;
-      copy16(to + r * 256, from + (there ? static_cast<uint64_t>(r + r0) * cache.s : 0), there);
-    }
+    for (int r = 0; r < rows; r += 16, from += step) copy16(to + r * 256, from, r + r0 < valid);
   }
   NSA_DEVICE void load_q(int offset) const {
     const int r0 = tid >> 4, c0 = tid & 15;

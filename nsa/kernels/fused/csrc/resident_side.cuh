@@ -17,17 +17,18 @@ template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &
   const int tid = me.tid, warp = me.warp, lane = me.lane, rank = me.rank, g = lane >> 2, t = lane & 3;
   const int S = row.length;
   float *max_w = me.floats(Shared::max_b), *sum_w = me.floats(Shared::sum_b);  // [16 heads][8 warps]
+  // Where the keys take long, the rest waits for them: it has time.
+  if (kHasCmp && Groups > 1) cluster_wait(), take_over<kBarKeys>();
   if constexpr (kHasWin) {
-    me.load_q(Shared::in_side);  // a copy of its own, where results arrive only after it has been read
     me.load(Shared::k_win, p.k_win, S - width + kWindowTokens * rank, kWindowTokens, width - kWindowTokens * rank);
     me.load(Shared::v_win, p.v_win, S - width + kWindowTokens * rank, kWindowTokens, width - kWindowTokens * rank);
   }
   copy_commit();
-  const float gc0 = gate_of<T>(p, row, g, 0), gc1 = gate_of<T>(p, row, g + 8, 0), gw0 = gate_of<T>(p, row, g, 2),
-              gw1 = gate_of<T>(p, row, g + 8, 2);
-  if (kHasCmp && Groups == 1) me.load(Shared::v_cmp, p.v_cmp, slice.first, slice.padded, slice.valid);
+  const uint16_t gc0 = load_gate(p, row, g, 0), gc1 = load_gate(p, row, g + 8, 0), gw0 = load_gate(p, row, g, 2),
+                 gw1 = load_gate(p, row, g + 8, 2);
+  if (kHasCmp) me.load(Shared::v_cmp, p.v_cmp, slice.first, slice.padded, slice.valid);
   copy_commit();
-  cluster_wait();
+  if (!kHasCmp || Groups == 1) cluster_wait();
   float o_win[2][4] = {}, o_cmp[4][4] = {};
   if constexpr (kHasWin) {
     copy_wait<1>();
@@ -66,8 +67,6 @@ template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &
     }
   }
   if constexpr (kHasCmp) {
-    take_over<kBarKeys>();  // the keys have arrived: the values may have the memory
-    if (Groups > 1) me.load(Shared::v_cmp, p.v_cmp, slice.first, slice.padded, slice.valid), copy_commit();
     copy_wait<0>();
     take_over<kBarProbabilities>();
 #pragma unroll 2
@@ -96,8 +95,8 @@ template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &
       if ((tid & 3) == 0) scale_win[(tid - 64) >> 2] = f;
     }
     half_sync<kBarSide>();
-    const float c0_ = gc0 * scale_cmp[g], c1_ = gc1 * scale_cmp[g + 8], w0 = gw0 * scale_win[g],
-                w1 = gw1 * scale_win[g + 8];
+    const float c0_ = gate_of<T>(gc0) * scale_cmp[g], c1_ = gate_of<T>(gc1) * scale_cmp[g + 8],
+                w0 = gate_of<T>(gw0) * scale_win[g], w1 = gate_of<T>(gw1) * scale_win[g + 8];
     // Rows are staged so that messages are 512 bytes to one receiver. Nobody reads the window's keys any more.
     float *staged = reinterpret_cast<float *>(shared + Shared::k_win) + 16 * warp + 2 * t;
 #pragma unroll

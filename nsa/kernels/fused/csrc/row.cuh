@@ -10,11 +10,22 @@ namespace nsa::core {
 constexpr int kCmpBlock = 32, kCmpStride = 16, kSelBlock = 64;
 constexpr int kMostBlocks = 16, kForcedBlocks = 3, kFree = kMostBlocks - kForcedBlocks;
 
+// The number of tokens, asked for before anything else: what is asked for by capacity need not wait for it. `settle`
+// keeps the compiler from using it earlier than there.
+NSA_DEVICE int load_length(const Params &p, int batch) {
+  int length;
+  asm volatile("ld.global.nc.b32 %0, [%1];" : "=r"(length) : "l"(p.seq_lens + batch) : "memory");
+  return length;
+}
+NSA_DEVICE void settle(int &x) { asm volatile("" : "+r"(x)::"memory"); }
+
 struct Row {
   int batch, group, length, compressed, blocks;  // length: tokens; compressed: tokens; blocks: S_blk
 
-  NSA_DEVICE Row(const Params &p, int batch, int group) : batch(batch), group(group) {
-    length = min(max(__ldg(p.seq_lens + batch), 0), p.capacity);
+  NSA_DEVICE Row(int batch, int group) : batch(batch), group(group) {}
+  NSA_DEVICE void measure(const Params &p, int asked) {
+    settle(asked);
+    length = min(max(asked, 0), p.capacity);
     compressed = length < kCmpBlock ? 0 : (length - kCmpBlock) / kCmpStride + 1;
     blocks = (length + kSelBlock - 1) / kSelBlock;
   }
@@ -31,39 +42,56 @@ template <int W> NSA_DEVICE uint32_t place(int r, int c) { return r * (W * 2) + 
 template <int W> NSA_DEVICE void copy_tile16(uint32_t tile, const uint4 *from, uint32_t stride, int valid, int lane) {
   const int r0 = lane >> 3, c0 = lane & 7;
   const uint32_t to = tile + place<W>(r0, c0);
-  from += static_cast<uint64_t>(r0 < valid ? r0 : 0) * stride + c0;
+  const uint64_t step = static_cast<uint64_t>(4) * stride;
+  from += static_cast<uint64_t>(r0) * stride + c0;
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 4; ++i, from += step) {
     const bool there = r0 + 4 * i < valid;
-    const uint4 *row = there ? from + static_cast<uint64_t>(4 * i) * stride : from;
 #pragma unroll
-    for (int j = 0; j < W / 64; ++j) copy16((to ^ ((i & 1) << 6)) + i * (W * 8) + j * 128, row + j * 8, there);
+    for (int j = 0; j < W / 64; ++j) copy16((to ^ ((i & 1) << 6)) + i * (W * 8) + j * 128, from + j * 8, there);
   }
 }
 
-// Fragments of q, rows g and g + 8; rows beyond the last head repeat it, and their results are never used.
+// Rows from `valid` on become zeros: values that no token has, whatever lies there.
+template <int W> NSA_DEVICE void clear_rows(uint32_t tile, int valid, int lane) {
+  for (int i = max(valid, 0) * (W / 8) + lane; i < 16 * W / 8; i += 32)
+    asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(tile + i * 16), "r"(0) : "memory");
+  __syncwarp();
+}
+
+// q in shared memory: rows beyond the last head repeat it, and their results are never used.
+template <int D, int Threads> NSA_DEVICE void copy_q(const Params &p, const Row &row, uint32_t to) {
+  const uint4 *q = static_cast<const uint4 *>(p.q) + static_cast<uint64_t>(row.batch) * p.q_b +
+                   static_cast<uint64_t>(row.group) * p.q_g;
+#pragma unroll
+  for (int i = 0; i < 16 * D / 8; i += Threads) {
+    const int unit = i + threadIdx.x, r = unit / (D / 8), c = unit % (D / 8);
+    if (r < 16) copy16(to + place<D>(r, c), q + static_cast<uint64_t>(min(r, p.heads - 1)) * p.q_h + c, true);
+  }
+}
+
+// Fragments of q, rows g and g + 8.
 template <int D> struct Rows {
   uint32_t f[D / 16][4];
-  NSA_DEVICE void load(const Params &p, const Row &row, int lane) {
-    const int g = lane >> 2, t = lane & 3;
-    const uint64_t at = static_cast<uint64_t>(row.batch) * p.q_b + static_cast<uint64_t>(row.group) * p.q_g;
-    const uint32_t *lo = reinterpret_cast<const uint32_t *>(static_cast<const uint4 *>(p.q) + at +
-                                                            static_cast<uint64_t>(min(g, p.heads - 1)) * p.q_h) +
-                         t;
-    const uint32_t *hi = reinterpret_cast<const uint32_t *>(static_cast<const uint4 *>(p.q) + at +
-                                                            static_cast<uint64_t>(min(g + 8, p.heads - 1)) * p.q_h) +
-                         t;
+  NSA_DEVICE void load(uint32_t from, int lane) {
 #pragma unroll
-    for (int k = 0; k < D / 16; ++k)
-      f[k][0] = __ldg(lo + 8 * k), f[k][1] = __ldg(hi + 8 * k), f[k][2] = __ldg(lo + 8 * k + 4),
-      f[k][3] = __ldg(hi + 8 * k + 4);
+    for (int k = 0; k < D / 16; ++k) load_matrix(f[k], from + place<D>(lane & 15, 2 * k + (lane >> 4)));
   }
 };
 
-template <typename T> NSA_DEVICE float gate_of(const Params &p, const Row &row, int head, int branch) {
-  const T *gates = static_cast<const T *>(p.gates) + static_cast<uint64_t>(row.batch) * p.gates_b +
-                   static_cast<uint64_t>(row.group) * p.gates_g;
-  return head < p.heads ? static_cast<float>(gates[head * p.gates_h + branch]) : 0.f;
+// A gate's bits: asked for early, and not waited for before gate_of. Heads beyond the last repeat it.
+NSA_DEVICE uint16_t load_gate(const Params &p, const Row &row, int head, int branch) {
+  const uint16_t *gates = static_cast<const uint16_t *>(p.gates) + static_cast<uint64_t>(row.batch) * p.gates_b +
+                          static_cast<uint64_t>(row.group) * p.gates_g;
+  uint16_t bits;
+  asm volatile("ld.global.nc.b16 %0, [%1];" : "=h"(bits) : "l"(gates + min(head, p.heads - 1) * p.gates_h + branch));
+  return bits;
+}
+template <typename T> NSA_DEVICE float gate_of(uint16_t bits) {
+  asm volatile("" : "+h"(bits));
+  T gate;
+  memcpy(&gate, &bits, sizeof gate);
+  return static_cast<float>(gate);
 }
 
 // Key of a candidate: greater is better, of equal importance the lower block; 0 is none.

@@ -13,8 +13,9 @@ template <typename T, int D, int DV, int C, int Warps, int Parts> cudaError_t st
                                                                                            cudaStream_t stream) {
   const Params &p = call.params;
   auto *kernel = nsa::core::stream<T, D, DV, C, kStages, Warps, Parts>;
-  const int tiles = (p.capacity + kSelBlock * 4 * C - 1) / (kSelBlock * 4 * C);  // of 16 compressed tokens, 4 blocks
-  const int bytes = StreamShared<D, DV, C, kStages, Warps>::bytes(tiles);
+  constexpr int kTurn = kSelBlock * 4 * kChunk * C;  // tokens whose compressed ones are a chunk of each thread block
+  const int chunks = (p.capacity + kTurn - 1) / kTurn;
+  const int bytes = StreamShared<D, DV, C, kStages, Warps>::bytes(chunks);
   if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)) return e;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(C, call.G, call.B);
@@ -27,7 +28,7 @@ template <typename T, int D, int DV, int C, int Warps, int Parts> cudaError_t st
   together.val.clusterDim.y = together.val.clusterDim.z = 1;
   config.attrs = &together;
   config.numAttrs = C > 1 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, kernel, p, tiles);
+  return cudaLaunchKernelEx(&config, kernel, p, chunks);
 }
 
 template <typename T, int D, int C, int Warps> cudaError_t stream_parts(const Call &call, cudaStream_t stream) {

@@ -4,7 +4,9 @@
 
 namespace nsa::core {
 
-// Shared memory of a thread block, in bytes. `tiles`: of compressed tokens, at capacity.
+constexpr int kChunk = 4;  // tiles of 16 compressed tokens; the thread blocks of a row take them in turn
+
+// Shared memory of a thread block, in bytes. `chunks`: that it takes, at capacity.
 template <int D, int DV, int C, int Stages, int Warps> struct StreamShared {
   static constexpr int kTile = 16 * (D + DV) * 2, kRing = Stages * kTile;
   static constexpr int kShare = (16 * DV / 4 + C - 1) / C;  // units of 4 output columns that a thread block sums
@@ -12,22 +14,43 @@ template <int D, int DV, int C, int Stages, int Warps> struct StreamShared {
   static constexpr int row_ml = ml + Warps * 128;           // [3 branches][C][16] (m, l)
   static constexpr int whole = row_ml + 3 * C * 128;        // [16] (M, 1 / L) of the compressed branch
   static constexpr int gates = whole + 128;                 // [3][16], in the order of the branches here
-  static constexpr int halo = gates + 192;                  // [16] (half of the token before the slice, its exponent)
-  static constexpr int best = halo + 128;                   // [13] keys
+  static constexpr int best = gates + 192;                  // [13] keys
   static constexpr int peers = best + 128;                  // [C][13] keys
   static constexpr int index = peers + (C * kFree * 8 + 15) / 16 * 16;  // [16] blocks
-  static constexpr int barriers = index + 64;                           // 3 branches, halo, keys, outputs
+  static constexpr int most = index + 64;                               // [64] the largest of each group of blocks
+  static constexpr int found = most + 256;                              // threshold, count
+  static constexpr int barriers = found + 16;                           // 3 branches, halo, keys, outputs
   static constexpr int outputs = (barriers + 64 + 127) / 128 * 128;     // [C][kShare] float4
   static constexpr int slice = outputs + (C > 1 ? C * kShare * 16 : 0);
-  // By tile: sums of its 4 blocks, what its last token gives to the next block, its exponents, importance.
-  static constexpr int kSliceTile = 4 * 64 + 64 + 32 + 16;
-  static constexpr int bytes(int tiles) { return slice + tiles * kSliceTile + 64 * 4; }
+  // By chunk of 4 compressed tiles: what the token before it gives to its first block, and its exponent. Then by tile:
+  // sums of its 4 blocks, what its last token gives to the next block, its exponents, importance; first, q is there.
+  static constexpr int kHalo = C > 1 ? 128 : 0, kSliceTile = 4 * 64 + 64 + 32 + 16, kQuery = 16 * D * 2;
+  static constexpr int bytes(int chunks) {
+    const int sums = chunks * kChunk * kSliceTile;
+    return slice + chunks * kHalo + (sums > kQuery ? sums : kQuery);
+  }
 };
 
 struct StreamTile {
   float *sums;      // [4 blocks][16 heads]
   float *last;      // [16]
   short *exponent;  // [16]; they saturate at 2^15: a score that large has the softmax to itself, and is ranked coarsely
+};
+
+// What a thread block keeps of its compressed tiles for routing: see StreamShared.
+struct OfTiles {
+  float2 *halo;
+  float *sums, *last;
+  short *exponent;
+  uint32_t *importance;
+
+  NSA_DEVICE OfTiles(unsigned char *halo, unsigned char *tiles, int most)
+      : halo(reinterpret_cast<float2 *>(halo)),
+        sums(reinterpret_cast<float *>(tiles)),
+        last(sums + most * 64),
+        exponent(reinterpret_cast<short *>(last + most * 16)),
+        importance(reinterpret_cast<uint32_t *>(exponent + most * 16)) {}
+  NSA_DEVICE StreamTile tile(int i) const { return {sums + i * 64, last + i * 16, exponent + i * 16}; }
 };
 
 // One branch's running maximum (a whole number, so that rescaling is exact), sum and output of a warp; rows g, g + 8.
@@ -95,18 +118,6 @@ NSA_DEVICE void attend_tile(Running<DV> &st, const Rows<D> &q, uint32_t tile, in
     if (t == 2) out.sums[16 + h] = a0 + y1, out.sums[48 + h] = a1 + y3;
     if (t == 3) out.last[h] = h1;
     if (t == 1) out.exponent[h] = static_cast<short>(st.m[r]);
-  }
-}
-
-// The first of `count` distinct keys (0: none), in order, into out[0 .. 12]; all threads of the block.
-template <int Threads> NSA_DEVICE void rank_keys(const uint64_t *keys, int count, int wanted, uint64_t *out) {
-  for (int first = 0; first < count; first += Threads / 2) {
-    const int c = first + (threadIdx.x >> 1);
-    const uint64_t mine = c < count ? keys[c] : 0;
-    int above = 0;
-    for (int i = threadIdx.x & 1; i < count; i += 2) above += keys[i] > mine;
-    above += __shfl_xor_sync(~0u, above, 1);
-    if (!(threadIdx.x & 1) && mine && above < wanted) out[above] = mine;
   }
 }
 
