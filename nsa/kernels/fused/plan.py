@@ -125,10 +125,10 @@ def stream_bytes(call: Call, cluster: int, warps: int = 8) -> int:
     ring = stages * TILE * (call.head_dim + call.value_dim) * 2
     share = -(-TILE * call.value_dim // 4 // cluster)
     keys = 128 + _up(cluster * free * 8, 16) + 64 + 256 + 16
-    before = _up(warps * (ring + 128) + 3 * cluster * 128 + 128 + 192 + keys + 64, 128)
+    before = _up(warps * (ring + 128) + 3 * cluster * 128 + 128 + 192 + keys + 64, 128) + TILE * call.head_dim * 2
     chunks = -(-call.capacity // (4 * 64 * chunk * cluster))
-    sums = max(chunks * chunk * (4 * 64 + 64 + 32 + 16), TILE * call.head_dim * 2)
-    return before + (cluster > 1) * (cluster * share * 16 + chunks * 128) + sums
+    halo, outputs = (128, cluster * share * 16) if cluster > 1 else (0, 0)
+    return before + outputs + chunks * (halo + chunk * (4 * 64 + 64 + 32 + 16))
 
 
 def _up(count: int, unit: int) -> int:

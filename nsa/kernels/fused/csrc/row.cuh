@@ -70,12 +70,20 @@ template <int D, int Threads> NSA_DEVICE void copy_q(const Params &p, const Row 
   }
 }
 
-// Fragments of q, rows g and g + 8.
+// Fragments of q, rows g and g + 8. Wide ones would not leave registers enough: they stay in shared memory.
 template <int D> struct Rows {
-  uint32_t f[D / 16][4];
+  static constexpr bool kHeld = D <= 128;
+  uint32_t f[kHeld ? D / 16 : 1][4], at, swizzle;
+
   NSA_DEVICE void load(uint32_t from, int lane) {
+    at = from + (lane & 15) * D * 2, swizzle = (lane >> 4) ^ (lane & 7);
+    if constexpr (kHeld)
 #pragma unroll
-    for (int k = 0; k < D / 16; ++k) load_matrix(f[k], from + place<D>(lane & 15, 2 * k + (lane >> 4)));
+      for (int k = 0; k < D / 16; ++k) load_matrix(f[k], at + ((swizzle ^ (2 * k)) << 4));
+  }
+  NSA_DEVICE void fragment(uint32_t (&a)[4], int k) const {
+    if constexpr (kHeld) a[0] = f[k][0], a[1] = f[k][1], a[2] = f[k][2], a[3] = f[k][3];
+    else load_matrix(a, at + ((swizzle ^ (2 * k)) << 4));
   }
 };
 

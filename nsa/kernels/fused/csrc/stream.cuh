@@ -20,8 +20,7 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
   const uint32_t base = shared_address(shared);
   const int asked = load_length(p, blockIdx.z);
   Row row(blockIdx.z, blockIdx.y);
-  const int query = Shared::slice + chunks * Shared::kHalo;
-  copy_q<D, kThreads>(p, row, base + query);
+  copy_q<D, kThreads>(p, row, base + Shared::query);
   copy_commit();
   uint16_t gate = 0;
   if (tid < 48) gate = load_gate(p, row, tid & 15, tid < 16 ? 0 : tid < 32 ? 2 : 1);
@@ -78,7 +77,7 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
   uint64_t *best = reinterpret_cast<uint64_t *>(shared + Shared::best),
            *peers = reinterpret_cast<uint64_t *>(shared + Shared::peers);
   int *index = reinterpret_cast<int *>(shared + Shared::index);
-  const OfTiles of_tiles(shared + Shared::slice, shared + query, chunks * kChunk);
+  const OfTiles of_tiles(shared + Shared::slice, shared + Shared::slice + chunks * Shared::kHalo, chunks * kChunk);
   uint64_t *some = reinterpret_cast<uint64_t *>(of_tiles.sums);  // keys of few blocks, once the sums are used
 
   int32_t *indices =
@@ -133,8 +132,7 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
     else if (behind == 1) copy_wait<1>();
     else copy_wait<0>();
     __syncthreads();
-    q.load(base + query, lane);
-    __syncthreads();
+    q.load(base + Shared::query, lane);
   }
   Running<DV> st;
   float total[DV / 8][4];

@@ -16,19 +16,17 @@ template <int D, int DV, int C, int Stages, int Warps> struct StreamShared {
   static constexpr int gates = whole + 128;                 // [3][16], in the order of the branches here
   static constexpr int best = gates + 192;                  // [13] keys
   static constexpr int peers = best + 128;                  // [C][13] keys
-  static constexpr int index = peers + (C * kFree * 8 + 15) / 16 * 16;  // [16] blocks
-  static constexpr int most = index + 64;                               // [64] the largest of each group of blocks
-  static constexpr int found = most + 256;                              // threshold, count
-  static constexpr int barriers = found + 16;                           // 3 branches, halo, keys, outputs
-  static constexpr int outputs = (barriers + 64 + 127) / 128 * 128;     // [C][kShare] float4
-  static constexpr int slice = outputs + (C > 1 ? C * kShare * 16 : 0);
+  static constexpr int index = peers + (C * kFree * 8 + 15) / 16 * 16;   // [16] blocks
+  static constexpr int most = index + 64;                                // [64] the largest of each group of blocks
+  static constexpr int found = most + 256;                               // threshold, count
+  static constexpr int barriers = found + 16;                            // 3 branches, halo, keys, outputs
+  static constexpr int outputs = (barriers + 64 + 127) / 128 * 128;      // [C][kShare] float4
+  static constexpr int query = outputs + (C > 1 ? C * kShare * 16 : 0);  // q
+  static constexpr int slice = query + 16 * D * 2;
   // By chunk of 4 compressed tiles: what the token before it gives to its first block, and its exponent. Then by tile:
-  // sums of its 4 blocks, what its last token gives to the next block, its exponents, importance; first, q is there.
-  static constexpr int kHalo = C > 1 ? 128 : 0, kSliceTile = 4 * 64 + 64 + 32 + 16, kQuery = 16 * D * 2;
-  static constexpr int bytes(int chunks) {
-    const int sums = chunks * kChunk * kSliceTile;
-    return slice + chunks * kHalo + (sums > kQuery ? sums : kQuery);
-  }
+  // sums of its 4 blocks, what its last token gives to the next block, its exponents, importance.
+  static constexpr int kHalo = C > 1 ? 128 : 0, kSliceTile = 4 * 64 + 64 + 32 + 16;
+  static constexpr int bytes(int chunks) { return slice + chunks * (kHalo + kChunk * kSliceTile); }
 };
 
 struct StreamTile {
@@ -70,10 +68,11 @@ NSA_DEVICE void attend_tile(Running<DV> &st, const Rows<D> &q, uint32_t tile, in
   float s[2][4] = {}, z[2][4] = {};
 #pragma unroll
   for (int k = 0; k < D / 16; ++k) {
-    uint32_t b[4];
+    uint32_t a[4], b[4];
+    q.fragment(a, k);
     load_matrix(b, tile + place<D>((lane & 7) + ((lane >> 4) << 3), 2 * k + ((lane >> 3) & 1)));
-    if (k & 1) multiply<T>(z[0], q.f[k], b[0], b[1]), multiply<T>(z[1], q.f[k], b[2], b[3]);
-    else multiply<T>(s[0], q.f[k], b[0], b[1]), multiply<T>(s[1], q.f[k], b[2], b[3]);
+    if (k & 1) multiply<T>(z[0], a, b[0], b[1]), multiply<T>(z[1], a, b[2], b[3]);
+    else multiply<T>(s[0], a, b[0], b[1]), multiply<T>(s[1], a, b[2], b[3]);
   }
 #pragma unroll
   for (int n = 0; n < 2; ++n)
