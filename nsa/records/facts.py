@@ -230,8 +230,8 @@ class Burst(Model):
     shape: GridShape
     replays: int
     burst_ns: float  # a replay, by the judge's clock
-    warm_ns: float  # the median of warm replays, by the candidate's events
-    empty_ns: float  # a replay of its empty graph, by the judge's clock
+    events_ns: float  # the median of its timed replays, by the candidate's events
+    empty_ns: float  # a replay of an empty graph of the judge's, with as much around it, by the same clock
 
 
 class CheckFacts(TimedFacts):

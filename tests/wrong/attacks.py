@@ -8,42 +8,16 @@ from __future__ import annotations
 
 import gc
 import os
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
+from wrong.attack import Attack
+from wrong.attacks_times import TIME_ATTACKS
 from wrong.kernels import kernel, right
 
 from nsa.bench.method.inputs import Call
 from nsa.config import Flags
 from nsa.kernels.contract import Backend, SelectAttention
-from nsa.kernels.sdpa.packed import gather
 from nsa.machine.host import Machine
-
-Load = Callable[[str, Machine, Flags], Backend]
-
-
-@dataclass(frozen=True)
-class Attack:
-    """An attack.
-
-    Attributes:
-        load: the entry point.
-        check: the check that rejects it, as of an Entry.
-        because: words of the rejection.
-        on: the device that it needs; None where any will do.
-    """
-
-    load: Load
-    check: str
-    because: str = ""
-    on: str | None = None
-
-    @property
-    def entry(self) -> str:
-        """The entry point as a line: "module:function"."""
-        return f"{self.load.__module__}:{self.load.__name__}"
 
 
 def zeros(*arguments: object) -> torch.Tensor:
@@ -57,11 +31,6 @@ def unwritten(*arguments: object) -> torch.Tensor:
 
 def noisy(call: Call, o: torch.Tensor) -> torch.Tensor:
     return (o * (1 + 1e-5 * torch.randn_like(o))).to(call.q.dtype)
-
-
-def slow(*arguments: object) -> torch.Tensor:
-    """Right, and no faster than packed SDPA."""
-    return gather(*arguments) * 1
 
 
 sharper: SelectAttention = kernel(scores=lambda s: 1.01 * s)
@@ -165,27 +134,6 @@ def dies_when_it_is_judged(name: str, machine: Machine, flags: Flags) -> Backend
     return Backend(name, attend)
 
 
-def slows_the_baseline(name: str, machine: Machine, flags: Flags) -> Backend:
-    """Deterministic algorithms make packed SDPA slower, not a kernel of one's own."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cuda.enable_flash_sdp(False)
-    torch.backends.cuda.enable_mem_efficient_sdp(False)
-    return Backend(name, slow)
-
-
-def stops_the_events(name: str, machine: Machine, flags: Flags) -> Backend:
-    elapsed = torch.cuda.Event.elapsed_time
-    torch.cuda.Event.elapsed_time = lambda event, other: elapsed(event, other) / 10
-    return Backend(name, slow)
-
-
-def stops_the_clock(name: str, machine: Machine, flags: Flags) -> Backend:
-    now = time.perf_counter_ns()
-    time.perf_counter_ns = lambda: now
-    time.monotonic_ns = lambda: now
-    return Backend(name, slow)
-
-
 ATTACKS: dict[str, Attack] = {
     "replaces the functions that measure errors": Attack(replaces_the_error, "fresh inputs"),
     "replaces the oracle": Attack(replaces_the_oracle, "fresh inputs"),
@@ -197,7 +145,4 @@ ATTACKS: dict[str, Attack] = {
     "fills the oracle's tensors with NaN": Attack(poisons_the_oracle, "fresh inputs"),
     "gives every generator one seed": Attack(knows_the_draws, "fresh inputs"),
     "ends its process when it is judged": Attack(dies_when_it_is_judged, "runs", "process died"),
-    "slows packed SDPA by torch's switches": Attack(slows_the_baseline, "speed", "speedup", on="cuda"),
-    "patches the events' elapsed time": Attack(stops_the_events, "clocks_disagree", on="cuda"),
-    "stops the clocks of Python": Attack(stops_the_clock, "speed", "speedup", on="cuda"),
-}
+} | TIME_ATTACKS

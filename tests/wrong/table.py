@@ -18,7 +18,7 @@ import torch
 from standins import ON_CPU
 from wrong.corpora import KINDS
 from wrong.entry import Entry
-from wrong.trial import GIGABYTES, on_a_gpu, rejected_by
+from wrong.trial import GIGABYTES, TIMED, on_a_gpu, rejected_by
 
 from nsa.machine.host import Host
 
@@ -26,13 +26,12 @@ RECORD = Path(__file__).parent / "rejected.json"
 PAGE = Path(__file__).parents[2] / "docs" / "method.md"
 BEGIN, END = "<!-- begin: wrong.table -->", "<!-- end: wrong.table -->"
 TOGETHER = {"cuda": 8, "cpu": 2}  # processes that try entries at the same time
-TIMED = ("speed",)  # checks that reject whatever is written in PyTorch: named where nothing else rejects
 
 
 def record(kind: str) -> dict:
     """What rejected each entry that the machine can try: together, but for those whose times or gigabytes decide."""
     entries = [(of, name) for of, found in KINDS.items() for name, entry in found.items() if entry.on in (None, kind)]
-    alone = [each for each in entries if kind == "cuda" and KINDS[each[0]][each[1]].check in {*GIGABYTES, *TIMED}]
+    alone = [each for each in entries if kind == "cuda" and KINDS[each[0]][each[1]].check in GIGABYTES | TIMED]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(TOGETHER[kind], mp_context=context) as pool:
         others = [each for each in entries if each not in alone]

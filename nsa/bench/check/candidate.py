@@ -17,10 +17,10 @@ from nsa.bench.check.arena import Place
 from nsa.bench.method import switches
 from nsa.bench.method.failures import guarded
 from nsa.bench.method.inputs import Call
-from nsa.bench.method.kernels import WARMUP, KernelCandidate, Returned, prepare
+from nsa.bench.method.kernels import KernelCandidate, Returned, prepare
 from nsa.bench.method.launches import launched
 from nsa.bench.method.replays import Changes, Drawn
-from nsa.bench.method.timing import Captured, CudaTimer
+from nsa.bench.method.timing import CudaTimer
 from nsa.kernels import registry
 from nsa.kernels.contract import Backend, SelectAttention
 from nsa.kernels.failures import BackendBroken
@@ -88,7 +88,6 @@ class Candidate:
         self._device = torch.device("cpu")
         self._backend: Backend | None = None
         self._timer: CudaTimer | None = None
-        self._empty: Captured | None = None
         self._given: Given | None = None
         self._prepared: dict[str, tuple[KernelCandidate, Outputs]] = {}
         self._before = switches.read()
@@ -120,10 +119,6 @@ class Candidate:
                 return self._replay(request)
             case wire.Time():
                 return self._time(request)
-            case wire.Warm():
-                assert self._timer is not None
-                prepared, _ = self._prepared[request.name]
-                return [*self._timer.time(lambda: None, prepared.run, False, request.repetitions)]
             case wire.Burst():
                 return self._burst(request)
             case wire.Release():
@@ -154,7 +149,6 @@ class Candidate:
         self._backend = loaded
         if request.timed:
             self._timer = CudaTimer(request.device)
-            self._empty = self._timer.capture_empty(WARMUP)
 
     def _calls(self, request: wire.Calls) -> JsonValue:
         kernel, outputs = self._kernel(request.taken), list[torch.Tensor]()
@@ -192,17 +186,14 @@ class Candidate:
         return {"ns": [*prepared.time(len(drawn))], "odd": outputs.odd}
 
     def _burst(self, request: wire.Burst) -> JsonValue:
-        if request.name is None:
-            assert self._empty is not None
-            for _ in range(request.replays):
-                self._empty.graph.replay()
-            return None
+        assert self._given is not None
         prepared, _ = self._prepared[request.name]
-        output = prepared.replay()  # poisoned before
-        for _ in range(request.replays - 1):
-            prepared.run()
-        assert request.output is not None
-        return [_copied(output, request.output.view(self._segments))]
+        queries, outputs = (place.view(self._segments) for place in (request.q, request.outputs))
+        odd = None
+        for query, output in zip(queries, outputs, strict=True):
+            self._given.call.q.copy_(query)
+            odd = _copied(prepared.replay(), output) or odd
+        return [odd]
 
     def _kernel(self, taken: bool) -> SelectAttention:
         assert self._backend is not None

@@ -16,7 +16,8 @@ class Job:
         seed: moves every random draw.
         packs: whether the backend may launch what packed SDPA launches.
         apart: whether it is loaded in a process of its own, which this one judges (docs/method.md).
-        corners: the seed of the corner cases; None where they are left out.
+        corners: a seed that nobody knows before the run, of the corner cases and of what changes from replay to replay;
+            None where the corner cases are left out.
     """
 
     backend: str
@@ -28,3 +29,8 @@ class Job:
     packs: bool = False
     apart: bool = False
     corners: int | None = None
+
+    @property
+    def secret(self) -> int:
+        """What seeds of replays begin with: a kernel that knows how inputs are drawn knows none of them before."""
+        return (self.corners or 0) << 32

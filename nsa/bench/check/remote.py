@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import copy
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import median
 
 import torch
 from pydantic import JsonValue
 
 from nsa.bench.check import wire
 from nsa.bench.check.arena import Arena, Mark, Place, bytes_of
+from nsa.bench.check.burst import BurstTimes
 from nsa.bench.check.process import CandidateProcess
 from nsa.bench.method.accuracy import same_bits
 from nsa.bench.method.inputs import Call
 from nsa.bench.method.kernels import KernelCandidate, Returned
 from nsa.bench.method.remote import RemoteKernel
 from nsa.bench.method.replays import Replays
-from nsa.records.facts import Burst
-from nsa.records.shapes import CheckShape, GridShape
+from nsa.bench.method.timing import Captured, CudaTimer
 from nsa.records.words import Row
 
-PINGS = 9  # empty requests: a burst's time is without their median round trip
 BURSTS = 3  # the shortest counts: a host that is held up makes one longer
 MOST_BURSTS = 12  # while the shortest is longer than the candidate's events say
 LONG = 1.1  # times what they say
-BURST_NS = 3e6  # how long a burst takes at least, beside which the noise of a round trip is small
-MOST_REPLAYS = 2000  # of a burst
-EMPTY_REPLAYS = 1000  # of one of the empty graph
-WARM = 15  # replays by events
+BURST_NS = 5e6  # what a burst takes by the candidate's events: a round trip of 0.1 ms, part of it, is small beside it
+MOST_REPLAYS = 500  # of a burst
 
 
 @dataclass(frozen=True)
@@ -50,29 +47,11 @@ class RemoteCandidate(KernelCandidate):
     give: Callable[[], None]
 
 
-@dataclass(frozen=True)
-class BurstTimes:
-    """What a burst showed, per replay; see nsa.records.facts.Burst."""
-
-    replays: int
-    burst_ns: float
-    warm_ns: float
-    empty_ns: float
-    output: torch.Tensor
-
-    def fact(self, process: int, shape: CheckShape) -> Burst:
-        """What a record keeps of it."""
-        sizes = GridShape(*shape.sizes)
-        times = {"burst_ns": self.burst_ns, "warm_ns": self.warm_ns, "empty_ns": self.empty_ns}
-        return Burst(process=process, shape=sizes, replays=self.replays, **times)
-
-
 @dataclass
 class State:
-    """What is bound in the process, and since which mark of the memory; and what its empty graph takes."""
+    """What is bound in the process, and since which mark of the memory."""
 
     bound: tuple[Mark, wire.Placed] | None = None
-    empty_ns: float | None = None
 
 
 class Remote(RemoteKernel):
@@ -165,26 +144,53 @@ class Remote(RemoteKernel):
 
         return RemoteCandidate(columns, time, replay, returned, replay, self, inputs, give)
 
-    def burst(self, name: str, call: Call) -> BurstTimes:
-        """Time replays of what is prepared, without a pause, by this process's clock."""
-        warm_ns = float(median(self._times(self._ask(wire.Warm(name, WARM)), WARM)))
-        replays = min(MOST_REPLAYS, math.ceil(BURST_NS / max(warm_ns, 1.0)))
+    def burst(self, name: str, replays: Replays, events_ns: float, timer: CudaTimer) -> BurstTimes:
+        """Time replays of what is prepared on queries that it has never seen, without a pause, by this process's clock.
+
+        The process neither knows the queries before the clock runs, nor times anything itself: what it does for a
+        replay, in the graph or around it, is in the time.
+
+        Args:
+            name: of what is prepared.
+            replays: of the bound inputs; the queries are drawn from them.
+            events_ns: the median of the timed replays, by the process's events.
+            timer: of this process.
+        """
+        call, count = replays.call, min(MOST_REPLAYS, math.ceil(BURST_NS / max(events_ns, 1.0)))
+        shortest_ns, output, query = math.inf, call.q, call.q
         with self._placing():
-            place = self._arena.poisoned(_output_shape(call), call.q.dtype)
-            trip_ns = median(self._clocked(wire.Ping())[0] for _ in range(PINGS))
-            if self._state.empty_ns is None:
-                empties = [self._clocked(wire.Burst(None, EMPTY_REPLAYS))[0] for _ in range(BURSTS)]
-                self._state.empty_ns = (min(empties) - trip_ns) / EMPTY_REPLAYS
-            said_ns = replays * (LONG * warm_ns + self._state.empty_ns)
-            shortest_ns = math.inf
+            q = self._arena.place(call.q.new_empty(count, *call.q.shape))
+            outputs = self._arena.poisoned((count, *_output_shape(call)), call.q.dtype)
+            empty = timer.capture_empty(1)
+            empty_ns = min(self._empty_burst(q, outputs, empty) for _ in range(BURSTS))
             for burst in range(MOST_BURSTS):
-                took_ns, said = self._clocked(wire.Burst(name, replays, place))
-                shortest_ns = min(shortest_ns, took_ns - trip_ns)
-                if burst + 1 >= BURSTS and shortest_ns <= said_ns:
+                self._arena.write(q, torch.stack([replays.draw(replays.count + each).q for each in range(count)]))
+                replays.count += count
+                self._arena.view(outputs).fill_(torch.nan)
+                took_ns, said = self._clocked(wire.Burst(name, q, outputs))
+                (odd,) = self._each(said, 1)
+                if took_ns < shortest_ns:
+                    drawn = secrets.randbelow(count)
+                    output = self._output(outputs, odd, count)[drawn].clone()
+                    shortest_ns, query = took_ns, self._arena.view(q)[drawn].clone()
+                if burst + 1 >= BURSTS and shortest_ns <= count * LONG * events_ns + empty_ns:
                     break
-            (odd,) = self._each(said, 1)
-            output = self._output(place, odd).clone()
-        return BurstTimes(replays, shortest_ns / replays, warm_ns, self._state.empty_ns, output)
+            last = self._arena.view(q)[-1].clone()
+        return BurstTimes(count, shortest_ns / count, events_ns, empty_ns / count, query, output, last)
+
+    def _empty_burst(self, queries: Place, outputs: Place, empty: Captured) -> float:
+        """Nanoseconds of as many replays of an empty graph here, with the copies that are made around the others."""
+        q, into = self._arena.view(queries), self._arena.view(outputs)
+        query, output = q[0].clone(), into[0].clone()
+        self._wait()
+        start = time.perf_counter_ns()
+        for each, there in zip(q, into, strict=True):
+            query.copy_(each)
+            output.fill_(torch.nan)
+            empty.graph.replay()
+            there.copy_(output)
+        self._wait()
+        return float(time.perf_counter_ns() - start)
 
     def release(self) -> None:
         """Give up what is prepared."""

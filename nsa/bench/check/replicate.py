@@ -10,13 +10,14 @@ from statistics import median
 
 import torch
 
+from nsa.bench.check.burst import judge_burst
 from nsa.bench.check.corners.judge import corner_rows
 from nsa.bench.check.job import Job
 from nsa.bench.check.loading import Loaded, here, shared_bytes, there
 from nsa.bench.check.process import CandidateProcess
 from nsa.bench.check.remote import RemoteCandidate
 from nsa.bench.method import switches
-from nsa.bench.method.accuracy import oracle, run_poisoned, same_bits, selected_oracle
+from nsa.bench.method.accuracy import oracle, run_poisoned, selected_oracle
 from nsa.bench.method.behaviour import follows_its_inputs, is_packed_sdpa, reads_what_it_is_given, repeats
 from nsa.bench.method.clocks import Clock
 from nsa.bench.method.control import Control
@@ -120,8 +121,7 @@ def check(
     timer = CudaTimer(device) if on_cuda else None
     seen, rows = switches.read(), list[Row]()
     left_out: list[LeftOut] = []
-    others: set[int] = set()
-    bursts: list[Burst] = []
+    others, bursts = set[int](), list[Burst]()
     with device_at_work(BASELINE if job.apart else name), Sampler(job.host.device.uuid) as sampler:
         clock = Clock(sampler, timer.nudge) if timer else None
         run = Run(job, {}, timer, turn, sampler, clock, Control(timer))
@@ -237,9 +237,10 @@ def _alone(rivals: Kernels, run: Run) -> list[Alone]:
 
 def _entered(kernels: Kernels, shape: CheckShape, run: Run) -> tuple[Timed, random.Random, int]:
     """Kernels that are ready to be timed on a shape's full inputs, the order of all that follows, and its seed."""
-    device, seed = torch.device(run.job.host.device.kind), TIMED_SEED * (run.job.seed + 1) + run.job.process
+    job, device = run.job, torch.device(run.job.host.device.kind)
+    seed = TIMED_SEED * (job.seed + 1) + job.process
     order = random.Random(f"{seed}/{shape}")
-    replays = Replays(full_case(shape, seed, device), REPLAY_SEED * seed, changes=True)
+    replays = Replays(full_case(shape, seed, device), job.secret + REPLAY_SEED * seed, changes=True)
     return enter(kernels, run.columns, replays, order, run.timer, every=True), order, seed
 
 
@@ -253,7 +254,7 @@ def _timed(name: str, kernels: Kernels, shape: CheckShape, run: Run) -> tuple[li
     call, mine, device = timed.replays.call, timed.group[name], torch.device(run.job.host.device.kind)
     rows: list[Row] = []
     for draw in (ragged_case, full_case):
-        unseen = draw(shape, UNSEEN_SEED + seed, device)
+        unseen = draw(shape, run.job.secret + UNSEEN_SEED + seed, device)
         outputs = _uncontrolled(on_unseen(timed, unseen, {name}))
         rows += judge(outputs, PACKED, run.columns, None, selected_oracle(unseen))
         del unseen  # caches of gigabytes: three are there at once, at most
@@ -268,15 +269,19 @@ def _timed(name: str, kernels: Kernels, shape: CheckShape, run: Run) -> tuple[li
     with run.turn:
         times = _interleaved([local, apart] if apart else [local], order, run, beside)
         last, outputs = last_calls(timed)
-        burst = mine.remote.burst(name, call) if run.timer and isinstance(mine, RemoteCandidate) else None
-    changed = changed_input(mine.inputs(), call) if isinstance(mine, RemoteCandidate) else None
-    if burst and not same_bits(burst.output, mine.returned.outputs[-1]):
-        changed = changed or "replays without a pause gave another output than the timed one on the same inputs"
-    judged = judge_timed(timed, _uncontrolled(outputs), PACKED, run.columns, seed)
+        burst = None
+        if run.timer and isinstance(mine, RemoteCandidate):
+            events_ns = median(float(str(row["value_ns"])) for row in times if row["backend"] == name)
+            burst = mine.remote.burst(name, timed.replays, events_ns, run.timer)
+    changed = None
+    if isinstance(mine, RemoteCandidate):
+        changed = changed_input(mine.inputs(), call._replace(q=burst.last_q) if burst else call)
+        mine.remote.release()
+    if burst:
+        rows += judge_burst(burst, name, timed.group[PACKED], timed.replays, run.columns)
+    judged = judge_timed(timed, _uncontrolled(outputs), PACKED, run.columns, run.job.secret + seed)
     if changed := changed or changed_input(call._replace(q=given.q), given):
         judged = [{**row, "fault": row.get("fault") or changed} if row["backend"] == name else row for row in judged]
-    if isinstance(mine, RemoteCandidate):
-        mine.remote.release()
     rows += judged
     if not run.timer:
         return rows, None

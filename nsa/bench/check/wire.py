@@ -135,20 +135,12 @@ class Time:
 
 
 @dataclass(frozen=True)
-class Warm:
-    """-> nanoseconds of some warm replays on the bound inputs as they are."""
+class Burst:
+    """Replay what is prepared on each of these queries, without a pause. -> as Calls, of one output."""
 
     name: str
-    repetitions: int
-
-
-@dataclass(frozen=True)
-class Burst:
-    """Replay something so often without a pause, then copy its output; no name and no output: an empty graph."""
-
-    name: str | None
-    replays: int
-    output: Place | None = None
+    q: Place  # [C, B, G, h, D]
+    outputs: Place  # [C, B, G, h, Dv]
 
 
 @dataclass(frozen=True)
@@ -161,7 +153,7 @@ class About:
     """-> what the backend notes, and which of torch's switches are no longer as they were before it was loaded."""
 
 
-Request = Ping | Segment | Load | Calls | Launched | Bind | Prepare | Replay | Time | Warm | Burst | Release | About
+Request = Ping | Segment | Load | Calls | Launched | Bind | Prepare | Replay | Time | Burst | Release | About
 
 
 def answer(value: JsonValue) -> bytes:

@@ -9,7 +9,7 @@ import torch
 
 from nsa.bench.method.inputs import Call
 
-CHANGED_ROWS = 16  # rows of which a token changes, the first and the last among them
+CHANGED_ROWS = 16  # rows of which a token changes: the first and the last, and others that are drawn
 CHUNK = 32  # replays that are judged at once
 JUDGED_ROWS = 16  # further rows of each output that are judged, drawn after the replays
 
@@ -81,8 +81,10 @@ class Replays(Changes):
     def __init__(self, call: Call, seed: int, changes: bool) -> None:
         B, G, device = call.q.shape[0], call.q.shape[1], call.q.device
         some = min(CHANGED_ROWS, B * G) if changes else 0
-        rows = torch.linspace(0, B * G - 1, some, device=device, dtype=torch.float32).long().unique()
-        super().__init__(call, rows)
+        order = torch.randperm(B * G, generator=torch.Generator().manual_seed(seed))
+        drawn = [row for row in order.tolist() if row not in (0, B * G - 1)][: max(0, some - 2)]
+        rows = sorted({0, B * G - 1, *drawn}) if some else []
+        super().__init__(call, torch.tensor(rows, dtype=torch.long, device=device))
         self.seed, self._generator = seed, torch.Generator(device)
 
     def draw(self, replay: int) -> Drawn:

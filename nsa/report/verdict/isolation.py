@@ -58,7 +58,7 @@ def clocks_disagree(record: Record[CheckFacts]) -> Check:
     worst = max(bursts, key=excess)
     message = (
         f"{worst.replays} replays on {worst.shape} in process {worst.process} took {worst.burst_ns / NS_PER_US:.4g} µs "
-        f"each by the judge's clock, where its own events say {worst.warm_ns / NS_PER_US:.4g} µs "
+        f"each by the judge's clock, where its own events say {worst.events_ns / NS_PER_US:.4g} µs "
         f"(at most {BURST_EXCESS:g} times that and {worst.empty_ns / NS_PER_US:.3g} µs of an empty graph)"
     )
     return Check(name, BLOCKING, record.name, excess(worst), BURST_EXCESS, message, not excess(worst) <= BURST_EXCESS)
@@ -66,7 +66,7 @@ def clocks_disagree(record: Record[CheckFacts]) -> Check:
 
 def excess(burst: Burst) -> float:
     """A replay's time by the judge's clock, what launching takes left out, over its time by events."""
-    return (burst.burst_ns - burst.empty_ns) / burst.warm_ns if burst.warm_ns > 0 else math.inf
+    return (burst.burst_ns - burst.empty_ns) / burst.events_ns if burst.events_ns > 0 else math.inf
 
 
 def packed_sdpa_inaccurate(record: Record[CheckFacts]) -> Check:

@@ -108,9 +108,9 @@ def test_a_candidate_that_patches_its_clock_contradicts_the_judges(monkeypatch: 
 
 
 def test_a_burst_that_computes_nothing_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the replays without a pause left is what the timed one gave on the same inputs."""
-    (fault,) = faults(apart(monkeypatch, "skips_the_burst", ON_CUDA))
-    assert str(fault).startswith("replays without a pause gave another output")
+    """An output of the replays without a pause is judged as those of the timed ones are."""
+    found = apart(monkeypatch, "skips_the_burst", ON_CUDA)
+    assert faults(found) == set() and sum(error > 0.9 for error in errors(found)) == 1
 
 
 def test_torchs_switches_are_the_candidates_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from nsa.bench.check.corners.draw import Draw, Drawn
 
-LARGE_SMALL, SMALL_LARGE = 7, 8  # sequences of the two cases, and of no other: no call of these sizes came before
+# Sequences of the two cases, and of no other case and no usual grid: no call of these sizes came before.
+LARGE_SMALL, SMALL_LARGE = 7, 11
 
 
 def large_before_small(draw: Draw) -> list[Drawn]:
