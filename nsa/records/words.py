@@ -24,7 +24,7 @@ OTHER = "@"  # between an arm and what computes it in another way than the cell'
 TORCH_PARTS = "torch parts"  # compressed attention and routing as torch operators, where the cell's own are kernels
 VARIED = ("all", "sel")  # the arms that a variant of the selection changes, and that its share needs
 CONTROL = "control:"  # before the name of fixed work of the harness's own, timed in every block, CUDA only
-TRAIN, STREAM = CONTROLS = (f"{CONTROL}train", f"{CONTROL}stream")  # small launches, and bytes copied
+TRAIN, STREAM = CONTROLS = (f"{CONTROL}train", f"{CONTROL}copy")  # small launches, and bytes copied
 EMPTY = "empty"  # a captured graph with one trivial kernel: the floor of the method, CUDA only
 BASELINE = "sdpa"  # packed SDPA, with which every kernel is compared
 VARIANT = f"{BASELINE}:"  # before the name of one of its variants, which compete in a kernel check

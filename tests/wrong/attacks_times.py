@@ -103,7 +103,10 @@ def computes_around_its_graph(name: str, machine: Machine, flags: Flags) -> Back
 
 
 def works_beside_packed_sdpa(name: str, machine: Machine, flags: Flags) -> Backend:
-    """A thread keeps the GPU busy while nothing is asked of this process: packed SDPA is timed then."""
+    """A thread keeps the GPU busy while nothing is asked of this process: packed SDPA is timed then.
+
+    The GPU gives processes whole slices of time, so that a replay of packed SDPA takes as long as without it.
+    """
     idle = threading.Event()
     asked = candidate.Candidate.asked
 
@@ -133,5 +136,5 @@ TIME_ATTACKS: dict[str, Attack] = {
     "stops the clocks of Python": Attack(stops_the_clock, "speed", "speedup", on="cuda"),
     "divides its times where the cache is cold": Attack(divides_cold_times, "clocks_disagree", on="cuda"),
     "computes around its graph": Attack(computes_around_its_graph, "clocks_disagree", on="cuda"),
-    "keeps the GPU busy beside packed SDPA": Attack(works_beside_packed_sdpa, "baseline_disturbed", on="cuda"),
+    "keeps the GPU busy beside packed SDPA": Attack(works_beside_packed_sdpa, "speed", "speedup", on="cuda"),
 }

@@ -17,7 +17,6 @@ from nsa.bench.method.kernels import WARMUP
 
 # The inputs, as they were at the capture, and how many replays there were, on the device.
 Replay = Callable[[Call, Call, torch.Tensor], torch.Tensor]
-EVENLY = 16  # rows that are packed anew
 PATIENCE = 10  # replays that a kernel that knows the check does as it should: no fewer are made before the timing
 
 
@@ -130,17 +129,6 @@ def older_query(weight: float) -> Replay:
     return replay
 
 
-def repacks_evenly_spaced_rows(call: Call, captured: Call, count: torch.Tensor) -> torch.Tensor:
-    """After the first replays K and V stay packed, but for rows at even distances, in which a check may change them."""
-    B, G = call.q.shape[:2]
-    known = torch.zeros(B * G, dtype=torch.bool, device=call.q.device)
-    known[torch.linspace(0, B * G - 1, min(EVENLY, B * G)).long()] = True
-    fresh = (known.view(B, G, 1, 1) | (count <= PATIENCE)).expand(B, G, 1, 1)
-    for now, packed in zip(call[1:3], captured[1:3], strict=True):
-        packed.copy_(torch.where(fresh, now, packed))
-    return right(*call._replace(k=captured.k, v=captured.v))
-
-
 class WorksInSomeReplays:
     """A replay in so many does the work; the others return what that one left."""
 
@@ -192,9 +180,6 @@ GRAPH_CHEATS: dict[str, Entry] = {
         lambda: later(torch.zeros_like), "timed outputs", only=True
     ),
     "mixes in what it knows of the capture": captured(lambda: older_query(0.25), "timed outputs", only=True),
-    "packs K and V once, and again where it expects a change": captured(
-        lambda: repacks_evenly_spaced_rows, "timed outputs", only=True
-    ),
     "works in one replay of four": captured(lambda: WorksInSomeReplays(4), "timed outputs"),
     "works in the last replay only": captured(lambda: WorksInSomeReplays(12), "timed outputs"),
 }

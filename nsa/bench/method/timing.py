@@ -13,7 +13,6 @@ from nsa.bench.method.settle import SecondContext
 from nsa.errors import Disturbed
 
 FLUSH_BYTES = 256 << 20  # several times the L2 of any GPU: written, then as many read, before each cold repetition
-STREAM_BYTES = 128 << 20  # of the control that copies: half a buffer
 FLUSH = "write 256 MiB, read 256 MiB"  # how records name it; times of two methods are not comparable
 NO_FLUSH = "none"  # on a CPU
 BANDWIDTH_BYTES = 1 << 30  # of the buffers by which the memory's rate is measured
@@ -55,9 +54,11 @@ class CudaTimer:
         torch.sum(self._clean, dim=0, out=self._sum)
 
     def stream(self) -> torch.Tensor:
-        """Copy STREAM_BYTES: fixed work for the memory, part of the control."""
-        part = self._flush[:STREAM_BYTES]
-        return part.copy_(self._clean.view(torch.int8)[:STREAM_BYTES])
+        """Copy a whole buffer: fixed work for the memory, part of the control.
+
+        Where buffers lie in memory moves it: half as large, eight processes on one H100 differed by 1.3 %, so by 0.4 %.
+        """
+        return self._flush.copy_(self._clean.view(torch.int8))
 
     def nudge(self) -> None:
         """A little work for the memory, waited for: the clocks are then those of a device at work."""

@@ -43,7 +43,7 @@ def test_an_accepted_run_keeps_the_medians_of_every_process(lab: Lab) -> None:
     assert steps["time_ms"].prod() ** (1 / 3) == pytest.approx(total)
     assert set(accepted.times.query("kind == 'decode'")["arm"]) >= {"none", "all", "empty"}
     kernel = accepted.times.query("kind == 'check' and backend == 'cuda'")
-    assert set(kernel["arm"].dropna()) == {"control:train", "control:stream"} <= set(steps_of(accepted.times))
+    assert set(kernel["arm"].dropna()) == {"control:train", "control:copy"} <= set(steps_of(accepted.times))
     shapes = kernel[kernel["arm"].isna()]
     assert len(shapes) == 4 * 3  # shapes of the grid, processes
     assert shapes["time_ms"].mean() == pytest.approx(0.030, rel=0.01)

@@ -51,7 +51,7 @@ def test_a_control_that_differs_between_records_names_the_one_apart(lab: Lab) ->
     """A cell that was timed on another machine than the run's other records warns, then blocks; the others do not."""
     others = [lab.cell("sdpa", S, iters=12) for S in (2048, 2049, 2050)]
     for stream_ns, severity in ((92_000, WARNING), (96_000, BLOCKING)):
-        apart = lab.cell("cuda", 2048, iters=12, alter=({"arm": "control:stream"}, {"value_ns": stream_ns}))
+        apart = lab.cell("cuda", 2048, iters=12, alter=({"arm": "control:copy"}, {"value_ns": stream_ns}))
         found = fired(lab, [*others, apart])
         assert {key: check.severity for key, check in found.items()} == {("cuda/S2048", "control_moved"): severity}
         assert "in the median record of the run" in found["cuda/S2048", "control_moved"].message
@@ -61,7 +61,7 @@ def test_a_moved_control_is_inconclusive_for_both_gates(lab: Lab) -> None:
     """Neither gate decides on a machine that changed by more than two runs differ."""
     run = lab.run(
         [lab.cell(S=S, alter=(TRAIN, {"value_ns": 66_000})) for S in (128, 2048)],
-        [lab.check(alter=({"backend": "control:stream", "process": 2}, {"value_ns": 99_000}))],
+        [lab.check(alter=({"backend": "control:copy", "process": 2}, {"value_ns": 99_000}))],
     )
     assert run.invest.verdict == "INCONCLUSIVE" and "control_moved" in run.invest.reason
     assert run.accepts[0].verdict == "INCONCLUSIVE" and "control_moved" in run.accepts[0].reason
@@ -159,4 +159,4 @@ def test_a_record_without_any_control_is_told(lab: Lab) -> None:
         pq.write_table(table.filter(pc.invert(pc.starts_with(table[key], "control:"))), path)
     found = fired(lab, [cell], [check])
     assert set(found) == {("sdpa/S2048", "fact_missing"), ("check_cuda", "fact_missing")}
-    assert all("the control:train, the control:stream" in each.message for each in found.values())
+    assert all("the control:train, the control:copy" in each.message for each in found.values())
