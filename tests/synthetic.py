@@ -323,7 +323,7 @@ def alone(process: int, shape: GridShape, us: float = 60.0) -> Alone:
 def burst(process: int, shape: GridShape, us: float = 9.0, events_us: float = 10.0) -> Burst:
     """Replays that are a bit shorter without a pause than one by one."""
     times = {"burst_ns": 1e3 * us, "events_ns": 1e3 * events_us, "empty_ns": 2e3}
-    return Burst(process=process, shape=shape, replays=300, **times)
+    return Burst(process=process, shape=shape, replays=300, queries=1, **times)
 
 
 def check_rows(backend: str, device: str, speedup: float, processes: int) -> Rows:

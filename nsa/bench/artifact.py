@@ -27,7 +27,7 @@ def run(backend: str, stamp: Path, environment: Path, out: Path) -> None:
     Raises:
         ConfigError: the backend has no stage of its own, or CUDA was asked for and is not there.
         RecordError: what the stage starts from cannot be read, or the artifact cannot be written.
-        Killed, Disturbed: a process of the stage was killed or held up from outside.
+        Killed, Disturbed: a process of the stage was killed or held up from outside; a source was edited meanwhile.
         RequiredBuildFailed: it is a build that is required.
     """
     own = backends.spec(backend).stage
@@ -35,11 +35,17 @@ def run(backend: str, stamp: Path, environment: Path, out: Path) -> None:
         having = [name for name in backends.names() if backends.spec(name).stage is not None]
         raise ConfigError(f"--backend: got {backend!r}, which has no stage of its own; expected {', '.join(having)}")
     out.unlink(missing_ok=True)  # an earlier one does not stand for this one
+    stamped = stamps.read(stamp)
     fault = _called(backend, own.entry, stamp, environment, out) or unusable(out)
+    try:
+        stamped.sources.require_unchanged()
+    except Disturbed:
+        out.unlink(missing_ok=True)
+        raise
     if fault is not None:
         reason = f"{own.entry}: {fault}"
         fix = f"see {Layout().log(f'artifact_{backend}')}; then delete {out} and run again"
-        digests = stamps.read(stamp).carried.model_dump()
+        digests = stamped.carried.model_dump()
         failed = {"status": "failed", "reason": reason, "fix": fix, "stamp": digests}
         files.write_text(out, json.dumps(failed, indent=1) + "\n")
         print(f"artifact {backend}: failed: {reason}", flush=True)

@@ -229,6 +229,7 @@ class Burst(Model):
     process: int
     shape: GridShape
     replays: int
+    queries: int  # that were new to it, each for as many of the replays
     burst_ns: float  # a replay, by the judge's clock
     events_ns: float  # the median of its timed replays, by the candidate's events
     empty_ns: float  # a replay of an empty graph of the judge's, with as much around it, by the same clock

@@ -12,9 +12,12 @@ from standins import DIGESTS, stage_inputs
 
 from nsa.bench import artifact
 from nsa.bench.tune import stage as tune
-from nsa.errors import BackendUnavailable, ConfigError, Killed, RecordError
+from nsa.errors import BackendUnavailable, ConfigError, Disturbed, Killed, RecordError
 from nsa.kernels.cuda import build
 from nsa.kernels.extension import manifest as manifests
+from nsa.records import files
+from nsa.records import stamp as stamps
+from nsa.records.stamp import Sources, digest
 
 Stage = Callable[[Path, Path, Path], None]
 GOOD = {"status": "built", "reason": None, "fix": None, "more": [1]}
@@ -124,3 +127,30 @@ def test_a_backend_without_a_stage_has_no_artifact(tmp_path: Path) -> None:
         ConfigError, match="--backend: got 'sdpa', which has no stage of its own; expected triton, cuda"
     ):
         artifact.run("sdpa", tmp_path, tmp_path, tmp_path / "out.json")
+
+
+def test_an_artifact_of_a_source_that_was_edited_meanwhile_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was built partly from another source is of no sources that its stamp could name."""
+    source, out = tmp_path / "kept_apart" / "kernel.py", tmp_path / "build" / "cuda.json"
+    files.write_text(source, "BLOCK = 64\n")
+    files.write_text(source.parent / "__init__.py", "")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    stamp, environment = stage_inputs(tmp_path, "artifact-cuda", {})
+    name = "kept_apart/kernel.py"
+    sources = Sources(digest=digest({name: source}), files=(name,))
+    files.write_model(stamp, stamps.read(stamp).model_copy(update={"sources": sources}))
+
+    def edits(stamp: Path, environment: Path, out: Path) -> None:
+        files.write_text(out, json.dumps(GOOD))
+        files.write_text(source, "BLOCK = 32\n")
+
+    monkeypatch.setattr(build, "run", writes(json.dumps(GOOD)))
+    out.parent.mkdir()
+    artifact.run("cuda", stamp, environment, out)
+    assert out.is_file()
+    monkeypatch.setattr(build, "run", edits)
+    with pytest.raises(Disturbed, match="was edited while it ran"):
+        artifact.run("cuda", stamp, environment, out)
+    assert not out.exists()

@@ -98,7 +98,7 @@ def test_measuring_does_not_claim_the_report(code: Code, raw: dict[str, Any]) ->
         assert not any(file.startswith("nsa/report/") for file in claimed(stage, code, raw)), stage
 
 
-@pytest.mark.parametrize("stage", ["check-triton", "decode-acme"])
+@pytest.mark.parametrize("stage", ["check-triton", "decode-acme", "artifact-cuda", "artifact-triton"])
 def test_a_stages_sources_are_found_again_by_their_names(stage: str, acme: Path, raw: dict[str, Any]) -> None:
     """After a run the files are looked at once more, those of an installed backend included: none has changed."""
     found = Code().sources(all_stages(raw)[stage])

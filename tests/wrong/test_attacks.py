@@ -55,6 +55,7 @@ def assert_rejected(name: str, trial: Trial) -> None:
 def test_an_attack_is_judged_from_another_process(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its outputs are found wrong, or it fails; what packed SDPA gives beside it is right."""
     monkeypatch.setattr(remote, "MOST_REPLAYS", 20)
+    monkeypatch.setattr(remote, "MOST_QUERIES", 20)
     assert_rejected(name, tried(name, ONE, ON_CPU, monkeypatch))
 
 

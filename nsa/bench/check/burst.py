@@ -25,6 +25,7 @@ class BurstTimes:
     """
 
     replays: int
+    queries: int
     burst_ns: float
     events_ns: float
     empty_ns: float
@@ -36,7 +37,7 @@ class BurstTimes:
         """What a record keeps of it."""
         sizes = GridShape(*shape.sizes)
         times = {"burst_ns": self.burst_ns, "events_ns": self.events_ns, "empty_ns": self.empty_ns}
-        return Burst(process=process, shape=sizes, replays=self.replays, **times)
+        return Burst(process=process, shape=sizes, replays=self.replays, queries=self.queries, **times)
 
 
 def judge_burst(burst: BurstTimes, name: str, packed: KernelCandidate, replays: Replays, columns: Row) -> list[Row]:

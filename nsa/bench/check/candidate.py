@@ -192,6 +192,8 @@ class Candidate:
         odd = None
         for query, output in zip(queries, outputs, strict=True):
             self._given.call.q.copy_(query)
+            for _ in range(request.each - 1):
+                prepared.run()
             odd = _copied(prepared.replay(), output) or odd
         return [odd]
 

@@ -28,8 +28,8 @@ from nsa.records.words import Row
 BURSTS = 3  # the shortest counts: a host that is held up makes one longer
 MOST_BURSTS = 12  # while the shortest is longer than the candidate's events say
 LONG = 1.1  # times what they say
-BURST_NS = 5e6  # what a burst takes by the candidate's events: a round trip of 0.1 ms, part of it, is small beside it
-MOST_REPLAYS = 500  # of a burst
+BURST_NS = 1e7  # what a burst takes by the candidate's events: a round trip of 0.1 ms, part of it, is small beside it
+MOST_REPLAYS, MOST_QUERIES = 2000, 500  # of a burst on one query, and of one with a query for each replay
 
 
 @dataclass(frozen=True)
@@ -144,11 +144,12 @@ class Remote(RemoteKernel):
 
         return RemoteCandidate(columns, time, replay, returned, replay, self, inputs, give)
 
-    def burst(self, name: str, replays: Replays, events_ns: float, timer: CudaTimer) -> BurstTimes:
-        """Time replays of what is prepared on queries that it has never seen, without a pause, by this process's clock.
+    def bursts(self, name: str, replays: Replays, events_ns: float, timer: CudaTimer) -> list[BurstTimes]:
+        """Time replays of what is prepared without a pause, by this process's clock: on one query, and on one for each.
 
-        The process neither knows the queries before the clock runs, nor times anything itself: what it does for a
-        replay, in the graph or around it, is in the time.
+        The process neither knows a query before the clock runs, nor times anything itself. Replays on one query are
+        bound by the GPU where they take longer than a launch: such a burst shows what the graph takes. What is done
+        around the graph, the other burst shows.
 
         Args:
             name: of what is prepared.
@@ -156,38 +157,46 @@ class Remote(RemoteKernel):
             events_ns: the median of the timed replays, by the process's events.
             timer: of this process.
         """
-        call, count = replays.call, min(MOST_REPLAYS, math.ceil(BURST_NS / max(events_ns, 1.0)))
+        count, empty = math.ceil(BURST_NS / max(events_ns, 1.0)), timer.capture_empty(1)
+        sizes = (1, min(MOST_REPLAYS, count)), (min(MOST_QUERIES, count), 1)
+        return [self._burst(name, replays, events_ns, empty, *each) for each in sizes]
+
+    def _burst(
+        self, name: str, replays: Replays, events_ns: float, empty: Captured, queries: int, each: int
+    ) -> BurstTimes:
+        """The shortest of some bursts on so many queries, so many replays each."""
+        call, count = replays.call, queries * each
         shortest_ns, output, query = math.inf, call.q, call.q
         with self._placing():
-            q = self._arena.place(call.q.new_empty(count, *call.q.shape))
-            outputs = self._arena.poisoned((count, *_output_shape(call)), call.q.dtype)
-            empty = timer.capture_empty(1)
-            empty_ns = min(self._empty_burst(q, outputs, empty) for _ in range(BURSTS))
+            q = self._arena.place(call.q.new_empty(queries, *call.q.shape))
+            outputs = self._arena.poisoned((queries, *_output_shape(call)), call.q.dtype)
+            empty_ns = min(self._empty_burst(q, outputs, each, empty) for _ in range(BURSTS))
             for burst in range(MOST_BURSTS):
-                self._arena.write(q, torch.stack([replays.draw(replays.count + each).q for each in range(count)]))
-                replays.count += count
+                self._arena.write(q, torch.stack([replays.draw(replays.count + place).q for place in range(queries)]))
+                replays.count += queries
                 self._arena.view(outputs).fill_(torch.nan)
-                took_ns, said = self._clocked(wire.Burst(name, q, outputs))
+                took_ns, said = self._clocked(wire.Burst(name, q, outputs, each))
                 (odd,) = self._each(said, 1)
                 if took_ns < shortest_ns:
-                    drawn = secrets.randbelow(count)
-                    output = self._output(outputs, odd, count)[drawn].clone()
+                    drawn = secrets.randbelow(queries)
+                    output = self._output(outputs, odd, queries)[drawn].clone()
                     shortest_ns, query = took_ns, self._arena.view(q)[drawn].clone()
                 if burst + 1 >= BURSTS and shortest_ns <= count * LONG * events_ns + empty_ns:
                     break
             last = self._arena.view(q)[-1].clone()
-        return BurstTimes(count, shortest_ns / count, events_ns, empty_ns / count, query, output, last)
+        return BurstTimes(count, queries, shortest_ns / count, events_ns, empty_ns / count, query, output, last)
 
-    def _empty_burst(self, queries: Place, outputs: Place, empty: Captured) -> float:
+    def _empty_burst(self, queries: Place, outputs: Place, each: int, empty: Captured) -> float:
         """Nanoseconds of as many replays of an empty graph here, with the copies that are made around the others."""
         q, into = self._arena.view(queries), self._arena.view(outputs)
         query, output = q[0].clone(), into[0].clone()
         self._wait()
         start = time.perf_counter_ns()
-        for each, there in zip(q, into, strict=True):
-            query.copy_(each)
+        for one, there in zip(q, into, strict=True):
+            query.copy_(one)
             output.fill_(torch.nan)
-            empty.graph.replay()
+            for _ in range(each):
+                empty.graph.replay()
             there.copy_(output)
         self._wait()
         return float(time.perf_counter_ns() - start)

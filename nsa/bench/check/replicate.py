@@ -10,7 +10,7 @@ from statistics import median
 
 import torch
 
-from nsa.bench.check.burst import judge_burst
+from nsa.bench.check.burst import BurstTimes, judge_burst
 from nsa.bench.check.corners.judge import corner_rows
 from nsa.bench.check.job import Job
 from nsa.bench.check.loading import Loaded, here, shared_bytes, there
@@ -143,9 +143,9 @@ def check(
             left_out += (LeftOut(name=each, shape=str(shape), reason=why) for each, why in refused.items())
             rows += _judged(name, takes, shape, job, run.columns, counts=first is None)
             first = first or (shape, takes)
-            found, burst = _timed(name, takes, shape, run)
+            found, clocked = _timed(name, takes, shape, run)
             rows += found
-            bursts += [burst] if burst else []
+            bursts += clocked
             others.update(sampler.other_processes(turn.ours))
             print(f"check {name}: process {job.process + 1}: {shape}", flush=True)
         rows += _untimed(name, first, job)
@@ -244,7 +244,7 @@ def _entered(kernels: Kernels, shape: CheckShape, run: Run) -> tuple[Timed, rand
     return enter(kernels, run.columns, replays, order, run.timer, every=True), order, seed
 
 
-def _timed(name: str, kernels: Kernels, shape: CheckShape, run: Run) -> tuple[list[Row], Burst | None]:
+def _timed(name: str, kernels: Kernels, shape: CheckShape, run: Run) -> tuple[list[Row], list[Burst]]:
     """Time every kernel in randomised blocks, the checked one twice under two names, and judge all that they returned.
 
     On CUDA each kernel is a captured graph, timed cold. On a CPU the same calls are made but no time is recorded: it
@@ -269,23 +269,23 @@ def _timed(name: str, kernels: Kernels, shape: CheckShape, run: Run) -> tuple[li
     with run.turn:
         times = _interleaved([local, apart] if apart else [local], order, run, beside)
         last, outputs = last_calls(timed)
-        burst = None
+        bursts = list[BurstTimes]()
         if run.timer and isinstance(mine, RemoteCandidate):
             events_ns = median(float(str(row["value_ns"])) for row in times if row["backend"] == name)
-            burst = mine.remote.burst(name, timed.replays, events_ns, run.timer)
+            bursts = mine.remote.bursts(name, timed.replays, events_ns, run.timer)
     changed = None
     if isinstance(mine, RemoteCandidate):
-        changed = changed_input(mine.inputs(), call._replace(q=burst.last_q) if burst else call)
+        changed = changed_input(mine.inputs(), call._replace(q=bursts[-1].last_q) if bursts else call)
         mine.remote.release()
-    if burst:
+    for burst in bursts:
         rows += judge_burst(burst, name, timed.group[PACKED], timed.replays, run.columns)
     judged = judge_timed(timed, _uncontrolled(outputs), PACKED, run.columns, run.job.secret + seed)
     if changed := changed or changed_input(call._replace(q=given.q), given):
         judged = [{**row, "fault": row.get("fault") or changed} if row["backend"] == name else row for row in judged]
     rows += judged
     if not run.timer:
-        return rows, None
-    return [*rows, *times, *last], burst.fact(run.job.process, shape) if burst else None
+        return rows, []
+    return [*rows, *times, *last], [burst.fact(run.job.process, shape) for burst in bursts]
 
 
 def _interleaved(groups: Sequence[Group], order: random.Random, run: Run, beside: Sequence[Group] = ()) -> list[Row]:

@@ -136,11 +136,12 @@ class Time:
 
 @dataclass(frozen=True)
 class Burst:
-    """Replay what is prepared on each of these queries, without a pause. -> as Calls, of one output."""
+    """Replay what is prepared so often on each of these queries, all without a pause. -> as Calls, of one output."""
 
     name: str
     q: Place  # [C, B, G, h, D]
-    outputs: Place  # [C, B, G, h, Dv]
+    outputs: Place  # [C, B, G, h, Dv], of each query's last replay
+    each: int
 
 
 @dataclass(frozen=True)

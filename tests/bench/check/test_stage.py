@@ -143,7 +143,7 @@ def test_a_check_on_a_gpu_times_and_judges() -> None:
     assert all(row["fault"] is None for row in result.rows if row.get("seed") is not None)
     facts = result.outcome.facts
     assert len(facts.bandwidth_bytes_per_s) == len(facts.replicates) == 2 and facts.other_processes == ()
-    assert [burst.process for burst in facts.bursts] == [0, 1] and facts.switched == ()
+    assert [burst.process for burst in facts.bursts] == [0, 0, 1, 1] and facts.switched == ()
     assert {(alone.process, alone.backend) for alone in facts.baseline_alone} == {
         (process, name) for process in (0, 1) for name in times if name.startswith("sdpa:")
     }

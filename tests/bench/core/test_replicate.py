@@ -119,7 +119,7 @@ def test_everything_is_timed_equally_often_and_judged() -> None:
             counts[str(row["backend"])] = counts.get(str(row["backend"]), 0) + 1
     assert counts == {"mine": 4, "again:mine": 4, "composed": 4, "dense:flash": 4, "empty": 4} | {
         "control:train": 12,
-        "control:stream": 12,
+        "control:copy": 12,
     }
     judged = {row["backend"]: row for row in rows if row.get("case") == "timed"}
     assert set(judged) == {"mine", "composed", "dense:flash"}
