@@ -13,15 +13,16 @@ FOUR = ("cuda", "triton", "fa2", "fused")  # beside sdpa: every backend that the
 
 
 def mixed(lab: Lab) -> None:
-    """GO, one kernel accepted, one too slow, one wrong; nothing is missing."""
+    """GO, one kernel and a decode core accepted, one kernel too slow, one wrong; nothing is missing."""
+    lab = replace(lab, config=lab.config.model_copy(update={"candidates": FOUR}))
     contexts = lab.config.contexts
     variants = {"varlen": 0.047, "blocks": 0.06}
     cells = [lab.cell("sdpa", S, variants=variants, parts={"sel": 0.03 + S / 1e5}) for S in contexts]
-    for backend, ms in (("cuda", 0.012), ("triton", 0.016), ("fa2", 0.025)):
+    for backend, ms in (("cuda", 0.012), ("triton", 0.016), ("fa2", 0.025), ("fused", 0.008)):
         cells += [lab.cell(backend, S, parts={"sel": ms}) for S in contexts]
     wrong = ({"value_dim": 64, "sel_count": 8, "backend": "fa2", "seed": 0}, {"mae": 0.5})
     checks = [lab.check("cuda", speedup=2.3), lab.check("triton", speedup=1.15), lab.check("fa2", alter=wrong)]
-    lab.render(cells, [*checks, lab.check("sdpa")])
+    lab.render(cells, [*checks, lab.check("sdpa")], cores=[lab.core()])
 
 
 def not_measured(lab: Lab) -> None:

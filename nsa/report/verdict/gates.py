@@ -90,7 +90,7 @@ def accept(
     if blocked:
         reason = f"The kernel check is {blocked_by(blocked)}."
         return Accept(backend, INCONCLUSIVE, reason, verdicts, corners=cases)
-    worst = slowest(verdicts)
+    worst = min(verdicts, key=_bound)
     reason = (
         f"All {len(verdicts)} shapes are correct, and at least {_bound(worst):.3g} times as fast as the fastest "
         f"correct packed SDPA (smallest lower {percent(settings.confidence)} bound, {worst.figures.shape})."
@@ -112,11 +112,6 @@ def _wrong(found: Sequence[Corner], cases: Sequence[Corner]) -> list[str]:
     named = "; ".join(f"{case.case}: {case.reason}" for case in found[:NAMED])
     more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return [f"{len(found)} of {len(cases)} corner cases fail: {named}{more}."]
-
-
-def slowest(shapes: Sequence[ShapeVerdict]) -> ShapeVerdict:
-    """The shape, of at least one, whose speedup has the smallest lower bound; one without a speedup before all."""
-    return min(shapes, key=_bound)
 
 
 def _bound(shape: ShapeVerdict) -> float:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from nsa.config import GateSettings
 from nsa.records.facts import Environment
+from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import CellSummary
 from nsa.report.verdict.checks import Check
-from nsa.report.verdict.gates import Accept, slowest
+from nsa.report.verdict.cores import CoreAccept
+from nsa.report.verdict.gates import Accept
 from nsa.report.verdict.invest import Invest, disagrees
 from nsa.report.verdict.words import ACCEPT, GO, INCONCLUSIVE, NO_GO, NOT_MEASURED
 
@@ -54,10 +56,13 @@ def after_invest(
     return sentence("; ".join(fixes)) if fixes else f"Run again: `{GPU}`."
 
 
-def after_accept(found: Accept, wanted: float, checks: Sequence[Check], environment: Environment) -> str:
-    """What the accept gate's verdict on one candidate asks for.
+def after_accept(
+    found: Accept | CoreAccept, name: str, wanted: float, checks: Sequence[Check], environment: Environment
+) -> str:
+    """What the verdict on one kernel or on one decode core asks for.
 
     Args:
+        name: of its check's record.
         wanted: the speedup that is needed.
         checks: all of the run.
         environment: as above.
@@ -65,9 +70,7 @@ def after_accept(found: Accept, wanted: float, checks: Sequence[Check], environm
     if found.verdict == ACCEPT:
         return "Ship it; `python -m nsa accept` keeps this run, and later ones say what became slower."
     if found.verdict == INCONCLUSIVE:
-        blocked = dict.fromkeys(
-            check.name for check in checks if check.blocks and check.cell == f"check_{found.backend}"
-        )
+        blocked = dict.fromkeys(check.name for check in checks if check.blocks and check.cell == name)
         return f"Mend what blocks it ({', '.join(blocked)}, see Anomalies), and run again."
     if found.verdict == NOT_MEASURED:
         if found.fix:
@@ -77,8 +80,16 @@ def after_accept(found: Accept, wanted: float, checks: Sequence[Check], environm
         return without_gpu(environment) if not environment.cuda else f"Run again: `{GPU}`."
     if wrong := found.wrong_shapes:
         return f"Mend the results first, speed counts after that: {wrong[0]}{' and others' if len(wrong) > 1 else ''}."
-    shape = slowest(found.shapes)
-    return f"Make it faster where it is slowest, {shape.figures.shape}: {wanted:g} × is needed."
+    worst = slowest(found)
+    where = f" where it is slowest, {worst[0]}" if worst else ""
+    return f"Make it faster{where}: {wanted:g} × is needed."
+
+
+def slowest(found: Accept | CoreAccept) -> tuple[str, Estimate] | None:
+    """The shape whose speedup has the smallest lower bound; None where no shape has a speedup."""
+    known = [(str(shape.figures.shape), shape.figures.speedup) for shape in found.shapes]
+    timed = [(shape, speed) for shape, speed in known if speed is not None]
+    return min(timed, key=lambda each: each[1].low) if timed else None
 
 
 def without_gpu(environment: Environment) -> str:

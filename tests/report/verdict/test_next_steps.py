@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +28,7 @@ def after(lab: Lab, cells: Sequence[Path], checks: Sequence[Path] = (), about: E
 def after_check(lab: Lab, about: Environment = ENVIRONMENT, **check: object) -> str:
     run = lab.run([], [lab.check("cuda", **check)])
     found = next(each for each in run.accepts if each.backend == "cuda")
-    return after_accept(found, 1.2, run.checks, about)
+    return after_accept(found, "check_cuda", 1.2, run.checks, about)
 
 
 def cells(lab: Lab, **cell: object) -> list[Path]:
@@ -80,3 +81,19 @@ def test_not_measured_says_what_the_gpu_lacks(lab: Lab) -> None:
 def test_each_verdict_on_a_kernel_has_its_step(lab: Lab, check: dict[str, object], said: str) -> None:
     """Ship, make faster, make right, or make measurable."""
     assert said in after_check(lab, **check)
+
+
+@pytest.mark.parametrize(
+    ("core", "said"),
+    [
+        ({}, "Ship it"),
+        ({"speedup": 0.5}, "Make it faster where it is slowest, B="),
+        ({"status": "oom"}, "Run on a GPU."),
+    ],
+)
+def test_each_verdict_on_a_core_has_its_step(lab: Lab, core: dict[str, object], said: str) -> None:
+    """A decode core is judged by the same words."""
+    lab = replace(lab, config=lab.config.model_copy(update={"candidates": ("fused",)}))
+    run = lab.run([], [], [lab.core(**core)])
+    (found,) = run.core_accepts
+    assert said in after_accept(found, "core/fused", 1.0, run.checks, ENVIRONMENT)

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nsa.config import GateSettings
+from nsa.report.analysis.core import core_name
+from nsa.report.analysis.read import check_name
 from nsa.report.analysis.stats import Estimate
 from nsa.report.page.content import Content
 from nsa.report.page.tables import bracketed
-from nsa.report.verdict.gates import Accept, slowest
+from nsa.report.verdict.cores import CoreAccept
+from nsa.report.verdict.gates import Accept
 from nsa.report.verdict.invest import Invest
-from nsa.report.verdict.next_steps import after_accept, after_invest
+from nsa.report.verdict.next_steps import after_accept, after_invest, slowest
 from nsa.report.verdict.words import ACCEPT, GO, INCONCLUSIVE, NO_GO, NOT_MEASURED, REJECT
 
 # Word, colour and shape say the same: a reader who does not see one of them has the others.
@@ -85,8 +88,9 @@ class Card:
 
 
 def cards(content: Content) -> list[Card]:
-    """The invest gate's card, then one for each candidate."""
-    return [_invest(content), *(_accept(found, content) for found in content.accepts)]
+    """The invest gate's card, then one for each candidate and for each decode core."""
+    kernels = (_accept(found, content) for found in content.accepts)
+    return [_invest(content), *kernels, *(_core(found, content) for found, _, _ in content.cores)]
 
 
 def _invest(content: Content) -> Card:
@@ -105,6 +109,7 @@ def _invest(content: Content) -> Card:
 
 
 def _accept(found: Accept, content: Content) -> Card:
+    wanted = content.gates.accept.speedup
     return Card(
         anchor=f"gate-accept-{found.backend}",
         gate=f"Accept {found.backend}",
@@ -113,8 +118,23 @@ def _accept(found: Accept, content: Content) -> Card:
         tone=TONES[found.verdict],
         reason=found.reason,
         more=None,
-        next_step=after_accept(found, content.gates.accept.speedup, content.fired, content.about),
-        axis=speedup_axis(found, content.gates),
+        next_step=after_accept(found, check_name(found.backend), wanted, content.fired, content.about),
+        axis=speedup_axis(found, "times as fast as the fastest packed SDPA", wanted),
+    )
+
+
+def _core(found: CoreAccept, content: Content) -> Card:
+    wanted = content.gates.core.speedup
+    return Card(
+        anchor=f"gate-core-{found.backend}",
+        gate=f"Accept the core of {found.backend}",
+        question="Is this decode core right, and no slower than dense attention?",
+        verdict=found.verdict,
+        tone=TONES[found.verdict],
+        reason=found.reason,
+        more=None,
+        next_step=after_accept(found, core_name(found.backend), wanted, content.fired, content.about),
+        axis=speedup_axis(found, "times as fast as the fastest dense attention", wanted),
     )
 
 
@@ -125,27 +145,24 @@ def shares_axis(found: Invest, gates: GateSettings) -> Axis | None:
     return axis("selection's share of the step (%)", shares, marks, " %") if shares else None
 
 
-def speedup_axis(found: Accept, gates: GateSettings) -> Axis | None:
+def speedup_axis(found: Accept | CoreAccept, what: str, wanted: float) -> Axis | None:
     """The slowest shape's speedup against the threshold, beside those of the others; None where nothing was timed."""
-    timed = [shape for shape in found.shapes if shape.figures.speedup is not None]
-    if not timed:
+    worst = slowest(found)
+    if worst is None:
         return None
-    worst = slowest(timed)
-    others = [shape.figures.speedup.value for shape in timed if shape.figures.speedup is not None]
-    lines = [("slowest shape", worst.figures.speedup)]
-    return axis("times as fast as the fastest packed SDPA", lines, {"from": gates.accept.speedup}, " ×", others)
+    others = [shape.figures.speedup.value for shape in found.shapes if shape.figures.speedup is not None]
+    return axis(what, [("slowest shape", worst[1])], {"from": wanted}, " ×", others)
 
 
 def axis(
     what: str,
-    lines: Sequence[tuple[str, Estimate | None]],
+    lines: Sequence[tuple[str, Estimate]],
     marks: dict[str, float],
     unit: str,
     others: Sequence[float] = (),
 ) -> Axis:
     """Figures with intervals and thresholds on one axis that begins at 0 and holds all of them."""
-    known = [(label, estimate) for label, estimate in lines if estimate is not None]
-    bounds = [x for _, each in known for x in (each.value, each.low, each.high) if math.isfinite(x)]
+    bounds = [x for _, each in lines for x in (each.value, each.low, each.high) if math.isfinite(x)]
     end = ROOM * max(*bounds, *marks.values(), *others)
 
     def at(x: float) -> float:
@@ -163,7 +180,7 @@ def axis(
                 at(each.high) if each.replicated else None,
                 tuple(map(at, others)),
             )
-            for label, each in known
+            for label, each in lines
         ),
         thresholds=tuple(Threshold(f"{word} {x:g}{unit}", at(x)) for word, x in marks.items()),
     )

@@ -12,6 +12,7 @@ from nsa.report.analysis.summary import CellSummary, ran
 from nsa.report.page.content import Content
 from nsa.report.page.plots import parts_of
 from nsa.report.page.tables import bracketed
+from nsa.report.verdict.cores import CoreAccept
 from nsa.report.verdict.gates import Accept
 
 
@@ -62,6 +63,19 @@ class Bandwidth:
 
 
 @dataclass(frozen=True)
+class Dense:
+    """How many times as fast as the fastest correct dense attention one decode core is on one shape."""
+
+    backend: str
+    shape: str
+    S: int
+    value: float
+    low: float | None
+    high: float | None
+    text: str
+
+
+@dataclass(frozen=True)
 class Plots:
     """All figures of the plots."""
 
@@ -69,6 +83,7 @@ class Plots:
     totals: tuple[Total, ...]
     ceilings: tuple[Ceiling, ...]
     bandwidths: tuple[Bandwidth, ...]
+    dense: tuple[Dense, ...]
 
 
 def plots(content: Content) -> Plots:
@@ -78,6 +93,7 @@ def plots(content: Content) -> Plots:
         totals=tuple(totals(content.cells)),
         ceilings=tuple(ceilings(content)),
         bandwidths=tuple(bandwidths(content.accepts)),
+        dense=tuple(over_dense([found for found, _, _ in content.cores])),
     )
 
 
@@ -125,6 +141,16 @@ def bandwidths(accepts: Sequence[Accept]) -> list[Bandwidth]:
         for accept in accepts
         for shape in accept.shapes
         if shape.correct and (figures := shape.figures).time_us and figures.floor_us
+    ]
+
+
+def over_dense(cores: Sequence[CoreAccept]) -> list[Dense]:
+    """Of every core on every shape whose results are right and that has a rival."""
+    return [
+        Dense(core.backend, str(figures.shape), figures.shape.context, speed.value, *bounds(speed), bracketed(speed))
+        for core in cores
+        for shape in core.shapes
+        if shape.correct and (speed := (figures := shape.figures).speedup) is not None
     ]
 
 

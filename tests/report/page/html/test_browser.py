@@ -134,7 +134,7 @@ def test_figures_are_those_of_the_records(open_page: Page) -> None:
     said = gate(open_page)
     assert open_page.locator(".card .verdict").all_inner_texts() == [
         said["invest"]["verdict"],
-        *(found["verdict"] for found in said["accept"].values()),
+        *(found["verdict"] for found in [*said["accept"].values(), *said["cores"].values()]),
     ]
     lines = open_page.locator("#time table").first.locator("tbody tr").all()
     rows = {(str(row["S"]), row["backend"]): row for row in said["decode"]}

@@ -57,8 +57,17 @@ def test_bandwidths_are_the_floor_over_the_time(lab: Lab) -> None:
     assert {(each["backend"], each["percent"]) for each in plots["bandwidths"]} == expected
 
 
+def test_cores_beside_dense_attention_are_those_of_their_check(lab: Lab) -> None:
+    """Every shape of a core has its speedup over dense attention with the interval."""
+    plots, gate = drawn(lab, "mixed")
+    shapes = gate["cores"]["fused"]["shapes"]
+    expected = [tuple(shape["figures"]["speedup"][key] for key in ("value", "low", "high")) for shape in shapes]
+    assert [(each["value"], each["low"], each["high"]) for each in plots["dense"]] == expected
+    assert len(expected) > 1
+
+
 def test_a_cpu_run_has_no_ceilings_and_no_bandwidths(lab: Lab) -> None:
     """Where nothing was measured on a GPU nothing of a GPU is drawn."""
     plots, _ = drawn(lab, "not-measured")
-    assert plots["ceilings"] == plots["bandwidths"] == []
+    assert plots["ceilings"] == plots["bandwidths"] == plots["dense"] == []
     assert len(plots["parts"]) == 10
