@@ -100,6 +100,12 @@ class Replays(Changes):
         v = torch.empty(R, call.v.shape[3], dtype=dtype, device=device).normal_(generator=made)
         return Drawn(q, place * size + offset, start + offset, q[self._b, self._g, 0], v)
 
+    def queries(self, replays: int) -> torch.Tensor:
+        """New queries for some replays without other changes, which are counted at once: [replays, B, G, h, D]."""
+        made = self._generator.manual_seed(self.seed + self.count)
+        self.count += replays
+        return self.call.q.new_empty(replays, *self.call.q.shape).normal_(generator=made)
+
     def refresh(self) -> None:
         """Draw the inputs of the next replay, and change them; the same again for one that is repeated."""
         self.apply(self.draw(self.count))

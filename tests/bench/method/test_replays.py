@@ -23,6 +23,16 @@ def call() -> Call:
     return full_case(SHAPE, 3, CPU)
 
 
+def test_queries_of_a_burst_are_those_of_no_replay(call: Call) -> None:
+    """Each is new, and they count as replays; the rows in which a token changes are the seed's, but for two."""
+    replays, other = Replays(call, 0, changes=True), Replays(call, 1, changes=True)
+    first, second = replays.queries(3), replays.queries(3)
+    every = [*first, *second, replays.draw(replays.count).q]
+    assert replays.count == 6 and all(not torch.equal(a, b) for i, a in enumerate(every) for b in every[:i])
+    assert replays.changed.tolist() != other.changed.tolist()
+    assert all({0, 23} <= set(each.changed.tolist()) and len(each.changed) == 16 for each in (replays, other))
+
+
 def test_no_replay_has_the_inputs_of_another(call: Call) -> None:
     """Queries, keys and values of each replay are new, and the same replay draws the same again."""
     replays, seen = Replays(call, 0, changes=True), list[Call]()
