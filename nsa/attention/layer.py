@@ -43,7 +43,7 @@ class Step(NamedTuple):
 
     output: torch.Tensor
     block_indices: torch.Tensor | None  # [B, G, n] int32, as the selection kernel was given them
-    win: Keys | None
+    win: Keys | None  # None, too, where a kernel read the window
     q: torch.Tensor  # [B, G, h, D], roped: what routing decided by
 
 
@@ -105,11 +105,14 @@ class NsaAttention(nn.Module):
         if parts.sel:
             assert block_indices is not None, "the sel part without route needs block_indices"
             outputs[SEL] = select(q, cache.k[SEL], cache.v[SEL], block_indices, cache.seq_lens, shape.sel_block)
-        if parts.win:
+        if parts.win and computed_by.window is not None:
+            outputs[WIN] = computed_by.window(q, cache.k[WIN], cache.v[WIN], lengths, shape.window)
+        elif parts.win:
             keys_win, v_win = self._window(cache)
             outputs[WIN] = window_attention(q, keys_win.keys, v_win, keys_win.mask)
 
-        o = gated_sum(gates, outputs)
+        add = computed_by.gated_sum if outputs and computed_by.gated_sum is not None else gated_sum
+        o = add(gates, outputs)
         heads = cache.no_output if o is None else o.flatten(1)  # [B, H*Dv]
         return Step(computed_by.linear(heads, self.out.weight), block_indices, keys_win, q)
 

@@ -20,7 +20,7 @@ class TorchParts:
     """Compressed attention and routing as torch operators: about 20 launches; see nsa.kernels.step.StepParts."""
 
     name: Name = "torch"
-    token = None
+    token = window = gated_sum = None
 
     def linear(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """A projection of the step."""

@@ -45,6 +45,8 @@ class Token(NamedTuple):
 
 
 TokenKernel = Callable[[Token, NsaShape], tuple[torch.Tensor, torch.Tensor]]
+WindowKernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Lengths, int], torch.Tensor]
+SumKernel = Callable[[torch.Tensor, dict[int, torch.Tensor]], torch.Tensor]
 
 
 class StepParts(Protocol):
@@ -56,6 +58,10 @@ class StepParts(Protocol):
             lengths -> its roped q [B, G, h, D] and gates [B, G, h, 3]. It reads no length on the host, so that its
             captured call serves all lengths; a sequence that is full stays as it is. None: the layer's torch operators,
             whose capture belongs to the lengths.
+        window: attention over the last min(w, S) tokens of each sequence: q [B, G, h, D], its own k [B, G, S, D] and
+            v [B, G, S, Dv], the lengths, w -> o [B, G, h, Dv]. None: the layer's torch operators.
+        gated_sum: of the branches that ran, at least one, by CMP, SEL and WIN: gates [B, G, h, 3], outputs
+            [B, G, h, Dv] each -> [B, G, h, Dv]. None: the layer's torch operators.
     """
 
     @property
@@ -63,6 +69,12 @@ class StepParts(Protocol):
 
     @property
     def token(self) -> TokenKernel | None: ...
+
+    @property
+    def window(self) -> WindowKernel | None: ...
+
+    @property
+    def gated_sum(self) -> SumKernel | None: ...
 
     def linear(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """A projection of the step: x [B, K], weight [N, K] -> [B, N]."""

@@ -16,7 +16,7 @@ from nsa.bench.decode.prefilled import Sample
 from nsa.bench.decode.slots import Slots
 from nsa.bench.decode.tokens import Tokens
 from nsa.bench.method.launches import launched
-from nsa.bench.method.reads import compressed_by_parts, read_by_core, selected_by_kernel
+from nsa.bench.method.reads import compressed_by_parts, read_by_core, selected_by_kernel, window_by_kernel
 from nsa.config import DecodeSettings
 from nsa.errors import InputError
 from nsa.kernels.contract import SelectAttention
@@ -106,7 +106,11 @@ class Cell:
             )
             lengths = Lengths(cache.seq_lens, cache.max_length, cache.uniform)
             compressed = compressed_by_parts(self.computed_by, lengths, shape, self.x)
-            cmp, sel, win = compressed.mean().item(), selected.mean().item(), visible(full.win)
+            cmp, sel = compressed.mean().item(), selected.mean().item()
+            if self.computed_by.window is None:
+                win = visible(full.win)
+            else:
+                win = window_by_kernel(self.computed_by.window, lengths, shape, cache.capacity, self.x).mean().item()
         return Reads(cmp=cmp, sel=sel, win=win, actual=cmp + sel + win, expected=shape.reads_expected(self.S))
 
     def rewind(self, emits: bool) -> None:

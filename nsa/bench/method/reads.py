@@ -9,7 +9,7 @@ import torch
 
 from nsa.kernels.contract import SelectAttention
 from nsa.kernels.core import CMP, EVERY_PART, SEL, WIN, Core, Sizes
-from nsa.kernels.step import Lengths, StepParts
+from nsa.kernels.step import Lengths, StepParts, WindowKernel
 from nsa.shapes import NsaShape
 
 FOREIGN = 1024.0  # the value of tokens that must not be read: it shows even in one weight of a thousand
@@ -55,6 +55,33 @@ def selected_by_kernel(
             return kernel(q, k, v, block_indices[b : b + 1], seq_lens[b : b + 1], block_size)[0, :, 0].double()
 
         counted[b] = _reached(first_head, token, exists, (1, G, capacity, Dv), like)
+    return counted
+
+
+def window_by_kernel(
+    kernel: WindowKernel, lengths: Lengths, shape: NsaShape, capacity: int, like: torch.Tensor
+) -> torch.Tensor:
+    """Tokens that reach the output of the window branch, counted likewise: [B, G] float64.
+
+    Args:
+        kernel: what computes the branch.
+        lengths: of the caches.
+        shape: the layer's sizes.
+        capacity: S_max of the caches.
+        like: a tensor of the dtype and device to use.
+    """
+    B, G, Dv = len(lengths.seq_lens), shape.groups, shape.value_dim
+    counted = torch.zeros(B, G, dtype=torch.float64, device=like.device)
+    q = like.new_ones(1, G, shape.heads_per_group, shape.head_dim)
+    k = like.new_zeros(1, G, capacity, shape.head_dim)
+    for b, S in enumerate(lengths.seq_lens.tolist()):
+        own = Lengths(lengths.seq_lens[b : b + 1], lengths.longest, True)
+
+        def first_head(v: torch.Tensor, own: Lengths = own) -> torch.Tensor:
+            return kernel(q, k, v, own, shape.window)[0, :, 0].double()
+
+        token = torch.arange(max(0, S - shape.window), S, device=like.device).expand(G, -1)
+        counted[b] = _reached(first_head, token, token < S, (1, G, capacity, Dv), like)
     return counted
 
 

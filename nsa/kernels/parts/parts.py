@@ -6,6 +6,7 @@ import torch
 
 from nsa.kernels.compiling import PartsNotCompiled, compiles
 from nsa.kernels.core import Sizes
+from nsa.kernels.parts.branches import summed, window_attention
 from nsa.kernels.parts.host import Scores, compressed_attention, route, select_blocks
 from nsa.kernels.parts.linear import linear
 from nsa.kernels.parts.token import append
@@ -16,7 +17,10 @@ told = compiles("decode.parts", PartsNotCompiled)
 
 
 class TritonParts:
-    """One launch for the token, two for compressed attention, two for routing; see nsa.kernels.step.StepParts."""
+    """One launch for the token, two for compressed attention, two for routing, two for the window, one for the sum.
+
+    See nsa.kernels.step.StepParts.
+    """
 
     name = "triton"
 
@@ -29,6 +33,16 @@ class TritonParts:
     def token(self, token: Token, shape: NsaShape) -> tuple[torch.Tensor, torch.Tensor]:
         """Append the token; its roped query and its gates."""
         return append(token, shape)
+
+    @told
+    def window(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Lengths, window: int) -> torch.Tensor:
+        """Attention over the window."""
+        return window_attention(q, k, v, lengths, window)
+
+    @told
+    def gated_sum(self, gates: torch.Tensor, outputs: dict[int, torch.Tensor]) -> torch.Tensor:
+        """The gated sum."""
+        return summed(gates, outputs)
 
     @told
     def compressed(

@@ -26,8 +26,9 @@ PARTS = {  # the arm that runs the part and least beside it, and the arm without
 OFF = {arm: tuple(part for part in STEP if part not in on) for arm, on in ARMS.items() if on != STEP}  # of each arm
 CORE = "core"  # the contract of a step that runs through a decode core
 # The gated sum multiplies the first branch that ran and adds the others to it: one launch a branch, of either name.
+# Or one launch of a kernel for all of them.
 GATED_SUM = "the gated sum"
-MULTIPLY = re.compile(r"^mul\.|^addcmul$|MulFunctor|addcmul_")  # operators on a CPU; PyTorch's kernels on CUDA
+MULTIPLY = re.compile(r"^mul\.|^addcmul$|MulFunctor|addcmul_|^gated_sum$")  # on a CPU, PyTorch's on CUDA, and ours
 
 
 def skipped_part_launched(name: str, facts: DecodeFacts) -> Check:
@@ -61,6 +62,8 @@ def _faults(launches: Launches, nothing: Iterable[str]) -> Iterable[str]:
         allowed = counts["all"].copy()
         for part in parts:
             allowed.subtract(own[part])
+        if ARMS[arm]:
+            allowed[GATED_SUM] = max(1, allowed[GATED_SUM])  # where one launch sums all branches
         beyond = [(kernel, count) for kernel, count in counts[arm].items() if count > max(0, allowed[kernel])]
         if beyond:
             kernel, count = beyond[0]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from kernels.parts.cases import faults, random_case
+from kernels.parts.near import sum_faults, window_faults
 from kernels.parts.tokens import decoded_faults, full_faults, linear_faults, token_faults
 from strategies import CPU
 
 from nsa.bench.decode.routing_check import routing_fault
-from nsa.bench.method.reads import compressed_by_parts
+from nsa.bench.method.reads import compressed_by_parts, window_by_kernel
 from nsa.kernels.parts.parts import TritonParts
 from nsa.kernels.step import Lengths
 from nsa.shapes import NsaShape
@@ -72,3 +73,27 @@ def test_tokens_through_a_core_equal_the_oracle_whatever_the_host_knows(phi: str
 def test_a_product_of_one_row() -> None:
     """With fewer columns than a step of the kernel, with more, and of two rows."""
     assert linear_faults(torch.float32, CPU, 1e-6) == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_window_equals_float64(seed: int) -> None:
+    """Any shape, ragged, empty sequences, NaN before and behind each window."""
+    assert window_faults(seed, torch.float32, CPU, 1e-5) == []
+
+
+def test_the_gated_sum_equals_torchs() -> None:
+    """Of any of the branches."""
+    assert sum_faults(torch.float32, CPU, 1e-6) == []
+
+
+def test_reads_of_the_window_are_counted_from_its_output() -> None:
+    """As many as the window has, and one more where a kernel reads one more."""
+    shape, parts = NsaShape(groups=1, heads=2, window=40), TritonParts()
+    lengths = Lengths(torch.tensor([100, 7], dtype=torch.int32), 100, False)
+    like = torch.zeros(1)
+    assert window_by_kernel(parts.window, lengths, shape, 128, like).tolist() == [[40], [7]]
+
+    def wider(*arguments):
+        return parts.window(*arguments[:4], arguments[4] + 1)
+
+    assert window_by_kernel(wider, lengths, shape, 128, like).tolist() == [[41], [7]]

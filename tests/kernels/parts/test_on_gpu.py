@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from kernels.parts.cases import faults, random_case
+from kernels.parts.near import sum_faults, window_faults
 from kernels.parts.tokens import full_faults, linear_faults, token_faults
 
 from nsa.bench.method.timing import CudaTimer
@@ -59,3 +60,16 @@ def test_a_full_sequence_stays_as_it_is() -> None:
 def test_a_product_of_one_row(dtype: torch.dtype) -> None:
     """With fewer columns than a step of the kernel, with more, and of two rows."""
     assert linear_faults(dtype, CUDA, TOLERANCE[dtype]) == []
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("seed", range(10))
+def test_the_window_equals_float64(seed: int, dtype: torch.dtype) -> None:
+    """Any shape, ragged, empty sequences, NaN before and behind each window."""
+    assert window_faults(seed, dtype, CUDA, TOLERANCE[dtype]) == []
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_the_gated_sum_equals_torchs(dtype: torch.dtype) -> None:
+    """Of any of the branches."""
+    assert sum_faults(dtype, CUDA, TOLERANCE[dtype]) == []
