@@ -270,7 +270,8 @@ def decode_rows(
     for process in range(processes):
         pace = 1 + noise * rng.standard_normal()
         for mode, cache_state, factor in modes:
-            arms = ["all"] if (device, mode) == ("cuda", "eager") else list(arm_ms)
+            whole = ["all", *(f"all@{name}" for name in variants or {})]
+            arms = whole if (device, mode) == ("cuda", "eager") else list(arm_ms)
             for block in range(2):
                 places = {arm: int(place) for arm, place in zip(arms, rng.permutation(len(arms)), strict=True)}
                 for arm, emits, _ in itertools.product(arms, (True, False), range(iters)):

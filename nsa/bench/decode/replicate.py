@@ -29,7 +29,7 @@ from nsa.kernels.contract import Backend, SelectAttention
 from nsa.kernels.core import Core
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import DecodeFacts, LeftOut
-from nsa.records.words import EMPTY, Row
+from nsa.records.words import EMPTY, OTHER, Row
 
 REFUSED = "change decode.dtype or decode.model to what the backend takes, or leave it out of candidates"
 
@@ -136,22 +136,25 @@ def _on_cpu(cell: Cell, columns: Row) -> tuple[list[Candidate], list[Kept]]:
 def _on_cuda(cell: Cell, order: random.Random, columns: Row, timer: CudaTimer) -> tuple[list[Candidate], list[Kept]]:
     """Every arm as a graph, cold and warm, and the whole step eagerly; and what of their steps is kept.
 
+    With a variant the whole step is timed in all these modes, and its other arm in the primary one.
+
     The graphs are captured in random order: where a graph's memory lies moves its time by parts of a percent.
     """
     warmup = cell.settings.warmup
     candidates: list[Candidate] = []
+    whole = ["all", *(f"all{OTHER}{name}" for name in cell.variants)]
     arms = [Kept(cell, arm, emits) for arm in cell.arms for emits in cell.steps]
     for kept in order.sample(arms, len(arms)):
         captured = timer.capture(partial(cell.restore, kept.emits), kept.run, warmup)
         kept.output = captured.output
         timing = partial(timer.time, kept.rewind, captured.graph.replay, after=kept.keep)
         timed = _cold_and_warm(kept.name, kept.emits, timing, columns)
-        candidates += timed if kept.name in ARMS else timed[:1]  # in another way: in the primary mode only
+        candidates += timed if kept.name in (*ARMS, *whole) else timed[:1]
     empty = timer.capture_empty(warmup)
     candidates += _cold_and_warm(EMPTY, None, partial(timer.time, _nothing, empty.graph.replay), columns)
-    whole = [Kept(cell, "all", emits) for emits in cell.steps]
-    candidates += [_eager(kept, columns) for kept in whole]
-    return candidates, arms + whole
+    eager = [Kept(cell, name, emits) for name in whole for emits in cell.steps]
+    candidates += [_eager(kept, columns) for kept in eager]
+    return candidates, arms + eager
 
 
 def _cold_and_warm(

@@ -56,9 +56,8 @@ class CellFigures:
         torch_parts: ms_total and sel_pct of the fastest variant, were compressed attention and routing torch operators;
             None where they are, or where that was not timed.
         ceilings: how many times as fast the step would be without each part.
-        ms_total_warm: CUDA graph, caches warm, with the backend's own variant; None where it was not timed, as the two
-            that follow.
-        ms_eager: wall time: what a host-bound user sees; the backend's own variant.
+        ms_total_warm: CUDA graph, caches warm; None where it was not timed, as the two that follow.
+        ms_eager: wall time: what a host-bound user sees.
         empty_ms: an empty graph: the floor of the method.
         bandwidth_pct: bytes_read over ms_total, of the measured bandwidth; None where that was not measured.
         repetitions: of arm all in the primary mode, over all processes.
@@ -185,8 +184,8 @@ def figures(cell: Cell, confidence: float) -> CellFigures:
         variants=variants,
         torch_parts=with_torch_parts(times, other, confidence),
         ceilings=ceilings(arms_of(times, other), confidence),
-        ms_total_warm=typical_ms(cell, "graph", "warm"),
-        ms_eager=typical_ms(cell, "eager", "warm"),
+        ms_total_warm=typical_ms(cell, "graph", "warm", other),
+        ms_eager=typical_ms(cell, "eager", "warm", other),
         empty_ms=float(times[words.EMPTY].median()) if words.EMPTY in times else None,
         bandwidth_pct=100 * moved * len(bandwidths) / sum(bandwidths) if bandwidths else None,
         repetitions=int((values["arm"] == "all").sum()),
@@ -262,11 +261,12 @@ def with_torch_parts(times: pd.DataFrame, variant: str | None, confidence: float
     return log_interval(total, confidence), interval(100 * (arm["sel"] - arm["none"]) / total, confidence)
 
 
-def typical_ms(cell: Cell, mode: str, cache_state: str) -> float | None:
-    """T(all) in some mode; None where it was not timed."""
+def typical_ms(cell: Cell, mode: str, cache_state: str, variant: str | None) -> float | None:
+    """T(all) in some mode, with a variant's selection or the cell's own; None where it was not timed."""
+    arm = "all" if variant is None else f"all{OTHER}{variant}"
     values = timed(cell.rows, mode, cache_state)
-    times = process_times(values[values["arm"] == "all"], cell.facts.emit_weight)
-    return math.exp(times["all"].map(math.log).mean()) if "all" in times else None
+    times = process_times(values[values["arm"] == arm], cell.facts.emit_weight)
+    return math.exp(times[arm].map(math.log).mean()) if arm in times else None
 
 
 def flat(summary: CellSummary) -> dict[str, Scalar]:

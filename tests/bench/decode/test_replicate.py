@@ -22,7 +22,7 @@ from nsa.config import DecodeSettings
 from nsa.kernels import registry
 from nsa.kernels.contract import Backend, SelectAttention
 from nsa.kernels.core import Core
-from nsa.kernels.sdpa.packed import gather
+from nsa.kernels.sdpa.packed import gather, index_select
 from nsa.records.facts import DecodeFacts
 from nsa.records.schemas import REPETITIONS
 from nsa.records.words import ARMS, CONTROLS, EMPTY
@@ -62,6 +62,18 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ran(process: int = 0, turn: Turn | None = None) -> Replicated[DecodeFacts]:
     return replicate(Job("cuda", 100, SETTINGS, ON_CUDA, process), turn or Turn())
+
+
+def test_the_whole_step_with_another_packing_is_timed_in_every_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be the fastest, whose figures are the cell's; of its other arm the primary mode is enough."""
+    variants = {"gather": gather, "index_select": index_select}
+    monkeypatch.setattr(registry, "load", lambda name, *_: Backend(name, gather, variants=variants))
+    modes: dict[object, set[object]] = {}
+    for row in ran().rows:
+        modes.setdefault(row["arm"], set()).add((row["mode"], row["cache_state"]))
+    cold, warm, eager = ("graph", "cold"), ("graph", "warm"), ("eager", "warm")
+    assert modes["all@index_select"] == modes["all"] == {cold, warm, eager}
+    assert modes["sel@index_select"] == {cold} and modes["sel"] == {cold, warm}
 
 
 def test_every_arm_is_timed_cold_and_warm_as_often_as_asked() -> None:

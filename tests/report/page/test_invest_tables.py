@@ -45,6 +45,7 @@ def test_the_exported_row_is_the_fastest_ones_and_names_it(lab: Lab) -> None:
     assert row["packed_variant"] == "varlen"
     assert row["ms_sel"] == pytest.approx(VARIANTS["varlen"]) and row["ms_sel_loo"] == pytest.approx(row["ms_sel"])
     assert row["ms_total"] == pytest.approx(0.078125)
+    assert (row["ms_total_warm"], row["ms_eager"]) == pytest.approx((0.9 * 0.078125, 1.5 * 0.078125), rel=1e-4)
     assert flat(lab.summaries([lab.cell("cuda", noise=0)])[0])["packed_variant"] is None
 
 
