@@ -82,6 +82,11 @@ class Layout:
         return self.root / "gate.json"
 
     @property
+    def run_file(self) -> Path:
+        """The configuration of the run, as a file that `snakemake --configfile` takes."""
+        return self.root / "run.yaml"
+
+    @property
     def csv(self) -> Path:
         """The guide's decode.csv."""
         return self.root / "decode.csv"
@@ -151,9 +156,9 @@ class Layout:
             self.core("*"),
             self.log("*"),
         )
-        reports = (self.report, self.html, self.previous_report, self.gate, self.csv, self.checks, self.figures)
+        reports = (self.report, self.html, self.previous_report, self.gate, self.run_file, self.csv, self.checks)
         papers = (self.paper_table, self.paper_figures, self.paper_drawing)
-        of_all = (self.environment, self.roofline, self.roofline_page, *papers, *reports)
+        of_all = (self.environment, self.roofline, self.roofline_page, self.figures, *papers, *reports)
         first = Path(relative).parts[0]
         known = (path.relative_to(self.root).parts[0] for path in (*of_backends, *of_all))
         return first.startswith(".") or any(fnmatchcase(first, pattern) for pattern in known)

@@ -1,4 +1,7 @@
-"""What a finished run says: its verdicts, what is wrong with its folder, whether later runs are compared with it."""
+"""What a finished run says: its verdicts, what is wrong with its folder, whether later runs are compared with it.
+
+And how it is shared: as one file, which opens elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -78,3 +81,29 @@ def doctor(
     if any(finding.fault for finding in found):
         raise typer.Exit(1)
     print(f"{results}: sound")
+
+
+@app.command()
+def bundle(
+    results: Annotated[Path, typer.Option(help="The folder of the run.")] = RESULTS,
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("nsa-run.zip"),
+) -> None:
+    """Pack a finished run into one file to share: report, records, configuration, environment, logs, digests."""
+    from nsa.cli.destination import writable
+    from nsa.pipeline.bundle import pack
+
+    digest = pack(Layout(results), writable(out))
+    print(f"{out}: sha256 {digest}; `python -m nsa open {out}` opens it elsewhere")
+
+
+@app.command("open")
+def open_(
+    bundle: Annotated[Path, typer.Argument(help="What `nsa bundle` wrote.")],
+    to: Annotated[Path | None, typer.Option(help="The new folder. Default: the bundle's name without .zip.")] = None,
+) -> None:
+    """Unpack a bundle, check its digests, say its verdicts and where its report is."""
+    from nsa.pipeline.bundle import unpack
+    from nsa.pipeline.progress import verdicts
+
+    for line in verdicts(unpack(bundle, to or bundle.with_suffix(""))):
+        print(line)

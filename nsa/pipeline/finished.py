@@ -85,7 +85,8 @@ def _of_last_report(layout: Layout) -> Iterator[Path]:
     """The files of the last report and of its records; none where there is no report."""
     if not layout.report.exists():
         return
-    yield from (layout.gate, layout.html, layout.csv, layout.checks, layout.environment)
+    yield from (layout.gate, layout.html, layout.run_file, layout.csv, layout.checks)
+    yield layout.environment
     try:
         config = reported(layout)
     except RecordError:  # see `nsa doctor`

@@ -26,7 +26,7 @@ def layout(tmp_path: Path) -> Layout:
 def report(layout: Layout, config: Config) -> None:
     """What is left of a run of this configuration, as far as anybody here looks."""
     layout.root.mkdir(exist_ok=True)
-    for path in (layout.report, layout.html, layout.csv, layout.checks, layout.environment):
+    for path in (layout.report, layout.html, layout.run_file, layout.csv, layout.checks, layout.environment):
         path.touch()
     gate = {"schema_version": 2, "config": config.document(), "flags": effective_flags(config)}
     layout.gate.write_text(json.dumps(gate))

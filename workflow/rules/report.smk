@@ -11,6 +11,7 @@ rule report:
         layout.report,
         report(layout.html, caption="../report/gate_report.rst", category="1. Verdicts"),
         report(layout.gate, caption="../report/gate.rst", category="3. Data"),
+        layout.run_file,
         report(layout.csv, caption="../report/decode.rst", category="3. Data"),
         layout.checks,
         report(

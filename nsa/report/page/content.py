@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import yaml
 from pydantic import ConfigDict
 
 from nsa.config import Config, GateSettings
@@ -15,7 +14,7 @@ from nsa.records.merge import Model
 from nsa.report.accepted.compare import Comparison
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.summary import CellSummary
-from nsa.report.page import tables
+from nsa.report.page import reproduce, tables
 from nsa.report.page.conditions import conditions
 from nsa.report.page.cores import core_corner_line, core_table
 from nsa.report.page.dram import absent, dram_table, not_counted
@@ -89,8 +88,10 @@ class Content:
     provenance: Table
     config: str
     commits: Sequence[str]
+    reproduce: str
     dirty: bool
     measured_utc: Sequence[str]  # when the records used were measured, ascending
+    run_file: str
     report: str
 
 
@@ -112,6 +113,7 @@ def content(
         origin: what the records say of where they come from, see tables.provenance.
     """
     packed = run.kernel.get(config.baseline)
+    commits = sorted(origin.get("git_commit", ()))
     return Content(
         invest=run.invest,
         accepts=run.accepts,
@@ -141,9 +143,11 @@ def content(
         environment=tables.facts_table(about.model_dump(mode="json")),
         build=build,
         provenance=tables.provenance_table(origin),
-        config=yaml.safe_dump(config.document(), sort_keys=False, allow_unicode=True, default_flow_style=None).strip(),
-        commits=sorted(origin.get("git_commit", ())),
+        config=reproduce.run_file(config).strip(),
+        commits=commits,
+        reproduce=reproduce.commands(config, commits, layout),
         dirty="True" in origin.get("git_dirty", ()),
         measured_utc=sorted(origin.get("utc_time", ())),
+        run_file=str(layout.run_file),
         report=str(layout.report),
     )

@@ -21,6 +21,7 @@ from nsa.report.page.content import Build, content
 from nsa.report.page.html.page import html_text
 from nsa.report.page.markdown import markdown_text
 from nsa.report.page.plots import decode_breakdown
+from nsa.report.page.reproduce import run_file
 from nsa.report.verdict import checks as checking
 from nsa.report.verdict.run import read_run
 
@@ -39,7 +40,7 @@ def report(
     accepted: Path = ACCEPTED,
     cores: Sequence[Path] = (),
 ) -> None:
-    """Write gate_report.md and .html, gate.json, decode.csv, checks.parquet and the figure; keep the last good report.
+    """Write the report as Markdown and HTML, and what is beside it (nsa.layout); keep the last good report.
 
     Args:
         environment: the JSON record of the probe.
@@ -87,6 +88,7 @@ def report(
     export.write_csv(layout.csv, run.cells)
     checking.write(layout.checks, run.checks)
     export.write_gate(layout.gate, document)
+    files.write_text(layout.run_file, run_file(config))
     files.write_text(layout.html, html_text(shown))
     files.write_text(layout.kept_report, text)  # see set_previous_aside
     files.write_text(layout.report, text)
