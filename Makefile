@@ -8,13 +8,16 @@ HOST_TORCH = import pathlib, torch; \
   new = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 11); \
   print(pathlib.Path(torch.__file__).parents[1] if torch.version.cuda and new else "")
 
-.PHONY: help report test lowest lint clean
+.PHONY: help report decision test lowest lint clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
 
 report: $(INSTALLED) ## measure what is missing or out of date, and write the gate report
 	@$(BIN)/snakemake --cores 1 results/gate_report.md
+
+decision: $(INSTALLED) ## the same with ten processes for each cell and check: a run that decides
+	@$(BIN)/snakemake --cores 1 results/gate_report.md --configfile profiles/ci/decision.yaml
 
 test: lint ## lint, then run every test
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup

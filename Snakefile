@@ -14,7 +14,7 @@ from nsa.config import Config
 from nsa.errors import NsaError
 from nsa.layout import ACCEPTED, BACKEND, Layout
 from nsa.machine import locks
-from nsa.machine.fingerprint import fingerprint
+from nsa.machine.fingerprint import cuda_expected, fingerprint
 from nsa.machine.process import interrupt_jobs_too
 from nsa.pipeline import progress, stages, stamps
 
@@ -32,11 +32,12 @@ layout = Layout()
 require_no_prefix()
 
 try:
-    cfg = Config.parse(typed(config, workflow.config_settings.config), os.environ)
+    facts = fingerprint()
+    cfg = Config.parse(typed(config, workflow.config_settings.config), os.environ, on_cuda=lambda: cuda_expected(facts))
     # A job that an executor starts elsewhere belongs to the lock and the stamps of the run that sent it.
     if workflow.is_main_process:
         lock = locks.claim(layout.root)  # kept until this process ends, however it ends
-        left_out = stamps.write(cfg, fingerprint(), layout, ACCEPTED)
+        left_out = stamps.write(cfg, facts, layout, ACCEPTED)
         for line in (*backends.warnings(), *left_out):
             print(f"warning: {line}; nothing of it is run", file=sys.stderr)
         if workflow.output_settings.dryrun:

@@ -76,7 +76,8 @@ def test_config_file_holds_the_guides_defaults() -> None:
         ("contexts", ["128"], "contexts.0: got '128', expected a whole number of at least 1"),
         ("contexts", 128, "contexts: got 128, expected a list of distinct whole numbers"),
         ("contexts", [131072], "contexts: got 131072, expected at most max_context = 65536"),
-        ("target_contexts", "some", "target_contexts: got 'some', expected all, or a list of contexts"),
+        ("contexts", "all", "contexts: got 'all', expected auto, or a list of contexts"),
+        ("target_contexts", "some", "target_contexts: got 'some', expected auto, all, or a list of contexts"),
         ("target_contexts", [], "target_contexts: got [], expected a list of distinct"),
         ("target_contexts", [0], "target_contexts.0: got 0, expected a whole number of at least 1"),
         ("target_contexts", [64], "target_contexts: got 64, expected one of contexts = [128, 256, 512, 1024]"),
@@ -202,7 +203,27 @@ def test_contexts_are_sorted_and_targets_can_be_a_part() -> None:
     assert config.targets == (256, 1024)
 
 
-@pytest.mark.parametrize("targets", ["all", [128, 1024]])
+def test_cuda_adds_long_contexts_and_decides_on_them() -> None:
+    """Where every block is selected the share says little, so a GPU measures beyond; a list is what it says."""
+
+    def contexts(on_cuda: bool = True, **changes: object) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        config = Config.parse(
+            {**GOOD, "contexts": "auto", "target_contexts": "auto", **changes}, {}, on_cuda=lambda: on_cuda
+        )
+        assert Config.parse(config.document(), {}) == config  # what a report keeps is resolved
+        return config.contexts, config.targets
+
+    guide, long = (128, 256, 512, 1024), (4096, 16384, 65536)
+    assert contexts(on_cuda=False) == contexts(device="cpu") == (guide, guide)
+    assert contexts() == ((*guide, *long), long)
+    assert contexts(max_context=5000) == ((*guide, 4096), (4096,))
+    assert contexts(max_context=2048) == (guide, guide)
+    assert contexts(target_contexts="all") == ((*guide, *long), (*guide, *long))
+    assert contexts(target_contexts=[1024]) == ((*guide, *long), (1024,))
+    assert contexts(contexts=[512, 4096]) == ((512, 4096), (512, 4096))
+
+
+@pytest.mark.parametrize("targets", ["auto", "all", [128, 1024]])
 def test_a_document_gives_the_same_configuration(targets: object) -> None:
     """What a stamp or an accepted run keeps of a configuration is JSON, and parsed is that configuration."""
     config = Config.parse(changed("target_contexts", targets), {"NSA_SEL_CUDA": "1"})

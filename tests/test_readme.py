@@ -121,6 +121,8 @@ def exists(words: list[str]) -> bool:
             return snakemake(arguments)
         case ["python", "-m", "pytest", *arguments]:
             return all((ROOT / word.partition("::")[0]).exists() for word in arguments)
+        case ["python", "-m", "pip", "install", *packages]:
+            return all(package in (ROOT / ".github" / "workflows" / "ci.yml").read_text() for package in packages)
         case ["python", "-m", "nsa", *arguments] | ["nsa", *arguments]:
             return ours(arguments)
         case ["python", "-m", module]:

@@ -72,10 +72,12 @@ def doctor(
 ) -> None:
     """Find what is wrong with a results folder, and say how to fix it: exit status 0 when it is sound, 1 if not."""
     from nsa.config import load
-    from nsa.machine.fingerprint import fingerprint
+    from nsa.machine.fingerprint import cuda_expected, fingerprint
     from nsa.pipeline import doctor as physician
 
-    found = physician.examine(Layout(results), load(config, os.environ), config, fingerprint())
+    facts = fingerprint()
+    given = load(config, os.environ, lambda: cuda_expected(facts))
+    found = physician.examine(Layout(results), given, config, facts)
     for finding in found:
         print(finding)
     if any(finding.fault for finding in found):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -10,7 +10,7 @@ from pydantic import JsonValue, model_validator
 
 from nsa import backends, settings
 from nsa.config.flags import BUILD, Flags
-from nsa.config.kinds import BackendName, Contexts, Targets
+from nsa.config.kinds import AUTO, LONG_CONTEXTS, BackendName, Contexts, Targets
 from nsa.config.sections import (
     BuildSettings,
     CheckSettings,
@@ -23,6 +23,11 @@ from nsa.config.sections import (
 )
 from nsa.errors import ConfigError
 from nsa.settings import Count, Distinct, Settings, refuse
+
+
+def no() -> bool:
+    """What a machine without CUDA says."""
+    return False
 
 
 class File(Settings):
@@ -59,7 +64,7 @@ class File(Settings):
     @property
     def targets(self) -> tuple[int, ...]:
         """The contexts that the invest gate decides on, ascending."""
-        return self.contexts if self.target_contexts == "all" else self.target_contexts
+        return self.contexts if isinstance(self.target_contexts, str) else self.target_contexts
 
 
 class Config(File):
@@ -94,18 +99,31 @@ class Config(File):
         return document
 
     @classmethod
-    def parse(cls, raw: object, environ: Mapping[str, str], source: str = "config.yaml") -> Config:
+    def parse(
+        cls, raw: object, environ: Mapping[str, str], source: str = "config.yaml", on_cuda: Callable[[], bool] = no
+    ) -> Config:
         """Validate what config.yaml holds, and the flags.
+
+        Args:
+            raw: the content.
+            environ: where the flags are read.
+            source: the file, for messages.
+            on_cuda: whether CUDA will measure; asked where contexts or device are for the machine to choose.
 
         Raises:
             ConfigError: one line naming the key, its value and what was expected.
         """
         file = settings.parse(File, raw, source)
+        if isinstance(raw, Mapping) and raw["contexts"] == AUTO and file.device != "cpu" and on_cuda():
+            long = [S for S in LONG_CONTEXTS if S <= file.max_context]
+            targets = long if file.target_contexts == AUTO and long else file.target_contexts
+            chosen = {"contexts": [*file.contexts, *long], "target_contexts": targets}
+            file = settings.parse(File, {**raw, **chosen}, source)
         return cls(**dict(file), flags=Flags.from_env(environ))
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Config:
-    """Read and validate a config.yaml.
+def load(path: Path, environ: Mapping[str, str], on_cuda: Callable[[], bool] = no) -> Config:
+    """Read and validate a config.yaml; `on_cuda` as in Config.parse.
 
     Raises:
         ConfigError: the file is missing, is not YAML, or holds a wrong value.
@@ -119,4 +137,4 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a config.yaml") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-02-30, a number of thousands of digits
         raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    return Config.parse(raw if isinstance(raw, dict) else {}, environ, str(path))
+    return Config.parse(raw if isinstance(raw, dict) else {}, environ, str(path), on_cuda)

@@ -137,12 +137,32 @@ def torch_version() -> str:
     PyPI's wheels leave the local tag (+cu130, +cpu) out of their metadata; torch/version.py always has it.
     """
     try:
-        torch = metadata.distribution("torch")
+        version = metadata.version("torch")
     except metadata.PackageNotFoundError:
         return "none"
-    source = Path(str(torch.locate_file("torch/version.py")))
-    match = re.search(r"^__version__ = '([^']+)'", source.read_text(), re.MULTILINE) if source.is_file() else None
-    return match[1] if match else torch.version
+    return _of_torch(r"__version__") or version
+
+
+def cuda_expected(facts: Mapping[str, str]) -> bool:
+    """Whether torch will have a CUDA device here, as far as can be told without importing it.
+
+    Args:
+        facts: the fingerprint.
+    """
+    built_for, supported = _of_torch(r"cuda: Optional\[str\]"), nvml.cuda_version()
+    if facts["visible_gpus"] == "none" or built_for is None or supported is None:
+        return False
+    return supported[0] >= int(built_for.partition(".")[0])  # minor versions of CUDA are compatible
+
+
+def _of_torch(name: str) -> str | None:
+    """A text in torch/version.py; None where there is none."""
+    try:
+        source = Path(str(metadata.distribution("torch").locate_file("torch/version.py")))
+    except metadata.PackageNotFoundError:
+        return None
+    match = re.search(rf"^{name} = '([^']+)'", source.read_text(), re.MULTILINE) if source.is_file() else None
+    return match[1] if match else None
 
 
 def cpu_model() -> str:

@@ -32,6 +32,16 @@ def started() -> Iterator[None]:
             pynvml.nvmlShutdown()
 
 
+def cuda_version() -> tuple[int, int] | None:
+    """The newest CUDA that the driver supports; None without a driver that answers."""
+    try:
+        with started():
+            version: int = pynvml.nvmlSystemGetCudaDriverVersion()
+    except pynvml.NVMLError:
+        return None
+    return version // 1000, version % 1000 // 10
+
+
 def ask_each(question: Callable[[Handle], T]) -> tuple[tuple[T, ...], tuple[str, ...]]:
     """What every GPU answers, in NVML's order, that of the PCI bus; and those that do not, each with why.
 

@@ -11,7 +11,15 @@ import pynvml
 import pytest
 
 from nsa.machine import fingerprint as module
-from nsa.machine.fingerprint import Gpu, fingerprint, package_version, read_gpus, torch_version
+from nsa.machine.fingerprint import (
+    Gpu,
+    _of_torch,
+    cuda_expected,
+    fingerprint,
+    package_version,
+    read_gpus,
+    torch_version,
+)
 
 
 def use_nvml(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
@@ -192,6 +200,33 @@ def test_torchs_version_is_the_one_torch_states() -> None:
     import torch
 
     assert torch_version() == str(torch.__version__)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "torch_cuda", "driver", "expected"),
+    [
+        ("NVIDIA GeForce RTX 4090", "13.0", 13000, True),
+        ("NVIDIA GeForce RTX 4090", "12.8", 13000, True),
+        ("NVIDIA GeForce RTX 4090", "13.2", 13000, True),  # minor versions are compatible
+        ("NVIDIA GeForce RTX 4090", "13.0", 12080, False),  # the driver is too old
+        ("NVIDIA GeForce RTX 4090", None, 13000, False),  # a torch for the CPU
+        ("none", "13.0", 13000, False),  # nothing is visible
+    ],
+)
+def test_cuda_is_expected_where_gpu_driver_and_torch_fit(
+    gpus: str, torch_cuda: str | None, driver: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which contexts are measured is known before torch is imported."""
+    use_nvml(monkeypatch, nvmlSystemGetCudaDriverVersion=lambda: driver)
+    monkeypatch.setattr("nsa.machine.fingerprint._of_torch", lambda name: torch_cuda)
+    assert cuda_expected({"visible_gpus": gpus}) is expected
+
+
+def test_this_torch_says_what_it_is_built_for() -> None:
+    """torch/version.py is read as torch itself has it."""
+    import torch
+
+    assert _of_torch(r"cuda: Optional\[str\]") == torch.version.cuda
 
 
 def test_an_absent_package_has_no_version() -> None:

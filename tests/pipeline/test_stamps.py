@@ -46,7 +46,7 @@ def measured(backend: str) -> set[str]:
 
 TUNE = "artifact-triton"
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], set[str]]] = {
-    "another context": (lambda raw: raw["contexts"].append(2048), of("collect", "report")),
+    "another context": (lambda raw: raw.update(contexts=[128, 2048]), of("collect", "report")),
     "more iterations": (lambda raw: raw["decode"].update(iters=64), of("decode", "report")),
     "another model": (lambda raw: raw["decode"]["model"].update(window=256), of("decode", "report")),
     "more check seeds": (lambda raw: raw["check"].update(seeds=9), of("check", "report")),
