@@ -10,7 +10,7 @@ sys.path.insert(0, str(workflow.current_basedir))  # the package beside this fil
 
 from nsa import __file__ as package
 from nsa import backends
-from nsa.config import Config
+from nsa.config import Config, attributed, read_document
 from nsa.errors import NsaError
 from nsa.layout import ACCEPTED, BACKEND, Layout
 from nsa.machine import locks
@@ -19,13 +19,16 @@ from nsa.machine.process import interrupt_jobs_too
 from nsa.pipeline import progress, stages, stamps
 
 
-configfile: "config.yaml"
-
-
 report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+
+
+require_yaml("config.yaml")
+
+
+configfile: "config.yaml"
 
 
 layout = Layout()
@@ -48,7 +51,7 @@ try:
                 progress.take_over(workflow.logger_manager.logger, say_verdicts)
 except NsaError as error:
     # A WorkflowError would add lines of this file to the one line that says it all.
-    sys.exit(f"error: {error}")
+    sys.exit(f"error: {attributed(str(error), 'config.yaml', given())}")
 
 # `python` in a rule is the interpreter that runs Snakemake; a job dies with it, and can speak at its console.
 shell.prefix(

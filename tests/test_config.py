@@ -21,6 +21,7 @@ from nsa.config import (
     GateSettings,
     RooflineSettings,
     Target,
+    attributed,
     load,
     parse,
     variables,
@@ -147,7 +148,13 @@ def test_a_bad_setting_is_named(key: str, value: object, expected: str) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"contexts: [128", "is not YAML"),
+        (b"contexts: [128", "is not YAML: line "),
+        (b"a: 1\nb: {c: 1}}\n", "is not YAML: line 2, column 1"),
+        (
+            b"contexts: [1]\ndevice: cpu\ncontexts: [2]\n",
+            "line 3: got 'contexts' again, expected each key once; it is in",
+        ),
+        (b"decode:\n  iters: 3\n  iters: 4\n", "line 3: got 'iters' again"),
         (b"contexts: \xff\xfe", "is not YAML"),
         (b"contexts: 2026-02-30\n", "is not YAML: day is out of range for month"),
         (b"contexts: " + b"9" * 5000, "is not YAML: Exceeds the limit"),
@@ -192,6 +199,22 @@ def test_the_targets_are_typed() -> None:
         "triton": Target(ratio=1.25, plus_us=9.0),
     }
     assert Config.parse(changed("roofline.targets", {}), {}).roofline.targets == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("config.yaml: contexts.0: got 0, expected 1", "--config: contexts.0: got 0, expected 1"),
+        ("config.yaml: decode.iters: got 0, expected 1", "mine.yaml: decode.iters: got 0, expected 1"),
+        ("config.yaml: decode.warmup: got -1, expected 0", "config.yaml: decode.warmup: got -1, expected 0"),
+        ("config.yaml: device: got 'x', expected cpu", "config.yaml: device: got 'x', expected cpu"),
+        ("NSA_SEL_CUDA: got 'x', expected 0 or 1", "NSA_SEL_CUDA: got 'x', expected 0 or 1"),
+    ],
+)
+def test_a_wrong_value_is_named_after_what_gave_it(said: str, named: str) -> None:
+    """Who typed a value at the command line looks for it there, not in a file."""
+    given = [("mine.yaml", {"contexts": [1], "decode": {"iters": 0}}), ("--config", {"contexts": [0]})]
+    assert attributed(said, "config.yaml", given) == named
 
 
 def test_contexts_are_sorted_and_targets_can_be_a_part() -> None:

@@ -1,5 +1,6 @@
 """The typed configuration: config.yaml and the guide's environment flags, read once, here, at the edge."""
 
+from nsa.config.document import attributed, read_document
 from nsa.config.flags import BUILD, Flags, variables
 from nsa.config.recorded import recorded
 from nsa.config.sections import (
@@ -37,8 +38,10 @@ __all__ = [
     "RegressionThresholds",
     "RooflineSettings",
     "Target",
+    "attributed",
     "load",
     "parse",
+    "read_document",
     "recorded",
     "variables",
 ]

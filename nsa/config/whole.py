@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import JsonValue, model_validator
 
 from nsa import backends, settings
+from nsa.config.document import read_document
 from nsa.config.flags import BUILD, Flags
 from nsa.config.kinds import AUTO, LONG_CONTEXTS, BackendName, Contexts, Targets
 from nsa.config.sections import (
@@ -21,7 +22,6 @@ from nsa.config.sections import (
     Mode,
     RooflineSettings,
 )
-from nsa.errors import ConfigError
 from nsa.settings import Count, Distinct, Settings, refuse
 
 
@@ -126,15 +126,7 @@ def load(path: Path, environ: Mapping[str, str], on_cuda: Callable[[], bool] = n
     """Read and validate a config.yaml; `on_cuda` as in Config.parse.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or holds a wrong value.
+        ConfigError: the file is missing, is not YAML, has a key twice, or holds a wrong value.
     """
-    import yaml  # here: the commands that read no config.yaml start without it
-
-    try:
-        # bytes: a wrong encoding is then a YAMLError; the parser in C, where there is one, takes a tenth of the time
-        raw = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a config.yaml") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-02-30, a number of thousands of digits
-        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    raw = read_document(path)
     return Config.parse(raw if isinstance(raw, dict) else {}, environ, str(path), on_cuda)

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ OBEYED = (
     *("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN"),
     *("CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX"),
 )
+ANSWER_S = 10.0  # in which a compiler states its version
 SEARCHED = "CUDA_HOME, CUDA_PATH, PATH and the pip package nvidia-cuda-nvcc"
 
 
@@ -52,7 +54,11 @@ def find(environ: Mapping[str, str]) -> Nvcc | None:
 
 def knows(compiler: Nvcc, arch: str) -> bool:
     """Whether the compiler can build for an architecture, such as "90a" or "80+PTX"."""
-    listed = subprocess.run([compiler.path, "--list-gpu-code"], capture_output=True, text=True, check=False).stdout
+    line = [str(compiler.path), "--list-gpu-code"]
+    try:
+        listed = subprocess.run(line, capture_output=True, text=True, check=False, timeout=ANSWER_S).stdout
+    except subprocess.TimeoutExpired:
+        return False
     return f"sm_{arch.removesuffix('+PTX').rstrip('a')}" in listed.split()
 
 
@@ -64,9 +70,14 @@ def _pip_folders() -> list[Path]:
 
 
 def _version(path: str) -> str | None:
-    """The version that a compiler states; None when it cannot be run or states none."""
+    """The version that a compiler states; None when it cannot be run, hangs or states none."""
     try:
-        answer = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+        answer = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, check=False, timeout=ANSWER_S, stdin=subprocess.DEVNULL
+        ).stdout
+    except subprocess.TimeoutExpired:
+        print(f"warning: {path} --version says nothing in {ANSWER_S:g} s; it is passed over", file=sys.stderr)
+        return None
     except OSError:
         return None
     match = re.search(r"release [\d.]+, V([\d.]+)", answer)

@@ -80,3 +80,17 @@ def test_a_compiler_that_does_not_answer_is_none(tmp_path: Path, content: str) -
 def test_no_compiler_anywhere() -> None:
     """Without the toolkit the answer is None, and no error."""
     assert nvcc.find({}) is None
+
+
+def test_a_compiler_that_hangs_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run does not wait for a compiler on a file system that is gone; the next one is asked."""
+    monkeypatch.setattr(nvcc, "ANSWER_S", 0.2)
+    hangs = tmp_path / "hangs" / "nvcc"
+    hangs.parent.mkdir()
+    hangs.write_text("#!/bin/sh\nexec sleep 60\n")
+    hangs.chmod(0o755)
+    works = install(tmp_path / "works", "13.0.88")
+    assert nvcc.find({"PATH": f"{hangs.parent}:{works.parent}"}) == nvcc.Nvcc(works, "13.0.88")
+    assert capsys.readouterr().err == f"warning: {hangs} --version says nothing in 0.2 s; it is passed over\n"

@@ -31,6 +31,7 @@ UNCLAIMED = {
     "nsa/pipeline/doctor.py": "examines a results folder; no rule runs it",
     "nsa/pipeline/progress.py": "what the console shows of a run",
     "nsa/cli/destination.py": "whether a file can be written where a user asks for it",
+    "nsa/pipeline/bundle.py": "packs a finished run; no rule runs it",
     "nsa/cli/guide.py": "the guide's commands; no rule runs them",
     "nsa/cli/verdict.py": "reads what the report left; no rule runs it",
     "nsa/cli/console.py": "the guide's benchmark on the console; no rule runs it",

@@ -93,6 +93,22 @@ def test_a_wrong_setting_is_one_line_and_changes_nothing(
     assert contents(finished.root / "results") == before
 
 
+def test_an_error_names_the_place_that_the_value_comes_from(project: Project) -> None:
+    """The command line, a file of --configfile with its line, or config.yaml with its own."""
+    (project.root / "mine.yaml").write_text("decode: {iters: 3}\ncheck: {seeds: 0}\n")
+    (project.root / "twice.yaml").write_text("device: cpu\ndevice: cuda\n")
+    cases = {
+        ("--config", "contexts=[0]"): "error: --config: contexts.0: got 0",
+        ("--configfile", "mine.yaml"): "error: mine.yaml: check.seeds: got 0",
+        ("--configfile", "twice.yaml"): "error: twice.yaml: line 2: got 'device' again",
+    }
+    for arguments, said in cases.items():
+        assert said in project.run("--dry-run", *arguments).stderr
+    project.append("config.yaml", "broken: [1\n")
+    result = project.run("--dry-run")
+    assert result.returncode != 0 and "error: config.yaml: is not YAML: line " in result.stderr
+
+
 def contents(folder: Path) -> dict[Path, bytes]:
     """Every file of a folder and what is in it."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -26,6 +26,23 @@ def read(value):
         return value  # the configuration says what is wrong with it
 
 
+def require_yaml(path):
+    """End the run in one line where this file, or one of `--configfile`, is not YAML or has a key twice."""
+    try:
+        for file in (path, *workflow.config_settings.configfiles):
+            if os.path.exists(file):
+                read_document(Path(os.path.relpath(file)))
+    except NsaError as error:
+        sys.exit(f"error: {error}")
+
+
+def given():
+    """What overrides config.yaml, with the names that messages have for it."""
+    files = workflow.config_settings.configfiles
+    settings = [(os.path.relpath(file), yaml.safe_load(Path(file).read_text())) for file in files]
+    return [*settings, ("--config", workflow.config_settings.config)]
+
+
 def require_no_prefix():
     """End the run in one line where this is a module whose paths are moved: stamps and locks would not move along."""
     path = str(layout.report)
