@@ -37,6 +37,15 @@ def examine(layout: Layout, given: Config, path: Path, fingerprint: Mapping[str,
         path: the file that it comes from; where it differs from the run's own, that is a note and no fault.
         fingerprint: the facts of this machine, see nsa.machine.fingerprint.
     """
+    if layout.root.is_symlink() and not layout.root.exists():
+        what = f"a link to {layout.root.readlink()}, which is not there"
+        return [Finding(layout.root, what, "delete it, or make that folder; then run `snakemake`")]
+    if layout.root.exists() and not layout.root.is_dir():
+        return [
+            Finding(
+                layout.root, "a file where the folder of results would be", f"move {layout.root} away, then {AGAIN}"
+            )
+        ]
     if not any(layout.root.glob("[!.]*")):
         return [Finding(layout.root, "nothing has been run yet", AGAIN)]
     config = _of_run(layout) or given
@@ -177,6 +186,8 @@ def _derived(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]
     if not layout.report.exists():
         yield Finding(layout.report, "missing", AGAIN)
         return
+    for path, what in finished.changed(layout).items():
+        yield Finding(path, what, AGAIN)
     checks = [layout.check(backend) for backend in config.selecting]
     checks += [layout.core(backend) for backend in config.coring]
     yield from _older(layout.report, [*(part for parts in cells.values() for part in parts), *checks])

@@ -14,6 +14,7 @@ from nsa.pipeline.stages import REPORT
 from nsa.records import files, stamp
 from nsa.records.facts import SCHEMA_VERSION
 from nsa.records.stamp import Gone
+from nsa.records.words import FILES
 
 
 def configuration(layout: Layout, otherwise: Path, environ: Mapping[str, str]) -> Config:
@@ -69,16 +70,36 @@ def gone(layout: Layout) -> Gone:
     """What is missing of the last report and of its records; as it was noted before when nothing is missing now.
 
     Snakemake takes a report for whole while it is newer than what is left of its records. What is gone is a part of the
-    report's stamp, so that the report runs again, and with it what it is made of.
+    report's stamp, so that the report runs again, and with it what it is made of. So does what was overwritten.
     """
-    missing = tuple(str(path) for path in _of_last_report(layout) if not path.exists())
+    missing = [path for path in _of_last_report(layout) if not path.exists()]
+    missing += [path for path in changed(layout) if path not in missing]
     if missing:
-        return Gone(files=missing, noticed_ns=time.time_ns())
+        return Gone(files=tuple(map(str, missing)), noticed_ns=time.time_ns())
     try:
         noted = stamp.read(layout.stamp(REPORT)).gone
     except RecordError:  # there is none, or it is broken and is about to be written anew
         noted = None
     return noted or Gone()
+
+
+def changed(layout: Layout) -> dict[Path, str]:
+    """The files that the last report wrote and that are not as it wrote them, with what became of each.
+
+    None of a report that cannot be read, or that is of before these were noted.
+    """
+    try:
+        written = files.read_json(layout.gate).get(FILES) if layout.report.exists() else None
+    except RecordError:  # see `nsa doctor`
+        return {}
+    found: dict[Path, str] = {}
+    for name, digest in (written if isinstance(written, dict) else {}).items():
+        path = layout.root / name
+        if not path.is_file():
+            found[path] = "missing"
+        elif files.sha256(path) != digest:
+            found[path] = "not as the report wrote it"
+    return found
 
 
 def _of_last_report(layout: Layout) -> Iterator[Path]:

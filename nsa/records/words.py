@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+FILES = "files"  # of gate.json: the digests of what the report wrote beside it, by name
 Scalar = str | int | float | bool | None
 Row = Mapping[str, Scalar]  # one row of a table: a missing column is null
 

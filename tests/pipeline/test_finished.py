@@ -13,6 +13,7 @@ from nsa.errors import RecordError
 from nsa.layout import Layout
 from nsa.pipeline import finished, stamps
 from nsa.pipeline.stages import effective_flags
+from nsa.records import files
 
 MACHINE = {"gpus": "none"}
 ROOT = Path(stamps.__file__).parents[2]
@@ -95,6 +96,24 @@ def test_what_is_gone_changes_the_reports_stamp_each_time(name: str, layout: Lay
     assert second == gone(layout, config)  # as it was noted: nothing is gone now
     path.unlink()
     assert len({whole[1], first[1], second[1], gone(layout, config)[1]}) == 4
+
+
+@pytest.mark.parametrize("name", ["gate_report.md", "figures/decode_breakdown.png"])
+def test_what_is_not_as_the_report_wrote_it_is_made_again(name: str, layout: Layout, raw: dict[str, Any]) -> None:
+    """A report that was overwritten, and a figure that was deleted, are known by their digests."""
+    config = Config.parse({**raw, "candidates": []}, {})
+    report(layout, config)
+    path = layout.root / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("as it was")
+    gate = json.loads(layout.gate.read_text())
+    layout.gate.write_text(json.dumps({**gate, "files": {name: files.sha256(path)}}))
+    assert finished.changed(layout) == {} and gone(layout, config)[0] == ()
+    path.write_text("overwritten")
+    assert finished.changed(layout) == {path: "not as the report wrote it"} and gone(layout, config)[0] == (str(path),)
+    if path != layout.report:
+        path.unlink()
+        assert finished.changed(layout) == {path: "missing"} and gone(layout, config)[0] == (str(path),)
 
 
 def test_what_is_gone_makes_no_record_stale(layout: Layout, raw: dict[str, Any]) -> None:

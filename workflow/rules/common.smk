@@ -79,6 +79,11 @@ def stamp_of_cell(wildcards):
     return layout.stamp(f"decode-{wildcards.backend}")
 
 
+def offering(contract):
+    """The wildcard of the backends that offer a contract; without any it matches nothing."""
+    return "|".join(re.escape(name) for name in backends.names() if contract in backends.spec(name).contracts) or "(?!)"
+
+
 def say_verdicts():
     """Close a run with what its report says, where the report was asked for."""
     targets = set(workflow.dag_settings.targets)  # none: the first rule's

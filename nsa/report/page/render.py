@@ -12,6 +12,7 @@ from nsa.config import Config
 from nsa.layout import ACCEPTED, Layout
 from nsa.records import files
 from nsa.records.facts import Environment
+from nsa.records.words import FILES
 from nsa.report.accepted import reported
 from nsa.report.accepted.compare import compare
 from nsa.report.analysis.dram import read_dram
@@ -87,10 +88,13 @@ def report(
     text = markdown_text(shown)
     export.write_csv(layout.csv, run.cells)
     checking.write(layout.checks, run.checks)
-    export.write_gate(layout.gate, document)
     files.write_text(layout.run_file, run_file(config))
     files.write_text(layout.html, html_text(shown))
     files.write_text(layout.kept_report, text)  # see set_previous_aside
+    beside = [layout.html, layout.run_file, layout.csv, layout.checks, *sorted(layout.figures.glob("*"))]
+    written: dict[str, JsonValue] = {str(path.relative_to(layout.root)): files.sha256(path) for path in beside}
+    written[layout.report.name] = files.sha256(layout.kept_report)
+    export.write_gate(layout.gate, {**document, FILES: written})  # by which one that is not as it was is known
     files.write_text(layout.report, text)
 
 
