@@ -68,7 +68,6 @@ class Dense:
 
     backend: str
     shape: str
-    S: int
     value: float
     low: float | None
     high: float | None
@@ -147,7 +146,7 @@ def bandwidths(accepts: Sequence[Accept]) -> list[Bandwidth]:
 def over_dense(cores: Sequence[CoreAccept]) -> list[Dense]:
     """Of every core on every shape whose results are right and that has a rival."""
     return [
-        Dense(core.backend, str(figures.shape), figures.shape.context, speed.value, *bounds(speed), bracketed(speed))
+        Dense(core.backend, str(figures.shape), speed.value, *bounds(speed), bracketed(speed))
         for core in cores
         for shape in core.shapes
         if shape.correct and (speed := (figures := shape.figures).speedup) is not None

@@ -79,21 +79,24 @@ function drawBandwidths(width) {
 
 function drawDense(width) {
   const backends = [...new Set(figures.dense.map((d) => d.backend))];
-  const contexts = [...new Set(figures.dense.map((d) => d.S))].sort((a, b) => a - b);
+  const shapes = [...new Set(figures.dense.map((d) => d.shape))];
+  const same = (word) => shapes.every((shape) => shape.split(" ").includes(word));
+  const short = (shape) => shape.split(" ").filter((word) => !same(word)).join(" ") || shape;
   const colour = (d) => `var(--series${backends.indexOf(d.backend) % 5})`;
   const most = Math.max(1.1, ...figures.dense.map((d) => d.high ?? d.value));
+  const place = { y: "shape", fy: "backend" };
   return Plot.plot({
-    width: Math.min(width, 900), style, marginLeft: 70, marginRight: 70, marginTop: 42,
-    height: 62 + contexts.length * (26 * backends.length + 14),
+    width: Math.min(width, 900), style, marginLeft: 110, marginRight: 70, marginTop: 42,
+    height: 62 + backends.length * (20 * shapes.length + 14),
     x: { label: "times as fast as dense attention", axis: "top", labelAnchor: "center", labelArrow: "none", grid: true, domain: [0, 1.03 * most] },
-    y: { domain: backends, label: null },
-    fy: { domain: contexts, label: null, axis: "right", tickFormat: (S) => `S=${S}` },
+    y: { domain: shapes, label: null, tickFormat: short },
+    fy: { domain: backends, label: null, axis: "right" },
     marks: [
       Plot.ruleX([1], { stroke: "var(--ink)", strokeDasharray: "4 3" }),
-      Plot.ruleY(figures.dense.filter((d) => d.low !== null), { x1: "low", x2: "high", y: "backend", fy: "S", stroke: colour, strokeWidth: 2 }),
-      Plot.dot(figures.dense, { x: "value", y: "backend", fy: "S", fill: colour, stroke: "var(--ground)", r: 4 }),
+      Plot.ruleY(figures.dense.filter((d) => d.low !== null), { x1: "low", x2: "high", ...place, stroke: colour, strokeWidth: 2 }),
+      Plot.dot(figures.dense, { x: "value", ...place, fill: colour, stroke: "var(--ground)", r: 4 }),
       Plot.tip(figures.dense, Plot.pointer({
-        x: "value", y: "backend", fy: "S", title: (d) => `${d.backend}, ${d.shape}\n${d.text} times as fast as dense`, ...tip,
+        x: "value", ...place, title: (d) => `${d.backend}, ${d.shape}\n${d.text} times as fast as dense`, ...tip,
       })),
     ],
   });
