@@ -209,8 +209,7 @@ def _timed(group: Mapping[str, Subject], columns: Row, order: random.Random, run
     nothing = Candidate({**columns, "backend": EMPTY}, partial(timer.time, lambda: None, empty.graph.replay, True))
     groups = [[nothing], *run.control.groups("backend", columns), subjects]
     with run.turn:
-        # Some kernels leave a state in which small launches are slow: the control and the empty graph shall not see it.
-        return interleave(groups, iters, BLOCKS, order, run.sampler, timer, run.clock, alternating=True)
+        return interleave(groups, iters, BLOCKS, order, run.sampler, timer, run.clock)
 
 
 def _judged(

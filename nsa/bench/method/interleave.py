@@ -52,8 +52,8 @@ def interleave(
         sampler: of the GPU.
         timer: on CUDA; it brings the device into the state in which everything is timed.
         clock: on CUDA; each block waits for it.
-        alternating: what one group does changes the device's state for the next, as those of different processes do:
-            it is brought into that state before each of them, and their places in a block are counted together.
+        alternating: the groups run in different processes and are timed on the same call: the device is brought into
+            that state before each of them, and their places in a block are counted together.
     """
     if timer is not None:
         timer.settle()

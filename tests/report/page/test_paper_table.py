@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,9 @@ from synthetic import CORES
 
 from nsa.records import parquet
 from nsa.records.made import PaperTableHeader
+from nsa.report.analysis.stats import Estimate
 from nsa.report.page.paper_table import COLUMNS, EXPECTED, PaperTable, report
+from nsa.report.page.tables import bracketed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,3 +78,18 @@ def test_without_a_core_the_page_says_so(lab: Lab) -> None:
     """No candidate of config.yaml offers one."""
     text, table = made(lab)
     assert "no backend of config.yaml offers a decode core" in text and table.empty
+
+
+def test_the_page_in_docs_has_the_figures_of_its_table() -> None:
+    """What docs/ quotes of a run on one H100 is what that run left: every ratio, its interval and its time."""
+    docs = Path(__file__).parents[3] / "docs"
+    table, _ = parquet.read(docs / "paper_table4.parquet", PaperTableHeader, COLUMNS)
+    lines = [line for line in (docs / "paper_table4.md").read_text().splitlines() if line.startswith("| 1")]
+    found = table.to_pandas()
+    assert len(found) == 24 and found["fault"].isna().all() and len(lines) == 48  # the second table is of dense kernels
+    for line, row in zip(lines, found.itertuples(index=False), strict=False):
+        time = bracketed(Estimate(row.core_us, row.core_us_lo, row.core_us_hi, 3))
+        ratio = bracketed(Estimate(row.ratio, row.ratio_lo, row.ratio_hi, 3))
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[:4] == [f"{row.head_dim} / {row.value_dim}", str(row.batch), str(row.context), time]
+        assert cells[10:12] == [ratio, f"{row.expected:g}"] and cells[9] == row.dense
