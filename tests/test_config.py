@@ -26,7 +26,8 @@ from nsa.config import (
     parse,
     variables,
 )
-from nsa.config.__main__ import PATH, schema
+from nsa.config.__main__ import PAGE, PATH, schema
+from nsa.config.reference import reference
 from nsa.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -284,6 +285,16 @@ def test_a_section_made_in_code_is_checked() -> None:
 def test_the_editors_schema_is_made_from_the_models() -> None:
     """The committed schema is what `python -m nsa.config` writes."""
     assert PATH.read_text() == schema(), "run `python -m nsa.config`"
+
+
+def test_the_reference_is_made_from_the_models_and_the_file() -> None:
+    """docs/config.md is what `python -m nsa.config` writes: no key is missing, no value or comment is of yesterday."""
+    text = (ROOT / "config.yaml").read_text()
+    assert PAGE.read_text() == reference(text), "run `python -m nsa.config`"
+    assert "| `contexts` | `auto` | auto, or a list of contexts | S: tokens in the cache" in PAGE.read_text()
+    assert "| `decode.batch` | `1` | a whole number of at least 1 | B, sequences |" in PAGE.read_text()
+    edited = text.replace("batch: 1 # B, sequences", "batch: 2 # rows")
+    assert "| `decode.batch` | `2` | a whole number of at least 1 | rows |" in reference(edited)
 
 
 def test_the_editors_schema_accepts_what_is_accepted() -> None:

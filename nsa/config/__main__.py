@@ -1,6 +1,6 @@
-"""python -m nsa.config: write the JSON schema of config.yaml, which editors read, from its definition.
+"""python -m nsa.config: write what is made from the definition of config.yaml, its JSON schema and docs/config.md.
 
-In a checkout it is a file of the workflow; an installed package prints it.
+In a checkout they are files; an installed package prints the schema.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from pathlib import Path
 
 import yaml
 
+from nsa.config.reference import reference
 from nsa.config.whole import File
 
-PATH = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
+ROOT = Path(__file__).parents[2]
+PATH, PAGE = ROOT / "workflow" / "schemas" / "config.schema.yaml", ROOT / "docs" / "config.md"
 HEAD = "# For editors. Made by `python -m nsa.config` from nsa/config, where every key, bound and word is defined.\n"
 
 
@@ -28,6 +30,7 @@ def schema() -> str:
 if __name__ == "__main__":
     if PATH.parent.is_dir():
         PATH.write_text(schema(), encoding="utf-8")
-        print(f"wrote {PATH}")
+        PAGE.write_text(reference((ROOT / "config.yaml").read_text(encoding="utf-8")), encoding="utf-8")
+        print(f"wrote {PATH} and {PAGE}")
     else:
         print(schema(), end="")

@@ -22,6 +22,7 @@ SELECTING = tuple(name for name in NAMES if "selection" in backends.spec(name).c
 KINDS = ("check", "dram")  # a stage for each selection kernel
 UNCLAIMED = {
     "nsa/config/__main__.py": "writes the schema that editors read",
+    "nsa/config/reference.py": "writes docs/config.md",
     "nsa/pipeline/__init__.py": "as stamps.py",
     "nsa/pipeline/stages.py": "as stamps.py",
     "nsa/pipeline/sources.py": "as stamps.py",
