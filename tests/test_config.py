@@ -202,6 +202,16 @@ def test_the_targets_are_typed() -> None:
     assert Config.parse(changed("roofline.targets", {}), {}).roofline.targets == {}
 
 
+def test_a_file_of_overrides_lies_over_config_yaml(tmp_path: Path) -> None:
+    """What `snakemake --configfile` takes, the other commands take."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("contexts: [64]\ndecode: {model: {dim: 512}}\n")
+    config = load(mine, {}, under=ROOT / "config.yaml")
+    assert config.contexts == (64,) and config.decode.model.dim == 512 and config.decode.iters == 32
+    with pytest.raises(ConfigError, match="lacks the key"):
+        load(mine, {})
+
+
 @pytest.mark.parametrize(
     ("said", "named"),
     [

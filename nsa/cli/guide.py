@@ -38,7 +38,7 @@ def summarize(
     from nsa.report.page import guide
 
     if config is not None:
-        gates = load(config, os.environ).gates
+        gates = load(config, os.environ, under=DEFAULT).gates
     elif finished.is_there(Layout(csv.parent)) or DEFAULT.exists():  # in a results folder: that of the run
         gates = finished.configuration(Layout(csv.parent), DEFAULT, os.environ).gates
     else:
@@ -55,6 +55,7 @@ def summarize(
 @app.command()
 def bench(
     S_list: Annotated[str, typer.Option("--S_list", help="Contexts, comma-separated.")] = "128,256,512,1024",
+    max_context: Annotated[int, typer.Option("--max_context", help="No context may be longer.")] = 65536,
     iters: Annotated[int, typer.Option(help="Timed repetitions of each arm.")] = GUIDE.iters,
     warmup: Annotated[int, typer.Option(help="Repetitions before those, untimed.")] = GUIDE.warmup,
     processes: Annotated[int, typer.Option(help="Replicates; a decision wants 10.")] = 1,
@@ -104,7 +105,9 @@ def bench(
     from nsa.cli import console
 
     try:
-        if not console.bench(settings, parse_contexts(S_list), choose_backend(backend, flags), device, flags, csv):
+        contexts = parse_contexts(S_list)
+        require(max(contexts) <= max_context, "--S_list", max(contexts), f"at most --max_context = {max_context}")
+        if not console.bench(settings, contexts, choose_backend(backend, flags), device, flags, csv):
             raise typer.Exit(1)
     except KeyboardInterrupt:
         kept = f"; {csv} has the contexts above" if csv is not None else ""

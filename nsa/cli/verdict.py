@@ -76,7 +76,7 @@ def doctor(
     from nsa.pipeline import doctor as physician
 
     facts = fingerprint()
-    given = load(config, os.environ, lambda: cuda_expected(facts))
+    given = load(config, os.environ, lambda: cuda_expected(facts), under=CONFIG)
     found = physician.examine(Layout(results), given, config, facts)
     for finding in found:
         print(finding)

@@ -122,11 +122,23 @@ class Config(File):
         return cls(**dict(file), flags=Flags.from_env(environ))
 
 
-def load(path: Path, environ: Mapping[str, str], on_cuda: Callable[[], bool] = no) -> Config:
+def overlaid(under: object, over: object) -> object:
+    """A document with the keys of another over its own, section by section, as Snakemake lays them."""
+    if not (isinstance(under, Mapping) and isinstance(over, Mapping)):
+        return over
+    return {**under, **{key: overlaid(under.get(key), value) for key, value in over.items()}}
+
+
+def load(path: Path, environ: Mapping[str, str], on_cuda: Callable[[], bool] = no, under: Path | None = None) -> Config:
     """Read and validate a config.yaml; `on_cuda` as in Config.parse.
+
+    Args:
+        under: the file whose keys hold where this one has none, as config.yaml's do under `--configfile`.
 
     Raises:
         ConfigError: the file is missing, is not YAML, has a key twice, or holds a wrong value.
     """
     raw = read_document(path)
+    if under is not None and under.exists() and not under.samefile(path):
+        raw = overlaid(read_document(under), raw)
     return Config.parse(raw if isinstance(raw, dict) else {}, environ, str(path), on_cuda)

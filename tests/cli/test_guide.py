@@ -110,6 +110,16 @@ def test_bench_names_a_wrong_option(option: str, value: object, monkeypatch: pyt
     assert calls == []
 
 
+def test_bench_refuses_a_context_that_was_hardly_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A digit too many fills no memory; who means it says so."""
+    calls = recorded(monkeypatch)
+    with pytest.raises(ConfigError, match="--S_list: got 655360, expected at most --max_context = 65536"):
+        invoke("bench", "--S_list", "128,655360")
+    assert calls == []
+    invoke("bench", "--S_list", "128,655360", "--max_context", "655360")
+    assert calls[0][1] == (128, 655360)
+
+
 @pytest.mark.parametrize(
     ("option", "flags", "chosen"),
     [
