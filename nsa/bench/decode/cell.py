@@ -28,7 +28,6 @@ from nsa.records.words import OTHER, TORCH_PARTS, VARIED
 FILL_TOKENS = 2048  # hidden states drawn at once in prefill
 BLOCKS = 4  # randomised blocks that the repetitions of an arm are spread over
 UNSEEN = 32.0  # times as large are keys and values that no window reaches any more: to read one shows
-DIFFERENCE = 4.0  # times the rounding unit: steps of two variants, each of whose outputs is rounded several times
 
 
 class Cell:
@@ -131,23 +130,16 @@ class Cell:
     def take_variants(self, variants: Mapping[str, SelectAttention]) -> dict[str, str]:
         """Time the step with these kernels, too; returns those that do not take part, and why.
 
-        One that refuses the cell, or whose whole step differs from the cell's own beyond rounding, does not compete.
+        One that refuses the cell does not. What is wrong with the steps of another, the judge says (decode.judge).
         """
         refused: dict[str, str] = {}
-        own = {emits: self.arm("all", emits).output.clone() for emits in self.steps}
-        allowed = DIFFERENCE * torch.finfo(self.x.dtype).eps
         for name, kernel in variants.items():
             self.variants[name] = kernel
             try:
-                error = max(distance(self.arm(f"all{OTHER}{name}", emits).output, own[emits]) for emits in self.steps)
+                for emits in self.steps:
+                    self.arm(f"all{OTHER}{name}", emits)
             except InputError as why:
                 refused[name] = str(why)
-            else:
-                if not error <= allowed:
-                    refused[name] = (
-                        f"its step differs from the cell's own by {error:.2g}, at most {allowed:.2g} is rounding"
-                    )
-            if name in refused:
                 del self.variants[name]
         return refused
 
@@ -218,12 +210,6 @@ def parts_of(settings: DecodeSettings, device: torch.device) -> Name:
     """Which way compressed attention and routing are computed: the fastest that this device and installation have."""
     best = device.type == "cuda" and importlib.util.find_spec("triton") is not None
     return "triton" if best and settings.parts == "best" else "torch"
-
-
-def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The relative L2 distance of the worst row of two outputs [B, dim]; NaN where one is not finite."""
-    a, b = a.double(), b.double()
-    return float(((a - b).norm(dim=-1) / b.norm(dim=-1)).max())
 
 
 def visible(keys: Keys | None) -> float:

@@ -26,6 +26,7 @@ from nsa.kernels.sdpa.packed import gather, index_select
 from nsa.records.facts import DecodeFacts
 from nsa.records.schemas import REPETITIONS
 from nsa.records.words import ARMS, CONTROLS, EMPTY
+from nsa.report.analysis.step_errors import wrong_variants
 
 SETTINGS = DecodeSettings(iters=5, warmup=1, processes=2)
 STEPS = 2  # at S, emitting or not, and its neighbour
@@ -74,6 +75,16 @@ def test_the_whole_step_with_another_packing_is_timed_in_every_mode(monkeypatch:
     cold, warm, eager = ("graph", "cold"), ("graph", "warm"), ("eager", "warm")
     assert modes["all@index_select"] == modes["all"] == {cold, warm, eager}
     assert modes["sel@index_select"] == {cold} and modes["sel"] == {cold, warm}
+
+
+def test_a_packing_whose_steps_are_wrong_is_told_from_what_was_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every packing's timed steps are judged against the float64 step: there is no other comparison."""
+    variants = {"gather": gather, "index_select": index_select, "larger": lambda *arguments: 1.1 * gather(*arguments)}
+    monkeypatch.setattr(registry, "load", lambda name, *_: Backend(name, gather, variants=variants))
+    facts = ran().facts
+    assert facts.variants == ("index_select", "larger") and facts.left_out == ()
+    wrong = wrong_variants(facts)
+    assert list(wrong) == ["larger"] and "off float64" in wrong["larger"]
 
 
 def test_every_arm_is_timed_cold_and_warm_as_often_as_asked() -> None:
