@@ -10,6 +10,7 @@ from nsa.config import GateSettings
 from nsa.report.analysis.core import core_name
 from nsa.report.analysis.read import check_name
 from nsa.report.analysis.stats import Estimate
+from nsa.report.analysis.summary import ran
 from nsa.report.page.content import Content
 from nsa.report.page.tables import bracketed
 from nsa.report.verdict.cores import CoreAccept
@@ -104,7 +105,7 @@ def _invest(content: Content) -> Card:
         reason=found.reason,
         more=found.next_part,
         next_step=after_invest(found, content.accepts, content.cells, content.fired, content.about, content.gates),
-        axis=shares_axis(found, content.gates),
+        axis=shares_axis(found, content.gates, any(cell.device.kind == "cuda" for cell in ran(content.cells))),
     )
 
 
@@ -138,11 +139,12 @@ def _core(found: CoreAccept, content: Content) -> Card:
     )
 
 
-def shares_axis(found: Invest, gates: GateSettings) -> Axis | None:
+def shares_axis(found: Invest, gates: GateSettings, on_cuda: bool) -> Axis | None:
     """The selection share at each target context against both thresholds; None where no share was measured."""
     shares = [(f"S = {context.S}", context.share) for context in found.contexts if context.share is not None]
     marks = {"NO-GO below": 100 * gates.invest.no_go, "GO from": 100 * gates.invest.go}
-    return axis("selection's share of the step (%)", shares, marks, " %") if shares else None
+    what = "selection's share of the step (%)" if on_cuda else "selection's share on a CPU (%), which decides nothing"
+    return axis(what, shares, marks, " %") if shares else None
 
 
 def speedup_axis(found: Accept | CoreAccept, what: str, wanted: float) -> Axis | None:

@@ -63,6 +63,13 @@ def test_a_reason_cannot_end_the_script_or_open_a_tag(lab: Lab) -> None:
     assert text.count("<script") == text.count("</script>") == 5
 
 
+@pytest.mark.parametrize(("device", "said"), [("cuda", False), ("cpu", True)])
+def test_a_share_of_a_cpu_says_that_it_decides_nothing(lab: Lab, device: str, said: bool) -> None:
+    """Thresholds beside a CPU's share must not look like a verdict."""
+    lab.render([lab.cell("sdpa", S, device=device) for S in lab.config.contexts])
+    assert ("share on a CPU (%), which decides nothing" in lab.layout.html.read_text()) == said
+
+
 def failed(reason: str) -> object:
     from nsa.records.outcome import Failed
 
