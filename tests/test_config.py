@@ -1,52 +1,27 @@
-"""config.yaml and the flags: what is good loads, what is wrong is one line naming the key, the value and the fix."""
+"""config.yaml: what is good loads, what is wrong is one line naming the key, the value and the fix."""
 
 from __future__ import annotations
 
-import copy
 import json
 import pickle
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from configurations import GOOD, MISSING, ROOT, changed
 
-from nsa import backends
 from nsa.config import (
-    BUILD,
     CheckSettings,
     Config,
     DecodeSettings,
-    Flags,
     GateSettings,
     RooflineSettings,
     Target,
     attributed,
     load,
     parse,
-    variables,
 )
-from nsa.config.__main__ import PAGE, PATH, schema
-from nsa.config.reference import reference
 from nsa.errors import ConfigError
-
-ROOT = Path(__file__).parents[1]
-GOOD = yaml.safe_load((ROOT / "config.yaml").read_text())
-MISSING = object()
-
-
-def changed(key: str, value: object) -> dict[str, Any]:
-    """The good configuration with one key (dotted) set to another value, or taken out."""
-    raw: dict[str, Any] = copy.deepcopy(GOOD)
-    *parents, last = key.split(".")
-    section = raw
-    for parent in parents:
-        section = section[parent]
-    if value is MISSING:
-        del section[last]
-    else:
-        section[last] = value
-    return raw
 
 
 def test_the_repositorys_own_config_loads() -> None:
@@ -290,82 +265,3 @@ def test_a_section_made_in_code_is_checked() -> None:
         DecodeSettings(iters=0)
     with pytest.raises(ConfigError, match="unknown key 'itres' in the settings; known keys: batch"):
         DecodeSettings(itres=3)  # type: ignore[call-arg]
-
-
-def test_the_editors_schema_is_made_from_the_models() -> None:
-    """The committed schema is what `python -m nsa.config` writes."""
-    assert PATH.read_text() == schema(), "run `python -m nsa.config`"
-
-
-def test_the_reference_is_made_from_the_models_and_the_file() -> None:
-    """docs/config.md is what `python -m nsa.config` writes: no key is missing, no value or comment is of yesterday."""
-    text = (ROOT / "config.yaml").read_text()
-    assert PAGE.read_text() == reference(text), "run `python -m nsa.config`"
-    assert "| `contexts` | `auto` | auto, or a list of contexts | S: tokens in the cache" in PAGE.read_text()
-    assert "| `decode.batch` | `1` | a whole number of at least 1 | B, sequences |" in PAGE.read_text()
-    edited = text.replace("batch: 1 # B, sequences", "batch: 2 # rows")
-    assert "| `decode.batch` | `2` | a whole number of at least 1 | rows |" in reference(edited)
-
-
-def test_the_editors_schema_accepts_what_is_accepted() -> None:
-    """The schema is valid, takes the committed config.yaml, refuses what the models refuse, and lists no backends."""
-    jsonschema = pytest.importorskip("jsonschema")
-    made = yaml.safe_load(PATH.read_text())
-    validator = jsonschema.Draft202012Validator(made)
-    validator.check_schema(made)
-    assert validator.is_valid(GOOD)
-    for key, value in [("contexts", [0]), ("decode.iters", MISSING), ("itres", 1), ("device", "gpu")]:
-        assert not validator.is_valid(changed(key, value))
-    assert validator.is_valid(changed("candidates", ["one_that_is_installed_elsewhere"]))
-
-
-def test_flags_read_the_guides_variables() -> None:
-    """The flags are the build's and those that the backends declare, by the guide's names."""
-    assert Flags.from_env({}) == Flags()
-    assert set(variables()) >= {BUILD, "NSA_SEL_CUDA", "NSA_USE_TRITON_SEL", "NSA_TRITON_SEL_FORCE", "NSA_FA2_FORCE"}
-    every = Flags.from_env(dict.fromkeys(variables(), "1"))
-    assert all(every.on(variable) for variable in variables())
-    assert every.requested == ("triton", "cuda", "fa2")
-    some = Flags.from_env({"NSA_SEL_CUDA": "0", BUILD: "", "HOME": "/"})
-    assert some == Flags({"NSA_SEL_CUDA": False}) and not some.on("NSA_SEL_CUDA") and not some.on(BUILD)
-    assert some.requested == Flags({"NSA_TRITON_SEL_FORCE": True}).requested == ()
-
-
-@pytest.mark.parametrize(
-    ("name", "near"),
-    [
-        ("NSA_USE_TRITON", "NSA_USE_TRITON_SEL"),
-        ("NSA_SEL_CUDA_BULD", "NSA_SEL_CUDA_BUILD"),
-        ("NSA_FA2", "NSA_FA2_FORCE"),
-        ("NSA_LOCK", "NSA_LOCKS"),
-    ],
-)
-def test_a_mistyped_flag_is_named_with_the_nearest(name: str, near: str) -> None:
-    """What was asked for under a wrong name does not stay undone in silence."""
-    with pytest.raises(ConfigError, match=rf"^{name}: no flag of this project, expected {near}, or"):
-        Flags.from_env({name: "1"})
-
-
-def test_variables_of_others_are_left_alone() -> None:
-    """A name that is like none of ours is somebody else's."""
-    theirs = {"NSA_TEST_KILLS": "300", "NSA_TEST_SEED": "7", "NSA_HOME": "/", "NSA_USE_EXAMPLE": "1", "NSA": "1"}
-    assert Flags.from_env(theirs).values == {}
-
-
-def test_a_flag_that_is_neither_0_nor_1_is_refused() -> None:
-    """Another value of a flag is one line that names the variable."""
-    with pytest.raises(ConfigError, match="NSA_FA2_FORCE: got 'true', expected 0, 1 or unset"):
-        Flags.from_env({"NSA_FA2_FORCE": "true"})
-
-
-@pytest.mark.parametrize(("value", "mode"), [("1", "require"), ("0", "skip"), ("", "auto")])
-def test_the_build_flag_overrides_the_file(value: str, mode: str) -> None:
-    """NSA_SEL_CUDA_BUILD asks for a build or forbids it; without it config.yaml decides."""
-    assert Config.parse(GOOD, {BUILD: value}).build_mode == mode
-
-
-def test_a_requested_backend_runs_once() -> None:
-    """A flag adds its backend to the run, once where it is a candidate already."""
-    config = Config.parse(changed("candidates", ["cuda"]), {"NSA_SEL_CUDA": "1", "NSA_USE_TRITON_SEL": "1"})
-    assert config.backends == ("sdpa", "cuda", "triton")
-    assert set(config.backends) <= set(backends.names())

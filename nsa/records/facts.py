@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import JsonValue
 
 from nsa.records.merge import Merge, Model
-from nsa.records.shapes import CheckShape, GridShape
+from nsa.records.shapes import GridShape
 
 SCHEMA_VERSION: Literal[2] = 2
 
@@ -282,29 +282,3 @@ class RooflineFacts(TimedFacts):
     """A roofline run; bandwidth_bytes_per_s holds the copy before and after each process."""
 
     backends: Annotated[dict[str, State], Merge.SAME]
-
-
-class KernelBytes(Model):
-    """DRAM bytes of one kernel."""
-
-    name: str
-    bytes_read: int
-    bytes_written: int
-
-
-class CountedShape(Model):
-    """One call of a backend's kernel, counted by the hardware, beside what it must move."""
-
-    shape: CheckShape
-    bytes_expected: int
-    bytes_read: int
-    bytes_written: int
-    ratio: float  # (read + written) / expected
-    kernels: tuple[KernelBytes, ...]
-
-
-class DramFacts(Model):
-    """A DRAM count that ran."""
-
-    device: Device
-    shapes: tuple[CountedShape, ...]

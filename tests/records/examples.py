@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from nsa.records.dram import CountedShape, DramFacts, KernelBytes
 from nsa.records.facts import (
     CheckFacts,
-    CountedShape,
     DecodeFacts,
     Device,
-    DramFacts,
     Geometry,
     Judged,
-    KernelBytes,
     LeftOut,
     Reads,
     Replicate,

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from nsa.bench.dram.job import MARKER, Job
 from nsa.errors import ProfilerFailed
 from nsa.machine.process import die_with_parent
-from nsa.records.facts import KernelBytes
+from nsa.records.dram import KernelBytes
 
 TARGET = "nsa.bench.dram.target"
 METRICS = ("dram__bytes_read.sum", "dram__bytes_write.sum")

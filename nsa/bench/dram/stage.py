@@ -23,7 +23,7 @@ from nsa.machine.gpus import one_gpu
 from nsa.machine.host import Host
 from nsa.machine.process import announce
 from nsa.records import files
-from nsa.records.facts import CountedShape, DramFacts, KernelBytes
+from nsa.records.dram import CountedShape, DramFacts, KernelBytes
 from nsa.records.grids import grid
 from nsa.records.outcome import Failed, Ok, Skipped, Unavailable
 from nsa.records.shapes import CheckShape

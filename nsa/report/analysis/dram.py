@@ -8,7 +8,7 @@ from pathlib import Path
 from nsa.errors import RecordError
 from nsa.layout import backend_of
 from nsa.records import files
-from nsa.records.facts import CountedShape, DramFacts
+from nsa.records.dram import CountedShape, DramFacts
 from nsa.records.outcome import Header, Ok
 from nsa.report.analysis.read import Record, Stamps, invalid, judged
 from nsa.report.analysis.validate import require_device, require_identity

@@ -12,7 +12,7 @@ import pandas as pd
 from nsa.config import GateSettings
 from nsa.errors import RecordError
 from nsa.layout import BACKEND, CONTEXT, Layout
-from nsa.records.facts import DramFacts
+from nsa.records.dram import DramFacts
 from nsa.records.merge import Model
 from nsa.report.analysis.dram import read_dram
 from nsa.report.analysis.read import Cell, Record, read_cell, read_check

@@ -9,7 +9,8 @@ from pydantic import ConfigDict
 
 from nsa.config import Config, GateSettings
 from nsa.layout import Layout
-from nsa.records.facts import DramFacts, Environment
+from nsa.records.dram import DramFacts
+from nsa.records.facts import Environment
 from nsa.records.merge import Model
 from nsa.report.accepted.compare import Comparison
 from nsa.report.analysis.read import Record

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from nsa.records.facts import CountedShape, DramFacts
+from nsa.records.dram import CountedShape, DramFacts
 from nsa.records.merge import Model
 from nsa.report.analysis.read import Record
 from nsa.report.page.tables import Table, significant

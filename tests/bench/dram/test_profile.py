@@ -6,7 +6,7 @@ import pytest
 
 from nsa.bench.dram.profile import by_shape, last_words, parse
 from nsa.errors import ProfilerFailed
-from nsa.records.facts import KernelBytes
+from nsa.records.dram import KernelBytes
 
 HEADER = '"ID","Process ID","Kernel Name","CC","dram__bytes_read.sum","dram__bytes_write.sum"'
 UNITS = '"","","","","byte","byte"'

@@ -26,7 +26,7 @@ from nsa.machine import ncu
 from nsa.machine.environment import probe
 from nsa.machine.host import Host, Machine
 from nsa.records import files
-from nsa.records.facts import DramFacts
+from nsa.records.dram import DramFacts
 from nsa.records.outcome import Failed, Header, Ok, Skipped, Unavailable
 from nsa.records.shapes import CheckShape
 

@@ -10,7 +10,7 @@ from synthetic import GPU, OLD, header
 
 from nsa.errors import RecordError
 from nsa.records import files
-from nsa.records.facts import CountedShape, DramFacts, KernelBytes
+from nsa.records.dram import CountedShape, DramFacts, KernelBytes
 from nsa.records.outcome import Skipped
 from nsa.records.shapes import CheckShape
 from nsa.report.analysis.dram import read_dram
