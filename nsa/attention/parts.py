@@ -17,7 +17,7 @@ Name = Literal["torch", "triton"]
 
 
 class TorchParts:
-    """Compressed attention and routing as torch operators: about 20 launches; see nsa.kernels.step.StepParts."""
+    """Compressed attention and routing as torch operators; see nsa.kernels.step.StepParts."""
 
     name: Name = "torch"
     token = window = gated_sum = None

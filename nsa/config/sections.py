@@ -57,7 +57,7 @@ class DecodeSettings(Settings):
     batch: Count = 1
     dtype: DtypeByDevice = Field(default_factory=DtypeByDevice)
     model: NsaShape = Field(default_factory=NsaShape)
-    # compressed attention and routing: as Triton kernels where a GPU and Triton are, else as torch operators; or these
+    # the step beside selection or a core: Triton kernels where a GPU and Triton are, else torch operators; or these
     parts: Literal["best", "torch"] = "best"
     iters: Count = 32
     warmup: Annotated[int, Whole(0)] = 8

@@ -1,4 +1,4 @@
-"""What computes the parts of a decode step beside selection: the new token, compressed attention and routing.
+"""What computes a decode step beside selection: the token, compressed attention, routing, the window and the sum.
 
 Source: NSA (arXiv 2502.11089), Eq. 7 to 12, decode with one query token per sequence.
 """

@@ -175,7 +175,7 @@ class DecodeFacts(TimedFacts):
     """A decode cell that ran.
 
     Attributes:
-        parts: what computed compressed attention and routing, torch or triton.
+        parts: what computed the step beside selection or the core, torch or triton.
         variant: the backend's own among its variants of packed SDPA; None of a backend without any.
         variants: the others, which were timed beside it.
         left_out: the others that were not, and why.

@@ -22,7 +22,7 @@ ARMS = {  # what every cell times, and the parts that run in it
     "all_again": STEP,  # the A/A control: the same arm under another name
 }
 OTHER = "@"  # between an arm and what computes it in another way than the cell's own: a variant, or TORCH_PARTS
-TORCH_PARTS = "torch parts"  # compressed attention and routing as torch operators, where the cell's own are kernels
+TORCH_PARTS = "torch parts"  # a step of torch operators but for selection, where the cell's own has kernels
 VARIED = ("all", "sel")  # the arms that a variant of the selection changes, and that its share needs
 CONTROL = "control:"  # before the name of fixed work of the harness's own, timed in every block, CUDA only
 TRAIN, STREAM = CONTROLS = (f"{CONTROL}train", f"{CONTROL}copy")  # small launches, and bytes copied

@@ -207,7 +207,7 @@ def _off(parts: Parts, cache: KVCache) -> list[torch.Tensor]:
 
 
 def parts_of(settings: DecodeSettings, device: torch.device) -> Name:
-    """Which way compressed attention and routing are computed: the fastest that this device and installation have."""
+    """Which way the step beside selection or a core is computed: the fastest that this device and installation have."""
     best = device.type == "cuda" and importlib.util.find_spec("triton") is not None
     return "triton" if best and settings.parts == "best" else "torch"
 

@@ -1,1 +1,1 @@
-"""Compressed attention and routing as Triton kernels."""
+"""A decode step beside selection as Triton kernels."""
