@@ -46,6 +46,7 @@ def html_text(content: Content) -> str:
         heat={backend: found for backend, found in known.items() if found},
         plots=as_json(plots(content)),
         anomaly_groups=grouped(content.fired),
+        blocked=[f"{check.name} on {check.cell}" for check in content.fired if check.blocks],
         meanings=MEANINGS,
         styles=[asset(name) for name in STYLES],
         library=[asset(name) for name in LIBRARY],

@@ -63,6 +63,15 @@ def test_a_reason_cannot_end_the_script_or_open_a_tag(lab: Lab) -> None:
     assert text.count("<script") == text.count("</script>") == 5
 
 
+def test_blocking_checks_are_named_beside_the_verdicts(lab: Lab) -> None:
+    """What blocks a record is said before the sections; a run that nothing blocks has no such line."""
+    said = "<b>Blocking checks fired:</b> output_not_finite on sdpa/S128;"
+    for facts, fired in (({"outputs_finite": False}, True), ({}, False)):
+        lab.render([lab.cell("sdpa", 128, facts=facts)])
+        text = lab.layout.html.read_text()
+        assert (said in text) == ("Blocking checks fired" in text) == fired
+
+
 @pytest.mark.parametrize(("device", "said"), [("cuda", False), ("cpu", True)])
 def test_a_share_of_a_cpu_says_that_it_decides_nothing(lab: Lab, device: str, said: bool) -> None:
     """Thresholds beside a CPU's share must not look like a verdict."""
