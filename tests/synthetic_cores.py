@@ -38,10 +38,11 @@ def core_rows(backend: str, device: str, speedup: float, processes: int) -> Rows
         base = {**asdict(shape), "process": process, "keys": "noise", "seed": 7}
         for name, time_us in times_us.items():
             row = {**base, "backend": name, "floor_bytes": FLOOR_BYTES}
+            blocks = {"rows": 32, "clear": 32} if name == backend else {}
             if not name.startswith(AGAIN):
-                rows.append({**row, **right, "case": TIMED, "judged": 4})
+                rows.append({**row, **right, **blocks, "case": TIMED, "judged": 4})
             if name in (backend, COMPOSED):
-                rows.append({**row, **right, "case": UNSEEN, "keys": "sinks"})
+                rows.append({**row, **right, **blocks, "case": UNSEEN, "keys": "sinks"})
             for order in range(4 if on_cuda else 0):
                 value = round(1e3 * time_us * (1 + 0.002 * rng.standard_normal()))
                 rows.append({**row, **clocks(device), "block": 0, "order": order, "value_ns": value})

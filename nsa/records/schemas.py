@@ -103,6 +103,8 @@ CORE = pa.schema(
         ("composed_error", pa.float64()),  # the same of the composed core
         ("fault", pa.string()),  # the first check that failed; null when none did
         ("judged", pa.int32()),  # timed outputs that this row's error is the worst of
+        ("rows", pa.int32()),  # (sequence, group) rows of a core whose blocks were judged
+        ("clear", pa.int32()),  # of these, those in which rounding cannot have decided between blocks
     ]
 )
 

@@ -9,15 +9,23 @@ import torch
 
 from nsa.bench.core.inputs import CoreCall
 from nsa.bench.method.accuracy import same_bits
-from nsa.bench.method.core_oracle import core_oracle, routing_fault
+from nsa.bench.method.core_oracle import clear_rows, core_oracle, routing_fault
 from nsa.kernels.core import SEL, Sizes
 
 
 class Judged(NamedTuple):
-    """What is said of one output: the worst row's relative L2 error, NaN where there is none, and the first fault."""
+    """What is said of one output.
+
+    Attributes:
+        error: the worst row's relative L2; NaN where there is none.
+        fault: the first that was seen.
+        rows, clear: (sequence, group) rows whose blocks were judged, and those in which rounding cannot have decided.
+    """
 
     error: float
     fault: str | None
+    rows: int = 0
+    clear: int = 0
 
 
 def judge(
@@ -40,7 +48,7 @@ def judge(
         return Judged(
             torch.nan, f"the output is {tuple(output.shape)} {output.dtype}, expected {expected} {call.q.dtype}"
         )
-    worst, lengths = 0.0, call.seq_lens.tolist()
+    worst, rows_judged, clear, lengths = 0.0, 0, 0, call.seq_lens.tolist()
     for b in range(len(output)) if sequences is None else sequences:
         mine = call.sequence(b)._replace(block_indices=chosen[b : b + 1])
         exact = core_oracle(*mine)
@@ -59,7 +67,9 @@ def judge(
         if error == torch.inf:
             return Judged(torch.nan, f"sequence {b} of {lengths[b]} tokens: a row without any token is not zero")
         worst = max(worst, error)
-    return Judged(worst, None)
+        rows_judged += rows.shape[1]
+        clear += clear_rows(exact.importance, [lengths[b]], call.sizes)
+    return Judged(worst, None, rows_judged, clear)
 
 
 def relative_error(output: torch.Tensor, exact: torch.Tensor) -> float:

@@ -183,7 +183,15 @@ def _unseen(core: Core, call: CoreCall, group: Mapping[str, Subject], columns: R
     right = judge(call, *group[COMPOSED].replay())
     row = {**columns, "case": UNSEEN, "keys": keys, "seed": seed}
     return [
-        {**row, "backend": name, "error": found.error, "composed_error": right.error, "fault": fault},
+        {
+            **row,
+            "backend": name,
+            "error": found.error,
+            "composed_error": right.error,
+            "fault": fault,
+            "rows": found.rows,
+            "clear": found.clear,
+        },
         {**row, "backend": COMPOSED, "error": right.error, "composed_error": right.error, "fault": right.fault},
     ]
 
@@ -231,13 +239,15 @@ def _judged(
                 one = judge_dense(call, kept.output, list(sequences)[:1])
             else:
                 one = judge(call, kept.output, kept.blocks, sequences)
-            worst = Judged(max(worst.error, one.error), one.fault)
+            worst = Judged(max(worst.error, one.error), one.fault, worst.rows + one.rows, worst.clear + one.clear)
             if one.fault is not None:
                 worst = Judged(torch.nan, f"timed replay {kept.replay}: {one.fault}")
                 break
         found[each] = worst
     again = found.pop(f"{AGAIN}{name}")
-    found[name] = Judged(max(found[name].error, again.error), fault or found[name].fault or again.fault)
+    mine = found[name]
+    both = fault or mine.fault or again.fault
+    found[name] = Judged(max(mine.error, again.error), both, mine.rows + again.rows, mine.clear + again.clear)
     return [
         {
             **group[each].columns,
@@ -246,6 +256,7 @@ def _judged(
             "composed_error": found[COMPOSED].error,
             "fault": worst.fault,
             "judged": len(group[each].kept),
+            **({"rows": worst.rows, "clear": worst.clear} if each == name else {}),
         }
         for each, worst in found.items()
     ]

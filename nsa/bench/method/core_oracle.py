@@ -5,6 +5,7 @@ It shares no step with the cores that it judges; the tests hold it against nsa.a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -108,3 +109,18 @@ def routing_fault(
             if picked < (1 - CLOSE) * best:
                 return f"row {b}, {g}: the chosen blocks weigh {picked:.9g}, the best {best:.9g}"
     return None
+
+
+def clear_rows(importance: torch.Tensor, seq_lens: Sequence[int], sizes: Sizes) -> int:
+    """Of the rows [B, G], those in which rounding cannot have decided between the n-th block and the next."""
+    clear = 0
+    for b, S in enumerate(seq_lens):
+        blocks = sizes.num_blocks(S)
+        if blocks <= sizes.sel_count:
+            clear += importance.shape[1]
+            continue
+        score = importance[b, :, :blocks].clone()
+        score[:, [0, blocks - 2, blocks - 1]] = torch.inf
+        best = score.topk(sizes.sel_count + 1, -1).values
+        clear += int((best[:, -2] - best[:, -1] > CLOSE * best[:, -2]).sum())
+    return clear

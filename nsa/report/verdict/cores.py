@@ -16,6 +16,7 @@ from nsa.report.verdict.checks import Check, aa_control, blocking
 from nsa.report.verdict.gates import NAMED, blocked_by, outcome_words, percent
 from nsa.report.verdict.kernel_checks import no_control
 from nsa.report.verdict.machine import Moves, machine_checks, replicates_differ
+from nsa.report.verdict.step_checks import blocks_close
 from nsa.report.verdict.warnings import clock_spread, other_processes
 from nsa.report.verdict.words import ACCEPT, BLOCKING, INCONCLUSIVE, NOT_MEASURED, REJECT, WARNING
 
@@ -153,7 +154,9 @@ def core_checks(
         run: the machine's control in every record of the run.
     """
     figures = core_figures(record, core, gates.core.error_ratio, gates.confidence)
-    results = [composed_wrong(record.name, figures), core_corners_missing(record, gates), dense_left_out(record)]
+    seen = record.rows[["rows", "clear"]].sum()  # of the grid's rows; others have none
+    close = blocks_close(record.name, int(seen["rows"]), int(seen["clear"]))
+    results = [close, composed_wrong(record.name, figures), core_corners_missing(record, gates), dense_left_out(record)]
     if not record.on_cuda:
         return [*results, other_processes(record)]
     values = record.rows[record.rows["value_ns"].notna()]

@@ -21,7 +21,7 @@ def step_checks(name: str, facts: DecodeFacts) -> list[Check]:
         step_wrong(name, facts),
         cache_wrong(name, facts),
         blocks_wrong(name, facts.judged),
-        blocks_close(name, facts.judged),
+        blocks_close(name, sum(each.rows for each in facts.judged), sum(each.clear for each in facts.judged)),
     ]
 
 
@@ -69,9 +69,8 @@ def blocks_wrong(name: str, judged: Sequence[Judged]) -> Check:
     return Check("blocks_wrong", BLOCKING, name, float(wrong), 0.0, message, wrong > 0 or not rows)
 
 
-def blocks_close(name: str, judged: Sequence[Judged]) -> Check:
+def blocks_close(name: str, rows: int, clear: int) -> Check:
     """Whether importance decides between blocks by more than rounding: else any choice would pass."""
-    rows, clear = sum(each.rows for each in judged), sum(each.clear for each in judged)
     message = f"in {clear} of {rows} rows the n-th and the next importance differ by more than 1e-5"
     fired = rows - clear > max(CLOSE_ROWS, (1 - CLEAR) * rows)
     return Check("blocks_close", BLOCKING, name, clear / rows if rows else None, CLEAR, message, fired)

@@ -10,7 +10,7 @@ import torch
 from cores import Case, case, drawn
 
 from nsa.attention import reference
-from nsa.bench.method.core_oracle import core_oracle, routing_fault
+from nsa.bench.method.core_oracle import clear_rows, core_oracle, routing_fault
 from nsa.kernels.core import Sizes
 
 
@@ -81,3 +81,10 @@ def test_within_rounding_either_block_may_be_chosen() -> None:
     assert routing_fault(row, close, torch.tensor([32]), SIZES) is None
     close[..., 3] = 2.001
     assert routing_fault(row, close, torch.tensor([32]), SIZES) is not None
+
+
+def test_rows_whose_choice_rounding_may_decide_are_counted() -> None:
+    """A row with few blocks is clear, one whose n-th and next importance are alike is not."""
+    importance = torch.tensor([[[9.0, 1, 2, 3, 1, 2, 0, 0]], [[9.0, 1, 3, 3, 1, 2, 0, 0]]], dtype=torch.float64)
+    assert clear_rows(importance, [32, 32], SIZES) == 1
+    assert clear_rows(importance, [32, 16], SIZES) == 2

@@ -120,6 +120,7 @@ SLOW_AGAIN: tuple[Where, Where] = ({"backend": "again:fused"}, {"value_ns": 36_0
         ({"alter": SLOW_AGAIN}, "aa_control"),
         ({"drop": {"backend": "again:fused"}}, "aa_control"),
         ({"alter": ({"backend": "composed"}, {"error": 0.5, "composed_error": 0.5})}, "composed_wrong"),
+        ({"alter": ({"case": "timed", "rows": 32}, {"clear": 20})}, "blocks_close"),
         ({"facts": {"read_bandwidth_bytes_per_s": ()}}, "fact_missing"),
         ({"alter": ({"backend": "control:train", "process": 2}, {"value_ns": 120_000})}, "control_moved"),
     ],
