@@ -15,6 +15,7 @@ from nsa.config import Config
 from nsa.errors import RecordError
 from nsa.layout import ACCEPTED, Layout
 from nsa.machine import locks
+from nsa.machine.fingerprint import package_version
 from nsa.pipeline import finished, stages, stamps
 from nsa.pipeline.findings import AGAIN, Finding, differences, left_out, older_version
 from nsa.records import files, parquet
@@ -59,6 +60,7 @@ def examine(layout: Layout, given: Config, path: Path, fingerprint: Mapping[str,
         *_prepared(layout, config, today),
         *_measured(layout, config, today),
         *_derived(layout, config, today),
+        *_another_machine(layout, today, fingerprint),
         *left_out(unreadable),
         *differences(path, given, config),
     ]
@@ -103,6 +105,25 @@ def _stamps(layout: Layout, today: Stamps) -> Iterator[Finding]:
             stamps.read(path)
         except RecordError as error:
             yield _unreadable(path, error, "run `snakemake -n`, which writes it anew")
+
+
+def _another_machine(layout: Layout, today: Stamps, fingerprint: Mapping[str, str]) -> Iterator[Finding]:
+    """A note with each fact of the machine that is not as it was stamped, such as nvcc 13.0.88 → none."""
+    changed: dict[str, str] = {}
+    for stage in sorted(today):
+        try:
+            stamped = stamps.read(layout.stamp(stage)).machine or {}
+        except RecordError:  # told by _stamps
+            continue
+        now = {fact: fingerprint.get(fact, package_version(fact) or "none") for fact in stamped}
+        changed |= {
+            fact: f"{fact} {then or 'none'} → {now[fact] or 'none'}"
+            for fact, then in stamped.items()
+            if now[fact] != then
+        }
+    if changed:
+        what = f"of another machine, or other software: {', '.join(changed.values())}"
+        yield Finding(layout.stamps, what, "a note: `snakemake` measures again what uses it", fault=False)
 
 
 def _prepared(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]:

@@ -155,6 +155,9 @@ def test_another_machine_is_named(project: Project, tmp_path: Path) -> None:
     assert found["results/decode/sdpa/S128.parquet"].startswith("stale: machine changed since")
     assert found["results/environment.json"].startswith("stale: another machine")
     assert found["results/tune/triton.json"].startswith("stale: machine changed since")
+    facts = found["results/.stamps"]
+    assert facts.startswith("of another machine, or other software: ") and facts.count("driver ") == 1
+    assert re.search(r"torch \S+ → 9\.9\.0[,;]", facts) and re.search(r" → 580\.1[,;]", facts)
 
 
 def test_a_library_is_examined(project: Project) -> None:
