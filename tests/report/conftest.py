@@ -10,19 +10,8 @@ from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
-from synthetic import (
-    CONFIG,
-    ENVIRONMENT,
-    PARTS_MS,
-    STAMP,
-    Where,
-    altered,
-    check_facts,
-    check_rows,
-    decode_facts,
-    decode_rows,
-    header,
-)
+from synthetic import CONFIG, ENVIRONMENT, PARTS_MS, STAMP, Where, altered, decode_facts, decode_rows, header
+from synthetic_check import check_facts, check_rows
 from synthetic_cores import core_facts, core_rows
 
 from nsa.config import Config

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from synthetic import CONFIG, GRID, check_facts
+from synthetic import CONFIG, GRID
+from synthetic_check import check_facts
 
 from nsa.records.shapes import GridShape
 from nsa.report.analysis.kernel import floor_us, off_grid

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from synthetic import GRID, alone, burst
+from synthetic import GRID
+from synthetic_check import alone, burst
 
 from nsa.records.grids import grid
 from nsa.records.shapes import GridShape
