@@ -56,7 +56,7 @@ def run() -> Run:
     cells = [Cell("cuda", cell_name("cuda", S), Ok(facts=decode_facts(S, "cuda", 1)), GPU, S=S) for S in CONTEXTS]
     check = Record("cuda", "check_cuda", Ok(facts=check_facts("cuda", 1)), GPU)
     summaries = tuple(CellSummary(cell, None) for cell in cells)
-    return Run(summaries, {"cuda": check}, {}, (), Invest("GO", "", "sdpa", ()), ())
+    return Run(summaries, {"cuda": check}, {}, {}, (), Invest("GO", "", "sdpa", ()), (), ())
 
 
 @cache
