@@ -50,6 +50,11 @@ class Layout:
         """A backend's core check."""
         return self.root / "core" / f"{backend}.parquet"
 
+    def record(self, name: str) -> Path:
+        """The record of a cell or check by the name that reports have for it: sdpa/S1024, check_cuda or core/fused."""
+        backend, _, context = name.partition("/S")
+        return self.cell(backend, context) if context else self.root / f"{name}.parquet"
+
     # What is made of it.
 
     def summary(self, backend: str = BACKEND) -> Path:

@@ -17,7 +17,7 @@ from synthetic_cores import core_facts, core_rows
 from nsa.config import Config
 from nsa.layout import Layout
 from nsa.records import files, parquet, schemas
-from nsa.records.facts import Digests
+from nsa.records.facts import Digests, Environment
 from nsa.report.analysis.read import read_cell
 from nsa.report.analysis.summary import CellSummary, summarise
 from nsa.report.page.render import report
@@ -37,6 +37,7 @@ class Lab:
 
     root: Path
     config: Config = CONFIG
+    about: Environment = ENVIRONMENT  # the machine
 
     @property
     def layout(self) -> Layout:
@@ -135,7 +136,7 @@ class Lab:
 
     def run(self, cells: Sequence[Path], checks: Sequence[Path] = (), cores: Sequence[Path] = ()) -> Run:
         """The records as a report or `nsa accept` reads and judges them."""
-        return read_run(ENVIRONMENT, cells, checks, self.stamps, self.config, cores)
+        return read_run(self.about, cells, checks, self.stamps, self.config, cores)
 
     def render(
         self,
@@ -146,7 +147,7 @@ class Lab:
         cores: Sequence[Path] = (),
     ) -> dict[str, JsonValue]:
         """Write the whole report; returns gate.json's content."""
-        files.write_model(self.layout.environment, ENVIRONMENT)
+        files.write_model(self.layout.environment, self.about)
         log = "\n".join(f"line {n}" for n in range(50)) if build == "failed" else None
         manifest = self.layout.artifact("build/cuda.json")
         content = {"status": build, "reason": "no nvcc", "fix": "install CUDA", "log": log}

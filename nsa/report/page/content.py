@@ -129,7 +129,7 @@ def content(
         parts=tables.parts_table(run.cells),
         shares=shares_table(run.cells, config.baseline, config.gates),
         nexts=next_table(run.cells, config.baseline),
-        ceiling=tables.ceiling_table(run.cells, config.baseline),
+        ceiling=tables.ceiling_table(run.cells, config.baseline, config.selecting),
         anomalies=tables.anomalies(run.checks),
         thresholds={name: f"{value:g}" for name, value in config.gates.accept.model_dump().items()},
         confidence=percent(config.gates.confidence),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -105,10 +105,13 @@ def parts_table(cells: Sequence[CellSummary]) -> Table:
     return Table(header, tuple(lines))
 
 
-def ceiling_table(cells: Sequence[CellSummary], baseline: str) -> Table:
+def ceiling_table(cells: Sequence[CellSummary], baseline: str, selecting: Collection[str]) -> Table:
     """Amdahl: the whole step over one without selection, the most any kernel can win, beside what each one does.
 
     On a CPU it is empty: how fast a GPU kernel could make the step is not to be seen there.
+
+    Args:
+        selecting: the backends with a selection kernel; a decode core is none, and is named so.
     """
     by_key = {(cell.backend, cell.S): cell for cell in ran(cells) if cell.device.kind == "cuda"}
     others = tuple(dict.fromkeys(backend for backend, _ in by_key if backend != baseline))
@@ -122,7 +125,8 @@ def ceiling_table(cells: Sequence[CellSummary], baseline: str) -> Table:
         measured = [by_key.get((other, S)) for other in others]
         ratios = (significant(base.ms_total.value / cell.arms.ms_total.value) if cell else MISSING for cell in measured)
         lines.append((str(S), bracketed(Estimate(value, low, high, share.processes)), *ratios))
-    return Table(("S", "at best", *(f"{other} measured" for other in others)), tuple(lines))
+    kinds = ("measured" if other in selecting else "(core) measured" for other in others)
+    return Table(("S", "at best", *map(" ".join, zip(others, kinds, strict=True))), tuple(lines))
 
 
 def not_run(cells: Sequence[CellSummary]) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nsa.config import GateSettings
+from nsa.layout import Layout
 from nsa.records.facts import Environment
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import CellSummary
-from nsa.report.verdict.checks import Check
+from nsa.report.verdict.checks import Check, blocking
 from nsa.report.verdict.cores import CoreAccept
 from nsa.report.verdict.gates import Accept
 from nsa.report.verdict.invest import Invest, disagrees
@@ -42,9 +43,9 @@ def after_invest(
     own = [each.cell for each in cells if each.backend == found.baseline]
     if found.verdict == INCONCLUSIVE:
         names = {cell.name for cell in own}
-        blocked = dict.fromkeys(check.name for check in checks if check.blocks and check.cell in names)
+        blocked = [check for check in checks if check.blocks and check.cell in names]
         if blocked:
-            return f"Mend what blocks it ({', '.join(blocked)}, see Anomalies), and run again."
+            return mend(blocked)
         if {context.verdict for context in found.contexts} >= {GO, NO_GO}:
             return "Leave the contexts that you serve in `target_contexts`, and run again: they disagree."
         if any(disagrees(context, settings) for context in found.contexts):
@@ -70,8 +71,7 @@ def after_accept(
     if found.verdict == ACCEPT:
         return "Ship it; `python -m nsa accept` keeps this run, and later ones say what became slower."
     if found.verdict == INCONCLUSIVE:
-        blocked = dict.fromkeys(check.name for check in checks if check.blocks and check.cell == name)
-        return f"Mend what blocks it ({', '.join(blocked)}, see Anomalies), and run again."
+        return mend(blocking(checks, name))
     if found.verdict == NOT_MEASURED:
         if found.fix:
             return sentence(found.fix)
@@ -83,6 +83,13 @@ def after_accept(
     worst = slowest(found)
     where = f" where it is slowest, {worst[0]}" if worst else ""
     return f"Make it faster{where}: {wanted:g} × is needed."
+
+
+def mend(blocked: Sequence[Check]) -> str:
+    """What to do about checks that block: a record that is whole and of today's sources is not measured again."""
+    names = dict.fromkeys(check.name for check in blocked)
+    records = dict.fromkeys(str(Layout().record(check.cell)) for check in blocked)
+    return f"Mend what blocks it ({', '.join(names)}, see Anomalies), `rm {' '.join(records)}`, and run again."
 
 
 def slowest(found: Accept | CoreAccept) -> tuple[str, Estimate] | None:

@@ -85,11 +85,20 @@ def test_anomalies_list_each_blocking_check_and_group_warnings() -> None:
 def test_the_ceiling_is_amdahls(lab: Lab) -> None:
     """A share of 38 / 96 makes at best 96 / 58 times the speed, and the measured step is set beside it."""
     cells = [lab.cell("sdpa", 128, noise=0), lab.cell("cuda", 128, parts={"sel": 0.016}, noise=0)]
-    table = ceiling_table(lab.summaries([*cells, lab.cell("fa2", 128, status="oom")]), "sdpa")
+    table = ceiling_table(lab.summaries([*cells, lab.cell("fa2", 128, status="oom")]), "sdpa", ("sdpa", "cuda", "fa2"))
     assert table.header == ("S", "at best", "cuda measured")
     assert table.rows == (("128", "1.65 [1.64, 1.67]", "1.33"),)
     on_a_cpu = lab.summaries([lab.cell("sdpa", 128, device="cpu")])
-    assert ceiling_table(on_a_cpu, "sdpa").rows == ()
+    assert ceiling_table(on_a_cpu, "sdpa", ()).rows == ()
+
+
+def test_a_core_is_not_set_beside_the_ceiling_as_a_selection_kernel(lab: Lab) -> None:
+    """A decode core computes every branch, so its step may beat one with selection at no cost: its column says so."""
+    cells = lab.summaries([lab.cell("sdpa", 128), lab.cell("fused", 128, parts={"sel": 0.001, "win": 0.001})])
+    table = ceiling_table(cells, "sdpa", ("sdpa",))
+    assert table.header == ("S", "at best", "fused (core) measured")
+    (row,) = table.rows
+    assert float(row[2]) > float(row[1].split()[0])
 
 
 def test_provenance_shows_where_records_differ() -> None:

@@ -48,7 +48,10 @@ def test_no_go_leaves_selection_alone(lab: Lab) -> None:
 
 def test_inconclusive_names_what_blocks_or_asks_for_processes(lab: Lab) -> None:
     """A blocking check is to be mended; more processes help where there are too few."""
-    assert "output_not_finite" in after(lab, cells(lab, facts={"outputs_finite": False}))
+    said = after(lab, cells(lab, facts={"outputs_finite": False}))
+    records = " ".join(f"results/decode/sdpa/S{S}.parquet" for S in lab.config.contexts)
+    assert "output_not_finite" in said
+    assert f"`rm {records}`" in said  # what stands is not measured again
     assert "profiles/ci/decision.yaml" in after(lab, cells(lab, processes=1))
 
 
@@ -76,6 +79,7 @@ def test_not_measured_says_what_the_gpu_lacks(lab: Lab) -> None:
         ({"processes": 1}, "more processes"),
         ({"status": "failed"}, "Run on a GPU."),
         ({"alter": ({"backend": "sdpa:varlen", "seed": 0}, {"mae": 0.5})}, "packed_variant_wrong"),
+        ({"alter": ({"backend": "sdpa:varlen", "seed": 0}, {"mae": 0.5})}, "`rm results/check_cuda.parquet`"),
     ],
 )
 def test_each_verdict_on_a_kernel_has_its_step(lab: Lab, check: dict[str, object], said: str) -> None:

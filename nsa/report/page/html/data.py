@@ -14,6 +14,7 @@ from nsa.report.page.plots import parts_of
 from nsa.report.page.tables import bracketed
 from nsa.report.verdict.cores import CoreAccept
 from nsa.report.verdict.gates import Accept
+from nsa.report.verdict.warnings import parts_do_not_add_up
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Total:
-    """The step of one cell as measured, or why there is none."""
+    """The step of one cell as measured, or why there is none.
+
+    Attributes:
+        parts_ms: the sum of its parts where that is not the step, so that its bar is not read as one.
+    """
 
     S: int
     backend: str
@@ -38,6 +43,7 @@ class Total:
     low: float | None
     high: float | None
     text: str
+    parts_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,18 @@ def totals(cells: Sequence[CellSummary]) -> list[Total]:
             found.append(Total(each.S, each.backend, None, None, None, each.cell.status))
             continue
         total = each.figures.arms.ms_total
-        found.append(Total(each.S, each.backend, total.value, *bounds(total), f"{bracketed(total)} ms"))
+        apart = parts_do_not_add_up(each.cell.name, each.figures).fired
+        drawn = sum(max(part.value, 0.0) for part in parts_of(each.figures.arms).values())
+        found.append(
+            Total(
+                each.S,
+                each.backend,
+                total.value,
+                *bounds(total),
+                f"{bracketed(total)} ms",
+                drawn if apart else None,
+            )
+        )
     return found
 
 

@@ -11,18 +11,28 @@ function drawParts(width) {
   const contexts = [...new Set(figures.totals.map((d) => d.S))];
   const backends = [...new Set(figures.totals.map((d) => d.backend))];
   const longest = Math.max(...figures.totals.map((d) => d.high ?? d.ms ?? 0), ...figures.parts.map((d) => d.start + d.ms));
-  const usable = width - 150;
   const place = { y: "backend", fy: "S" };
+  const apart = figures.totals.filter((d) => d.parts_ms !== null);
+  const whole = (d) => !apart.some((each) => each.S === d.S && each.backend === d.backend);
+  const letters = (words) => Math.max(...words.map((word) => word.length));
+  const names = 18 + 7 * letters(backends); // px, of the backends beside their bars
+  const marginLeft = names + 8 + 9 * letters(contexts.map((S) => `S=${S}`)), marginRight = apart.length ? 64 : 20;
+  const usable = width - marginLeft - marginRight;
   return Plot.plot({
-    width, style, height: 62 + contexts.length * (22 * backends.length + 14), marginLeft: 130, marginRight: 20, marginTop: 42,
+    width, style, height: 62 + contexts.length * (22 * backends.length + 14), marginLeft, marginRight, marginTop: 42,
     x: { label: "ms of one decode step", axis: "top", labelAnchor: "center", labelArrow: "none", grid: true, domain: [0, 1.02 * longest] },
     y: { domain: backends, label: null, padding: 0.15 },
     fy: { domain: contexts, axis: null, padding: 14 / (22 * backends.length + 14) },
     marks: [
-      Plot.axisFy({ anchor: "left", label: null, dx: -65, fontWeight: 600, tickSize: 0, tickFormat: (S) => `S=${S}` }),
-      Plot.barX(figures.parts, { x1: "start", x2: (d) => d.start + d.ms, ...place, fill: (d) => part(d.part), insetRight: 0.5 }),
-      Plot.text(figures.parts.filter((d) => (d.ms / longest) * usable > 34), {
+      Plot.axisFy({ anchor: "left", label: null, dx: -names, fontWeight: 600, tickSize: 0, tickFormat: (S) => `S=${S}` }),
+      Plot.barX(figures.parts, { x1: "start", x2: (d) => d.start + d.ms, ...place, fill: (d) => part(d.part), fillOpacity: (d) => (whole(d) ? 1 : 0.4), insetRight: 0.5 }),
+      Plot.text(figures.parts.filter((d) => whole(d) && (d.ms / longest) * usable > 34), {
         x: (d) => d.start + d.ms / 2, ...place, text: "part", fill: "var(--on-part)",
+      }),
+      Plot.barX(apart, { x1: 0, x2: "ms", ...place, fill: "none", stroke: "var(--ink)", strokeWidth: 1.5 }),
+      Plot.text(apart, {
+        x: (d) => Math.max(d.ms, d.parts_ms), ...place, textAnchor: "start", dx: 5, fill: "var(--ink)",
+        text: (d) => `≠ ${d.parts_ms > d.ms ? "+" : "−"}${Math.abs(100 * (d.parts_ms / d.ms - 1)).toFixed(0)} %`,
       }),
       Plot.ruleY(figures.totals.filter((d) => d.low !== null), { x1: "low", x2: "high", ...place, stroke: "var(--ink)", strokeWidth: 2 }),
       Plot.dot(figures.totals.filter((d) => d.ms !== null), {

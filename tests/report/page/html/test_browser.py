@@ -180,6 +180,33 @@ def test_everything_is_reached_and_works_by_keyboard(open_page: Page) -> None:
     assert open_page.evaluate("getComputedStyle(document.body).backgroundColor") != before
 
 
+# Texts of the plots that lie beyond the place that shows them.
+CUT_OFF = """() => [...document.querySelectorAll("[data-plot]")].flatMap((place) => {
+  const shown = place.getBoundingClientRect();
+  return [...place.querySelectorAll("svg text")].filter((each) => {
+    const at = each.getBoundingClientRect();
+    return at.left < shown.left - 1 || at.right > shown.right + 1;
+  }).map((each) => each.textContent);
+})"""
+
+
+@pytest.mark.parametrize("open_page", ["many", "mixed"], indirect=True)
+def test_no_text_of_a_plot_is_cut_off(open_page: Page) -> None:
+    """The longest contexts and backends are whole beside their bars, and so is what stands at a bar's end."""
+    for width in WIDTHS:
+        open_page.set_viewport_size({"width": width, "height": 900})
+        open_page.wait_for_timeout(150)
+        assert open_page.evaluate(CUT_OFF) == [], width
+
+
+@pytest.mark.parametrize("open_page", ["mixed"], indirect=True)
+def test_parts_that_do_not_add_up_are_drawn_apart(open_page: Page) -> None:
+    """Their bars say by how much they miss the step, and the page says what that means."""
+    texts = open_page.locator('[data-plot="parts"] svg text').all_text_contents()
+    assert sum(text.startswith("≠ +") for text in texts) == 2  # of fused at both contexts
+    assert "do not add up" in open_page.locator("#time").inner_text()
+
+
 @pytest.mark.parametrize("open_page", ["broken"], indirect=True)
 def test_what_did_not_run_is_marked_in_its_place(open_page: Page) -> None:
     """Cells that failed or had no memory stand among the bars, and in the list with what to do."""

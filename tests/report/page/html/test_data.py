@@ -38,6 +38,17 @@ def test_bars_are_the_parts_of_their_cells(lab: Lab) -> None:
         ]
 
 
+def test_parts_that_do_not_add_up_are_said_beside_their_step(lab: Lab) -> None:
+    """A core's parts overlap: their sum, beyond the step, is carried, so that the bar is not read as the step."""
+    plots, gate = drawn(lab, "mixed")
+    rows = {(row["S"], row["backend"]): row for row in gate["decode"]}
+    for total in plots["totals"]:
+        row = rows[total["S"], total["backend"]]
+        parts = sum(row[f"ms_{part}"] for part in PARTS)
+        assert total["parts_ms"] == (pytest.approx(parts) if total["backend"] == "fused" else None)
+    assert parts > 1.1 * row["ms_total"]
+
+
 def test_a_cell_without_figures_keeps_its_place_and_its_status(lab: Lab) -> None:
     """What failed or had no memory is marked where its bar would be."""
     plots, _ = drawn(lab, "broken")
