@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from nsa.config import GateSettings
 from nsa.report.analysis.core import core_name
-from nsa.report.analysis.read import check_name
+from nsa.report.analysis.read import cell_name, check_name
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import ran
 from nsa.report.page.content import Content
@@ -105,7 +105,12 @@ def _invest(content: Content) -> Card:
         reason=found.reason,
         more=found.next_part,
         next_step=after_invest(found, content.accepts, content.cells, content.fired, content.about, content.gates),
-        axis=shares_axis(found, content.gates, any(cell.device.kind == "cuda" for cell in ran(content.cells))),
+        axis=shares_axis(
+            found,
+            content.gates,
+            any(cell.device.kind == "cuda" for cell in ran(content.cells)),
+            {check.cell for check in content.fired if check.blocks},
+        ),
     )
 
 
@@ -139,9 +144,17 @@ def _core(found: CoreAccept, content: Content) -> Card:
     )
 
 
-def shares_axis(found: Invest, gates: GateSettings, on_cuda: bool) -> Axis | None:
-    """The selection share at each target context against both thresholds; None where no share was measured."""
-    shares = [(f"S = {context.S}", context.share) for context in found.contexts if context.share is not None]
+def shares_axis(found: Invest, gates: GateSettings, on_cuda: bool, blocked: Collection[str]) -> Axis | None:
+    """The selection share at each target context against both thresholds; None where no share was measured.
+
+    Args:
+        blocked: the records on which a blocking check fired: their shares say so.
+    """
+    shares = [
+        (f"S = {each.S}{' ✕ blocked' if cell_name(found.baseline, each.S) in blocked else ''}", each.share)
+        for each in found.contexts
+        if each.share is not None
+    ]
     marks = {"NO-GO below": 100 * gates.invest.no_go, "GO from": 100 * gates.invest.go}
     what = "selection's share of the step (%)" if on_cuda else "selection's share on a CPU (%), which decides nothing"
     return axis(what, shares, marks, " %") if shares else None
@@ -153,7 +166,14 @@ def speedup_axis(found: Accept | CoreAccept, what: str, wanted: float) -> Axis |
     if worst is None:
         return None
     others = [shape.figures.speedup.value for shape in found.shapes if shape.figures.speedup is not None]
-    return axis(what, [("slowest shape", worst[1])], {"from": wanted}, " ×", others)
+    return axis(what + caveat(found), [("slowest shape", worst[1])], {"from": wanted}, " ×", others)
+
+
+def caveat(found: Accept | CoreAccept) -> str:
+    """Why a speedup beyond its threshold accepts nothing; empty where speed decides."""
+    if found.wrong_shapes:
+        return "; results are wrong, so no speed counts"
+    return "; a check blocks it, so it decides nothing" if found.verdict == INCONCLUSIVE else ""
 
 
 def axis(

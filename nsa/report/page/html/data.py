@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from nsa.report.analysis.ceilings import STEP_PARTS
@@ -35,6 +35,7 @@ class Total:
 
     Attributes:
         parts_ms: the sum of its parts where that is not the step, so that its bar is not read as one.
+        blocked: whether a blocking check fired on it, so that its figures decide nothing.
     """
 
     S: int
@@ -44,6 +45,7 @@ class Total:
     high: float | None
     text: str
     parts_ms: float | None = None
+    blocked: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def plots(content: Content) -> Plots:
     """The figures of all plots; a plot without figures has an empty tuple, and is not drawn."""
     return Plots(
         parts=tuple(parts(content.cells)),
-        totals=tuple(totals(content.cells)),
+        totals=tuple(totals(content.cells, {check.cell for check in content.fired if check.blocks})),
         ceilings=tuple(ceilings(content)),
         bandwidths=tuple(bandwidths(content.accepts)),
         dense=tuple(over_dense([found for found, _, _ in content.cores])),
@@ -114,8 +116,12 @@ def parts(cells: Sequence[CellSummary]) -> list[Part]:
     return found
 
 
-def totals(cells: Sequence[CellSummary]) -> list[Total]:
-    """One for each cell, those without figures included; nothing where none ran."""
+def totals(cells: Sequence[CellSummary], blocked: Collection[str]) -> list[Total]:
+    """One for each cell, those without figures included; nothing where none ran.
+
+    Args:
+        blocked: the cells on which a blocking check fired.
+    """
     if not ran(cells):
         return []
     found = []
@@ -134,6 +140,7 @@ def totals(cells: Sequence[CellSummary]) -> list[Total]:
                 *bounds(total),
                 f"{bracketed(total)} ms",
                 drawn if apart else None,
+                each.cell.name in blocked,
             )
         )
     return found

@@ -13,10 +13,14 @@ function drawParts(width) {
   const longest = Math.max(...figures.totals.map((d) => d.high ?? d.ms ?? 0), ...figures.parts.map((d) => d.start + d.ms));
   const place = { y: "backend", fy: "S" };
   const apart = figures.totals.filter((d) => d.parts_ms !== null);
+  const beyond = (d) => `≠ ${d.parts_ms > d.ms ? "+" : "−"}${Math.abs(100 * (d.parts_ms / d.ms - 1)).toFixed(0)} %`;
+  const note = (d) => [d.parts_ms === null ? "" : beyond(d), d.blocked ? "✕ blocked" : ""].filter(Boolean).join(" ");
+  const said = figures.totals.filter((d) => d.ms !== null && note(d));
+  const ends = (d) => Math.max(d.ms, ...figures.parts.filter((each) => each.S === d.S && each.backend === d.backend).map((each) => each.start + each.ms));
   const whole = (d) => !apart.some((each) => each.S === d.S && each.backend === d.backend);
   const letters = (words) => Math.max(...words.map((word) => word.length));
   const names = 18 + 7 * letters(backends); // px, of the backends beside their bars
-  const marginLeft = names + 8 + 9 * letters(contexts.map((S) => `S=${S}`)), marginRight = apart.length ? 64 : 20;
+  const marginLeft = names + 8 + 9 * letters(contexts.map((S) => `S=${S}`)), marginRight = 20 + 7 * letters(["", ...said.map(note)]);
   const usable = width - marginLeft - marginRight;
   return Plot.plot({
     width, style, height: 62 + contexts.length * (22 * backends.length + 14), marginLeft, marginRight, marginTop: 42,
@@ -30,9 +34,8 @@ function drawParts(width) {
         x: (d) => d.start + d.ms / 2, ...place, text: "part", fill: "var(--on-part)",
       }),
       Plot.barX(apart, { x1: 0, x2: "ms", ...place, fill: "none", stroke: "var(--ink)", strokeWidth: 1.5 }),
-      Plot.text(apart, {
-        x: (d) => Math.max(d.ms, d.parts_ms), ...place, textAnchor: "start", dx: 5, fill: "var(--ink)",
-        text: (d) => `≠ ${d.parts_ms > d.ms ? "+" : "−"}${Math.abs(100 * (d.parts_ms / d.ms - 1)).toFixed(0)} %`,
+      Plot.text(said, {
+        x: ends, ...place, text: note, textAnchor: "start", dx: 8, fill: (d) => (d.blocked ? "var(--bad)" : "var(--ink)"),
       }),
       Plot.ruleY(figures.totals.filter((d) => d.low !== null), { x1: "low", x2: "high", ...place, stroke: "var(--ink)", strokeWidth: 2 }),
       Plot.dot(figures.totals.filter((d) => d.ms !== null), {

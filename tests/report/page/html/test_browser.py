@@ -180,6 +180,30 @@ def test_everything_is_reached_and_works_by_keyboard(open_page: Page) -> None:
     assert open_page.evaluate("getComputedStyle(document.body).backgroundColor") != before
 
 
+@pytest.mark.parametrize("open_page", ["mixed"], indirect=True)
+def test_each_shape_of_a_core_is_seen_with_its_verdict(open_page: Page) -> None:
+    """The widest table that is not folded fits where a laptop shows it, so its last column is not cut off."""
+    open_page.set_viewport_size({"width": 1280, "height": 900})
+    assert open_page.evaluate(
+        "[...document.querySelectorAll('#cores .scroll')].map((each) => each.scrollWidth - each.clientWidth)"
+    ) == [0]
+
+
+@pytest.mark.parametrize("open_page", ["broken"], indirect=True)
+def test_a_share_that_decides_nothing_says_so(open_page: Page) -> None:
+    """A blocked cell's share stands beyond the threshold of GO: its line and its bar say that a check blocks it."""
+    assert open_page.locator("#gate-invest .line .label").all_inner_texts() == ["S = 128 ✕ blocked"]
+    assert "✕ blocked" in open_page.locator('[data-plot="parts"] svg text').all_text_contents()
+
+
+@pytest.mark.parametrize("open_page", ["mixed"], indirect=True)
+def test_the_speed_of_a_wrong_kernel_is_drawn_as_what_does_not_count(open_page: Page) -> None:
+    """A speedup beyond the threshold on a card that rejects is explained where it is drawn."""
+    captions = {name: open_page.locator(f"#gate-accept-{name} figcaption").inner_text() for name in ("fa2", "triton")}
+    assert captions["fa2"].endswith("results are wrong, so no speed counts")
+    assert captions["triton"].endswith("packed SDPA")
+
+
 # Texts of the plots that lie beyond the place that shows them.
 CUT_OFF = """() => [...document.querySelectorAll("[data-plot]")].flatMap((place) => {
   const shown = place.getBoundingClientRect();
@@ -190,7 +214,7 @@ CUT_OFF = """() => [...document.querySelectorAll("[data-plot]")].flatMap((place)
 })"""
 
 
-@pytest.mark.parametrize("open_page", ["many", "mixed"], indirect=True)
+@pytest.mark.parametrize("open_page", ["many", "mixed", "broken"], indirect=True)
 def test_no_text_of_a_plot_is_cut_off(open_page: Page) -> None:
     """The longest contexts and backends are whole beside their bars, and so is what stands at a bar's end."""
     for width in WIDTHS:

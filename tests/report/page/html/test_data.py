@@ -56,6 +56,13 @@ def test_a_cell_without_figures_keeps_its_place_and_its_status(lab: Lab) -> None
     assert {("sdpa", 2048, "oom"), ("cuda", 128, "failed"), ("triton", 2048, "oom")} <= missing
 
 
+def test_a_cell_that_a_check_blocks_is_marked(lab: Lab) -> None:
+    """Outputs that are not finite leave a cell its bar, and a mark that its figures decide nothing."""
+    plots, _ = drawn(lab, "broken")
+    assert [(each["backend"], each["S"]) for each in plots["totals"] if each["blocked"]] == [("sdpa", 128)]
+    assert "✕ blocked at S = 128: a blocking check" in re.sub(r"<.*?>", "", lab.layout.html.read_text())
+
+
 def test_bandwidths_are_the_floor_over_the_time(lab: Lab) -> None:
     """Every right and timed shape of a kernel has its share of the roof; wrong ones have none."""
     plots, gate = drawn(lab, "mixed")
