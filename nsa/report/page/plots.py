@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nsa.records import files
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import ArmFigures, CellFigures, CellSummary, ran
+from nsa.report.verdict.warnings import parts_do_not_add_up
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,6 +25,7 @@ COLOURS = {  # Okabe and Ito's palette, which colour-blind readers can tell apar
 
 
 FORMATS = ("png", "svg")
+PALE = 0.35  # of a colour
 
 
 def decode_breakdown(cells: Sequence[CellSummary], folder: Path) -> None:
@@ -50,13 +52,24 @@ def parts_of(arms: ArmFigures) -> dict[str, Estimate]:
 
 
 def draw_bars(figure: Figure, bars: Sequence[CellFigures]) -> None:
-    """Draw the bars of the cells, at least one, into an empty figure."""
+    """Draw the bars of the cells, at least one, into an empty figure; those whose parts do not add up are pale."""
+    from matplotlib.patches import Patch
+
+    apart = [parts_do_not_add_up(bar.backend, bar).fired for bar in bars]
     positions = bar_positions(bars)
     axes = figure.add_subplot()
     bottoms = [0.0] * len(bars)
     for label, colour in COLOURS.items():
         heights = [max(parts_of(bar.arms)[label].value, 0.0) for bar in bars]  # a marginal may be below 0 by chance
-        axes.bar(positions, heights, 0.8, bottom=bottoms, color=colour, edgecolor="white", linewidth=0.5, label=label)
+        axes.bar(
+            positions,
+            heights,
+            0.8,
+            bottom=bottoms,
+            color=[(colour, PALE if each else 1.0) for each in apart],
+            edgecolor="white",
+            linewidth=0.5,
+        )
         bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
     totals = [bar.arms.ms_total for bar in bars]
     errors = [
@@ -64,8 +77,11 @@ def draw_bars(figure: Figure, bars: Sequence[CellFigures]) -> None:
         [total.high - total.value if total.replicated else 0.0 for total in totals],
     ]
     values = [total.value for total in totals]
-    axes.errorbar(positions, values, errors, fmt="D", color="black", markersize=4, capsize=3, label="total, measured")
-    axes.set_xticks(positions, [bar.backend for bar in bars], rotation=0 if len(bars) <= 10 else 45)
+    measured = axes.errorbar(
+        positions, values, errors, fmt="D", color="black", markersize=4, capsize=3, label="total, measured"
+    )
+    names = [f"{bar.backend} ≠" if each else bar.backend for bar, each in zip(bars, apart, strict=True)]
+    axes.set_xticks(positions, names, rotation=0 if len(bars) <= 10 else 45)
     groups = {S: [p for p, bar in zip(positions, bars, strict=True) if bar.S == S] for S in {bar.S for bar in bars}}
     contexts = axes.secondary_xaxis("bottom")
     contexts.set_xticks([sum(group) / len(group) for group in groups.values()], [f"\n\nS = {S}" for S in groups])
@@ -75,10 +91,14 @@ def draw_bars(figure: Figure, bars: Sequence[CellFigures]) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     axes.set_axisbelow(True)
-    names = ", ".join(dict.fromkeys(bar.device.name for bar in bars))
+    devices = ", ".join(dict.fromkeys(bar.device.name for bar in bars))
     on_cpu = any(bar.device.kind != "cuda" for bar in bars)
-    axes.set_title(f"{names}: " + ("CPU wall time" if on_cpu else "CUDA graph, cold L2"), fontsize=10)
-    figure.legend(loc="outside right upper", frameon=False)
+    title = f"{devices}: {'CPU wall time' if on_cpu else 'CUDA graph, cold L2'}"
+    if any(apart):
+        title += "\n≠: the parts do not add up to the step, which is the mark alone"
+    axes.set_title(title, fontsize=10)
+    patches = [Patch(color=colour, label=label) for label, colour in COLOURS.items()]
+    figure.legend(handles=[*patches, measured], loc="outside right upper", frameon=False)
 
 
 def bar_positions(bars: Sequence[CellFigures]) -> list[float]:
