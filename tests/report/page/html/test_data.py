@@ -47,6 +47,7 @@ def test_parts_that_do_not_add_up_are_said_beside_their_step(lab: Lab) -> None:
         parts = sum(row[f"ms_{part}"] for part in PARTS)
         assert total["parts_ms"] == (pytest.approx(parts) if total["backend"] == "fused" else None)
     assert parts > 1.1 * row["ms_total"]
+    assert "where the bars say ≠, shares do not add up" in lab.layout.html.read_text()
 
 
 def test_a_cell_without_figures_keeps_its_place_and_its_status(lab: Lab) -> None:
