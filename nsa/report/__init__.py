@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nsa.layout import RESULTS
+
 if TYPE_CHECKING:
     from nsa.report.analysis.frames import Frames
 
 
-def load(results: str | Path = "results") -> Frames:
+def load(results: str | Path = RESULTS) -> Frames:
     """All records of a results folder as tidy pandas frames, see nsa.report.analysis.frames.Frames.
 
     Raises:
