@@ -20,11 +20,11 @@ decision: $(INSTALLED) ## the same with ten processes for each cell and check: a
 	@$(BIN)/snakemake --cores 1 results/gate_report.md --configfile profiles/ci/decision.yaml
 
 test: lint ## lint, then run every test
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lowest: $(INSTALLED) ## put the oldest versions that pyproject.toml allows into the environment, and test with them
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --prefer-binary $$($(BIN)/python .ci/lowest)
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --ignore tests/kernels/cuda/test_operator.py
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/kernels/cuda/test_operator.py
 
 lint: $(INSTALLED) ## check style, types and import directions
 	@$(BIN)/ruff check

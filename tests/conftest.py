@@ -1,6 +1,6 @@
 """GPU tests are skipped, with the reason, where torch sees no CUDA device; tables of the tests close the run.
 
-With pytest-xdist (`--dist loadgroup`), tests of one module stay in one process, as they share what took long to make,
+With pytest-xdist (`--dist loadfile`), tests of one module stay in one process, as they share what took long to make,
 and what takes longest starts first.
 """
 
@@ -40,12 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.loadscopereorder = False
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none; say what stays together, and what comes first."""
+    """Skip what needs a GPU where there is none; say what comes first."""
     module = {item: item.nodeid.partition("::")[0] for item in items}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(module[item]))
     items.sort(key=lambda item: LONGEST.index(module[item]) if module[item] in LONGEST else len(LONGEST))
     if not torch.cuda.is_available():
         for item in items:
