@@ -33,8 +33,8 @@ LIMIT = {"float16": 2e-3, "bfloat16": 1.5e-2}  # worst-row relative error; packe
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """The extension built for this machine's GPUs, or without one for every architecture that the compiler knows."""
-    archs = os.environ.get("NSA_TEST_ARCHS")
+    """The extension built for NSA_TEST_ARCHS, else for this machine's GPUs, else with and without clusters."""
+    archs = os.environ.get("NSA_TEST_ARCHS", "" if stage.native_archs() else "80,90a")
     return stage.build(
         EXTENSION, "require", tmp_path_factory.mktemp("build") / "cuda.json", archs=archs.split(",") if archs else None
     )
@@ -47,11 +47,9 @@ def loaded(manifest: Manifest) -> None:
     operator.load(manifest.built)
 
 
-def test_it_builds_for_every_architecture_without_a_gpu(manifest: Manifest) -> None:
-    """It compiles for every architecture without a warning, and no kernel with D = Dv of 64 or 128 spills."""
+def test_it_builds_without_a_gpu_or_a_warning(manifest: Manifest) -> None:
+    """It compiles with and without clusters, and no kernel with D = Dv of 64 or 128 spills."""
     assert manifest.status == "built", manifest.log
-    if not stage.native_archs():
-        assert set(manifest.archs) >= {"80", "89", "90a"}
     assert {kernel.arch for kernel in manifest.kernels} == {f"sm_{arch}" for arch in manifest.archs}
     assert manifest.warnings == ()
     for kernel in manifest.kernels:
