@@ -52,7 +52,7 @@ def test_as_many_cells_run_at_once_as_there_are_gpus(arguments: list[str], at_on
     """As many cells run at once as GPUs are given, each on a card of its own; without a word, one."""
     (clone.root / "nsa/bench/decode/stage.py").write_text(CELL)
     clone.configure(contexts=CONTEXTS[: max(2, at_once)], candidates=[])
-    result = clone.run("results/decode_sdpa.parquet", *arguments, environ={"AT_ONCE": str(at_once)})
+    result = clone.run("results/decode_sdpa.parquet", "--verbose", *arguments, environ={"AT_ONCE": str(at_once)})
     said = result.stdout + result.stderr
     assert result.returncode == 0, said
     assert most_at_work(said) == at_once

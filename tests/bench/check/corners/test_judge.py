@@ -115,13 +115,15 @@ def test_one_buffer_is_seen_where_outputs_are_held() -> None:
 
 
 def test_what_is_not_written_is_a_fault() -> None:
-    """The memory of an output is full of NaN before the call."""
+    """The memory of an output is full of NaN before the call; where malloc gives other memory, it is plain wrong."""
 
     def leaves_it(*arguments: Any) -> torch.Tensor:
         return torch.empty(*arguments[0].shape[:3], arguments[2].shape[3])
 
-    faults = [row["fault"] for rows in rows_of(leaves_it).values() for row in rows]
-    assert set(faults) == {"the output is not finite, or was not written everywhere"}
+    found = [row for rows in rows_of(leaves_it).values() for row in rows]
+    unwritten = [row["fault"] == "the output is not finite, or was not written everywhere" for row in found]
+    assert sum(unwritten) > len(found) / 2
+    assert all(seen or row["oracle_error"] > 0.1 for seen, row in zip(unwritten, found, strict=True))
 
 
 def test_a_case_that_does_not_fit_is_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
