@@ -1,7 +1,7 @@
 """Times of two runs compared relative to the control, which both of them timed (docs/ci.md#the-accepted-run).
 
 Two runs of one commit may differ by 5 % in everything that they time; the control then differs as well. Its two
-workloads, launches and a stream, need not move alike, nor need a step be like either. So a time is compared relative to
+workloads, launches and a copy, need not move alike, nor need a step be like either. So a time is compared relative to
 each, and the interval spans what both say: slower is only what is slower than either of them makes it.
 """
 

@@ -130,7 +130,7 @@ def test_a_machine_that_is_slower_is_no_slower_kernel(
     files = measure(lab)
     found = against(lab, files)
     assert {line.verdict for line in found.lines} == {verdict}
-    moved = "+8.0 % (train) and +8.0 % (stream)" if controls else "+0.0 % (train) and +0.0 % (stream)"
+    moved = "+8.0 % (train) and +8.0 % (copy)" if controls else "+0.0 % (train) and +0.0 % (copy)"
     assert found.reason.endswith(f"Changes are relative to the control, which itself moved by {moved}.")
     lab.render(*files)
     assert said_of(lab.layout.gate).status == status
