@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from nsa.cli import app, console, guide
 from nsa.config import DecodeSettings, DtypeByDevice, Flags, variables
 from nsa.errors import ConfigError
 from nsa.shapes import NsaShape
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -146,3 +150,16 @@ def test_contradicting_requests_are_refused(option: str | None, flags: Flags) ->
     """Two requests for different backends are an error."""
     with pytest.raises(ConfigError, match="ask for"):
         guide.choose_backend(option, flags)
+
+
+def test_summarize_ends_when_nobody_reads_on(tmp_path: Path) -> None:
+    """A pipe that is closed after the first line, as by `head`, ends it without a word."""
+    path = tmp_path / "long.csv"
+    rows = "".join(f"{S},2.0,0.5,0.6,0.4,704,704\n" for S in range(1, 5001))
+    path.write_text(f"S,ms_total,ms_cmp,ms_sel,ms_win,reads_actual,reads_expected\n{rows}")
+    command = [sys.executable, "-m", "nsa", "summarize", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().split() == [b"S", b"total", b"cmp%", b"sel%", b"win%", b"reads"]
+        process.stdout.close()
+        assert process.stderr.read() == b""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from nsa.config import GateSettings
 from nsa.errors import RecordError
 from nsa.records import parquet
-from nsa.records.words import PARTS, Scalar
+from nsa.records.words import PARTS
 from nsa.report.analysis.summary import GUIDE, CellSummary
 from nsa.settings import MAX_INT32
 
 GUIDE_COLUMNS = ("S", *GUIDE)
+SEL = PARTS.index("sel")
 BOUNDS = {  # of a column: the lowest and the highest value, whether it is whole, and the words
     "S": (1, MAX_INT32, True, f"a whole number from 1 to {MAX_INT32}"),
     "ms_total": (math.ulp(0.0), math.inf, False, "a finite number above 0"),
@@ -26,21 +29,22 @@ BOUNDS = {  # of a column: the lowest and the highest value, whether it is whole
 DECODE_HEADER = ("Context", "Total(ms)", "cmp(ms)", "sel(ms)", "win(ms)", "Reads")
 
 
-@dataclass(frozen=True)
-class Context:
-    """A row of a decode table that has figures.
+class Context(NamedTuple):
+    """A row of a decode table.
 
     Attributes:
         backend: None where the table does not say.
-        shares: of each part in per cent of the total: the gate's own figure (the mean over processes) where the file
-            has it, else that of the times.
+        why: why it has no figures, as a clause; None where it has.
+        shares: of each of PARTS in per cent of the total: the gate's own figure (the mean over processes) where the
+            file has it, else that of the times.
         device: as the table says, if it does.
     """
 
     backend: str | None
     S: int
+    why: str | None
     total_ms: float
-    shares: dict[str, float]
+    shares: tuple[float, ...]
     reads_actual: float
     reads_expected: float
     device: str | None
@@ -70,11 +74,11 @@ class Summary:
     """What a decode table says.
 
     Attributes:
-        lines: the table, then a sentence for each row.
+        lines: the table, then a sentence for each row; made as they are asked for.
         reads_differ: whether a row's reads are not those expected, which is an error of the kernel or the schedule.
     """
 
-    lines: list[str]
+    lines: Iterator[str]
     reads_differ: bool
 
 
@@ -89,43 +93,53 @@ def summarize(path: Path, gates: GateSettings) -> Summary:
         RecordError: the file is missing, broken or foreign; one line names the column, the row and the value.
     """
     frame = read(path)
-    header = ["S", "total", "cmp%", "sel%", "win%", "reads"]
-    rows = [["backend", *header] if "backend" in frame else header]
-    meanings, differ = [], False
-    for row in frame.to_dict("records"):
-        found = context(row)
-        if isinstance(found, str):
-            meanings.append(found)
-            continue
-        shares = [f"{found.shares[part]:.1f}" for part in PARTS]
-        line = [str(found.S), f"{found.total_ms:.4f}", *shares, found.reads]
-        rows.append(line if found.backend is None else [found.backend, *line])
-        meanings.append(f"{found.where}: {meaning(found, gates)}")
-        differ |= found.reads_actual != found.reads_expected
-    return Summary([*aligned(rows), "", *meanings], differ)
+    found = list(contexts(frame))
+    differ = any(each.why is None and each.reads_actual != each.reads_expected for each in found)
+    sentences = (f"{each.where}: {meaning(each, gates) if each.why is None else f'{each.why}.'}" for each in found)
+    return Summary(chain(table(found, "backend" in frame), ("",), sentences), differ)
 
 
-def context(row: Mapping[Hashable, Scalar]) -> Context | str:
-    """A row of what `read` returns, or why it has no figures in a sentence."""
-    backend, device = (row.get(name) for name in ("backend", "device"))
-    known = None if backend is None else str(backend)
-    S, total = int(number(row, "S")), number(row, "ms_total")
-    if math.isnan(total):
-        reason = row.get("reason")
-        return f"{named(known, S)}: {row['status']}{f', {reason}' if isinstance(reason, str) else ''}."
-    recorded = {part: number(row, f"{part}_pct") for part in PARTS}
-    shares = {
-        part: 100 * number(row, f"ms_{part}") / total if math.isnan(share) else share
-        for part, share in recorded.items()
-    }
-    reads = number(row, "reads_actual"), number(row, "reads_expected")
-    return Context(known, S, total, shares, *reads, device if isinstance(device, str) else None)
+def table(found: Sequence[Context], named: bool) -> Iterator[str]:
+    """The lines of the summary's table, with the names of backends where there are any."""
+    rows = [("backend",) * named + ("S", "total", *(f"{part}%" for part in PARTS), "reads")]
+    for each in found:
+        if each.why is None:
+            figures = str(each.S), f"{each.total_ms:.4f}", *(f"{share:.1f}" for share in each.shares), each.reads
+            rows.append(figures if each.backend is None else (each.backend, *figures))
+    return aligned(rows)
 
 
-def number(row: Mapping[Hashable, Scalar], name: str) -> float:
-    """A figure of a row; NaN where it has none."""
-    value = row.get(name)
-    return float(value) if isinstance(value, int | float) else math.nan
+def contexts(frame: pd.DataFrame) -> Iterator[Context]:
+    """The rows of what `read` returns; by columns, as a file may have half a million of them."""
+    total = frame["ms_total"]
+    shares = []
+    for part in PARTS:
+        of_times = 100 * frame[f"ms_{part}"] / total
+        shares.append(frame[f"{part}_pct"].fillna(of_times) if f"{part}_pct" in frame else of_times)
+    return map(
+        Context,
+        texts(frame, "backend"),
+        frame["S"].tolist(),
+        map(without_figures, total.isna().tolist(), texts(frame, "status"), texts(frame, "reason")),
+        total.tolist(),
+        zip(*(share.tolist() for share in shares), strict=True),
+        frame["reads_actual"].tolist(),
+        frame["reads_expected"].tolist(),
+        texts(frame, "device"),
+    )
+
+
+def texts(frame: pd.DataFrame, name: str) -> list[str | None]:
+    """A column of texts, with None where a row has none or the table has no such column."""
+    column = frame[name].tolist() if name in frame else [None] * len(frame)
+    return [value if isinstance(value, str) else None for value in column]
+
+
+def without_figures(missing: bool, status: str | None, reason: str | None) -> str | None:
+    """Why a row has no figures, or None where none are missing."""
+    if not missing:
+        return None
+    return f"{status}, {reason}" if reason is not None else str(status)
 
 
 def named(backend: str | None, S: int) -> str:
@@ -140,7 +154,7 @@ def counts(actual: float, expected: float) -> str:
 
 def meaning(found: Context, gates: GateSettings) -> str:
     """What one context's shares mean (docs/method.md#the-guide)."""
-    share, go, no_go = found.shares["sel"], 100 * gates.invest.go, 100 * gates.invest.no_go
+    share, go, no_go = found.shares[SEL], 100 * gates.invest.go, 100 * gates.invest.no_go
     if wrong := impossible(found, gates):
         text = f"{wrong}: such shares are impossible, and decide nothing."
     elif share >= go:
@@ -162,22 +176,21 @@ def impossible(found: Context, gates: GateSettings) -> str | None:
     A part takes from 0 to 100 % of the step. Parts run one after the other: together they take no more than all of it,
     but for the points by which the invest gate lets two ways of measuring a share differ.
     """
-    for part, share in found.shares.items():
+    for part, share in zip(PARTS, found.shares, strict=True):
         if not 0 <= share <= 100:
             return f"{part} is {share:.4g} % of the step"
-    total = sum(found.shares.values())
+    total = sum(found.shares)
     if total > 100 * (1 + gates.invest.max_disagreement):
-        return f"{', '.join(found.shares)} are together {total:.4g} % of the step"
+        return f"{', '.join(PARTS)} are together {total:.4g} % of the step"
     return None
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """The lines of a table: figures aligned right, the names of backends left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = rows[0][0] == "backend"
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        yield "  ".join([row[0].ljust(widths[0]), *cells[1:]] if left else cells)
+    sides = ["<" if name == "backend" else ">" for name in rows[0]]
+    line = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
+    return (line.format(*row) for row in rows)
 
 
 def read(path: Path) -> pd.DataFrame:

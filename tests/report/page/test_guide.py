@@ -23,7 +23,7 @@ GATES = GateSettings()
 def summary_of(path: Path, content: str) -> list[str]:
     """What is said of a file with this content."""
     path.write_text(content)
-    return summarize(path, GATES).lines
+    return list(summarize(path, GATES).lines)
 
 
 def test_summarize_gives_shares_reads_and_what_they_mean(tmp_path: Path) -> None:
@@ -48,8 +48,8 @@ def test_summarize_reads_the_reports_csv_and_a_summary_alike(lab: Lab) -> None:
     cells = [lab.cell("sdpa", 128), lab.cell("sdpa", 2048, status="oom")]
     lab.render(cells)
     collect(cells, lab.layout.summary("sdpa"), 0.95)
-    from_csv = summarize(lab.layout.csv, GATES).lines
-    assert summarize(lab.layout.summary("sdpa"), GATES).lines == from_csv
+    from_csv = list(summarize(lab.layout.csv, GATES).lines)
+    assert list(summarize(lab.layout.summary("sdpa"), GATES).lines) == from_csv
     assert from_csv[1].split()[:2] == ["sdpa", "128"]
     assert from_csv[-1] == "sdpa S = 2048: oom, sdpa is not here."
 
