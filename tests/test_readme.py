@@ -178,7 +178,8 @@ def outputs() -> list[re.Pattern[str]]:
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.stem in ("README", "ci", "faults", "kernels", "method")]
+    "page",
+    [page for page in PAGES if page.stem in ("README", "ci", "faults", "kernels", "kernels_log", "method", "step_log")],
 )
 def test_every_result_is_one_that_a_rule_makes(page: Path) -> None:
     """A path in results/ is an output of a rule, or a stamp."""

@@ -29,7 +29,7 @@ class Launch:
     programs: int
 
 
-CMP = Launch(64, 2, 4, 2)  # docs/kernels.md has what was tried
+CMP = Launch(64, 2, 4, 2)  # docs/step_log.md has what was tried
 
 
 class Scores(NamedTuple):

@@ -1,6 +1,6 @@
 """The product of one row with a weight: as a vector, since a GEMM's tiles would be empty but for one row.
 
-Source: docs/kernels.md#the-step-around-the-core-the-log.
+Source: docs/step_log.md#the-step-around-the-core.
 """
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"
 # (device code: its types are Triton's)

@@ -42,7 +42,7 @@ class Plan(NamedTuple):
     sel_splits: int
 
 
-NEAR = Shape(64, 4, 2, 3)  # docs/kernels.md has what was tried
+NEAR = Shape(64, 4, 2, 3)  # docs/step_log.md has what was tried
 
 
 def plan(call: Call, shape: Shape = NEAR) -> Plan:

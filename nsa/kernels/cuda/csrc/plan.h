@@ -1,5 +1,5 @@
-// How a call is split. Measured on an H200 (docs/kernels.md): about eight warps a multiprocessor keep the memory busy,
-// so a row gets that many warps' share, in powers of two; more only adds a combine, fewer leaves the chip idle.
+// How a call is split. Measured on an H200 (docs/kernels_log.md): about eight warps a multiprocessor keep the memory
+// busy, so a row gets that many warps' share, in powers of two; more only adds a combine, fewer leaves the chip idle.
 #pragma once
 #include "params.h"
 
