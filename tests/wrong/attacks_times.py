@@ -72,7 +72,7 @@ def repeated(*arguments: object) -> torch.Tensor:
 def computes_around_its_graph(name: str, machine: Machine, flags: Flags) -> Backend:
     """The graph waits for a while; the work is done where the harness copies what the graph returned."""
     given: list[candidate.Given] = []
-    made, copied = candidate.Given.__init__, candidate._copied
+    made, copied = candidate.Given.__init__, candidate.copied
 
     def begin(self: candidate.Given, *arguments: Any) -> None:
         made(self, *arguments)
@@ -90,11 +90,11 @@ def computes_around_its_graph(name: str, machine: Machine, flags: Flags) -> Back
 
     def prepare(self: candidate.Candidate, request: Any) -> None:
         prepared(self, request)
-        candidate._copied = copy
+        candidate.copied = copy
 
     def release(self: candidate.Candidate, request: Any) -> Any:
         if type(request).__name__ == "Release":
-            candidate._copied = copied
+            candidate.copied = copied
         return asked(self, request)
 
     prepared, asked = candidate.Candidate._prepare, candidate.Candidate.asked

@@ -8,7 +8,7 @@ from standins import ON_CPU
 from wrong.attacks import ATTACKS
 from wrong.trial import ON_GPU, PLAIN, Trial, on_a_gpu, trial_of
 
-from nsa.bench.check import loading, remote
+from nsa.bench.apart import burst, peer
 from nsa.bench.check.corners import judge
 from nsa.bench.check.corners.cases import cases
 from nsa.bench.check.job import Job
@@ -26,7 +26,7 @@ ROUNDING = 1e-5  # of float32: what packed SDPA is off by is less
 def tried(name: str, settings: CheckSettings, host: Host, monkeypatch: pytest.MonkeyPatch) -> Trial:
     """The check of an attack in its own process, as the pipeline makes it."""
     attack = ATTACKS[name]
-    monkeypatch.setattr(loading, "ENTRY", attack.entry)
+    monkeypatch.setattr(peer, "ENTRY", attack.entry)
     corner = {each: case for each, case in cases(settings.dtype.of(host.device.kind)).items() if each == attack.check}
     monkeypatch.setattr(judge, "cases", lambda dtype: corner)
     job = Job("cuda", settings, host, 0, apart=True, corners=0)
@@ -54,8 +54,8 @@ def assert_rejected(name: str, trial: Trial) -> None:
 @pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if attack.on != "cuda"])
 def test_an_attack_is_judged_from_another_process(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its outputs are found wrong, or it fails; what packed SDPA gives beside it is right."""
-    monkeypatch.setattr(remote, "MOST_REPLAYS", 20)
-    monkeypatch.setattr(remote, "MOST_QUERIES", 20)
+    monkeypatch.setattr(burst, "MOST_REPLAYS", 20)
+    monkeypatch.setattr(burst, "MOST_QUERIES", 20)
     assert_rejected(name, tried(name, ONE, ON_CPU, monkeypatch))
 
 

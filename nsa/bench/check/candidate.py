@@ -1,49 +1,24 @@
-"""The candidate's process: it loads one backend and does with it what the judge asks (docs/method.md).
-
-It has no results, no seed, and no inputs but those that the judge gives it, block by block.
-"""
+"""What the candidate's process of a kernel check does with a selection kernel (docs/method.md#judge-and-candidate)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
 
 import torch
 from pydantic import JsonValue
 
-from nsa.backends import resolve
+from nsa.bench.apart.arena import Place
+from nsa.bench.apart.server import Server, copied
+from nsa.bench.apart.wire import Release, Request
 from nsa.bench.check import wire
-from nsa.bench.check.arena import Place
-from nsa.bench.method import switches
 from nsa.bench.method.failures import guarded
 from nsa.bench.method.inputs import Call
 from nsa.bench.method.kernels import KernelCandidate, Returned, prepare
 from nsa.bench.method.launches import launched
 from nsa.bench.method.replays import Changes, Drawn
-from nsa.bench.method.timing import CudaTimer
-from nsa.kernels import registry
-from nsa.kernels.contract import Backend, SelectAttention
-from nsa.kernels.failures import BackendBroken
+from nsa.kernels.contract import SelectAttention
 
 POISONED = 8  # tensors as large as an output that are full of NaN and freed just before a call
-
-
-def serve(connection: Connection[bytes, wire.Request]) -> None:
-    """Answer, until the judge is gone."""
-    candidate = Candidate()
-    while True:
-        try:
-            request = connection.recv()
-        except EOFError:
-            return
-        except Exception as error:  # noqa: BLE001 (torch opens no handle of the judge's)
-            connection.send_bytes(wire.unreadable(error))
-            continue
-        try:
-            said = wire.answer(candidate.asked(request))
-        except BaseException as error:  # noqa: BLE001 (the judge raises it)
-            said = wire.refusal(candidate.name, error)
-        connection.send_bytes(said)
 
 
 class Given(Changes):
@@ -75,36 +50,21 @@ class Outputs(Returned):
     def keep(self, output: torch.Tensor, replay: int) -> None:
         """Copy an output that has the right shape and dtype."""
         assert self.into is not None
-        self.odd = _copied(output, self.into[self._given.place]) or self.odd
+        self.odd = copied(output, self.into[self._given.place]) or self.odd
         self._given.place += 1
 
 
-class Candidate:
-    """A backend, and what was made of it."""
+class Candidate(Server):
+    """A backend's selection kernel, and what was made of it."""
 
     def __init__(self) -> None:
-        self.name = "candidate"
-        self._segments: dict[int, torch.Tensor] = {}
-        self._device = torch.device("cpu")
-        self._backend: Backend | None = None
-        self._timer: CudaTimer | None = None
+        super().__init__()
         self._given: Given | None = None
         self._prepared: dict[str, tuple[KernelCandidate, Outputs]] = {}
-        self._before = switches.read()
 
-    def asked(self, request: wire.Request) -> JsonValue:
-        """Do what a request says; all of it is done when this returns."""
-        value = self._do(request)
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return value
-
-    def _do(self, request: wire.Request) -> JsonValue:
+    def further(self, request: Request) -> JsonValue:
+        """See Server."""
         match request:
-            case wire.Segment():
-                self._segment(request)
-            case wire.Load():
-                self._load(request)
             case wire.Calls():
                 return self._calls(request)
             case wire.Launched():
@@ -121,34 +81,11 @@ class Candidate:
                 return self._time(request)
             case wire.Burst():
                 return self._burst(request)
-            case wire.Release():
+            case Release():
                 self._prepared, self._given = {}, None
-            case wire.About():
-                return self._about()
+            case _:
+                raise TypeError(f"a kernel check asks no {type(request).__name__}")
         return None
-
-    def _about(self) -> JsonValue:
-        assert self._backend is not None
-        switched = switches.changed(self._before, switches.read())
-        return {"notes": [*registry.notes(self._backend)], "switched": [*switched]}
-
-    def _segment(self, request: wire.Segment) -> None:
-        if request.tensor is None:
-            del self._segments[request.number]
-        else:
-            self._segments[request.number] = request.tensor
-
-    def _load(self, request: wire.Load) -> None:
-        self.name, self._device = request.name, request.device
-        if not request.timed:
-            torch.set_num_threads(1)  # waiting threads spin, and small kernels gain nothing from them
-        self._before = switches.read()
-        loaded = resolve(request.entry)(request.name, request.machine, request.flags)
-        if not isinstance(loaded, Backend):
-            raise BackendBroken(f"{request.name}: {request.entry} gave no backend")
-        self._backend = loaded
-        if request.timed:
-            self._timer = CudaTimer(request.device)
 
     def _calls(self, request: wire.Calls) -> JsonValue:
         kernel, outputs = self._kernel(request.taken), list[torch.Tensor]()
@@ -157,7 +94,7 @@ class Candidate:
             self._poison(output)
             outputs.append(kernel(*call))
         places = zip(outputs, request.outputs, strict=True)
-        return [_copied(output, place.view(self._segments)) for output, place in places]
+        return [copied(output, place.view(self._segments)) for output, place in places]
 
     def _prepare(self, name: str) -> None:
         assert self._given is not None
@@ -170,7 +107,7 @@ class Candidate:
         self._given.forget()
         self._poison(request.output)
         prepared, _ = self._prepared[request.name]
-        return [_copied(prepared.replay(), request.output.view(self._segments))]
+        return [copied(prepared.replay(), request.output.view(self._segments))]
 
     def _time(self, request: wire.Time) -> JsonValue:
         assert self._given is not None
@@ -194,22 +131,13 @@ class Candidate:
             self._given.call.q.copy_(query)
             for _ in range(request.each - 1):
                 prepared.run()
-            odd = _copied(prepared.replay(), output) or odd
+            odd = copied(prepared.replay(), output) or odd
         return [odd]
 
     def _kernel(self, taken: bool) -> SelectAttention:
-        assert self._backend is not None
-        return guarded(self.name, self._backend.selection_kernel, takes=taken)
+        return guarded(self.name, self.backend.selection_kernel, takes=taken)
 
     def _poison(self, output: Place) -> None:
         """The allocator hands a freed block of the same size to the next request, which is the kernel's output."""
         full = [torch.full(output.shape, torch.nan, dtype=output.dtype, device=self._device) for _ in range(POISONED)]
         del full
-
-
-def _copied(output: torch.Tensor, into: torch.Tensor) -> JsonValue:
-    """None where the output was copied, else its odd shape and dtype."""
-    if output.shape != into.shape or output.dtype != into.dtype:
-        return {"shape": [*output.shape], "dtype": str(output.dtype).removeprefix("torch.")}
-    into.copy_(output)
-    return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from nsa.bench.apart.process import CandidateProcess
 from nsa.bench.check.job import Job
-from nsa.bench.check.process import CandidateProcess
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.records.facts import CheckFacts
+
+SERVER = "nsa.bench.check.candidate:Candidate"
 
 
 def replicate(job: Job, turn: Turn) -> Replicated[CheckFacts]:
@@ -22,7 +24,7 @@ def replicate(job: Job, turn: Turn) -> Replicated[CheckFacts]:
         from nsa.bench.check.replicate import check_here
 
         return check_here(job, turn)
-    with CandidateProcess(job.backend) as process:
+    with CandidateProcess(job.backend, SERVER) as process:
         turn.helpers = frozenset({process.pid})
         from nsa.bench.check.replicate import check_there  # torch: both processes import it at the same time
 

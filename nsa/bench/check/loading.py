@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from pydantic import JsonValue
 
-from nsa.bench.check import wire
-from nsa.bench.check.process import CandidateProcess
+from nsa.bench.apart.peer import about, load
+from nsa.bench.apart.process import CandidateProcess
 from nsa.bench.check.remote import Remote
 from nsa.bench.method import switches
 from nsa.config import CheckSettings, Flags
@@ -18,7 +17,6 @@ from nsa.machine.host import Machine
 from nsa.records.grids import grid
 from nsa.records.words import ITEM_BYTES
 
-ENTRY = "nsa.kernels.registry:load"
 FURTHER_BYTES = 1 << 24  # indices, lengths, tokens that change, and what lies between tensors
 
 
@@ -52,17 +50,9 @@ def there(
     Raises:
         BackendUnavailable, KernelFailed, NoMemory, RecordError: as nsa.kernels.registry.load.
     """
-    process.ask(wire.Load(ENTRY, process.name, machine, flags, device, timed))
-
-    def about(what: str) -> list[JsonValue]:
-        said = process.ask(wire.About())
-        found = said.get(what) if isinstance(said, dict) else None
-        if not isinstance(found, list):
-            raise wire.no_answer(process.name)
-        return found
-
-    backend = Backend(process.name, Remote(process, device, reserve), notes=lambda: about("notes"))
-    return Loaded(backend, lambda: tuple(str(each) for each in about("switched")))
+    load(process, machine, flags, device, timed)
+    backend = Backend(process.name, Remote(process, device, reserve), notes=lambda: about(process, "notes"))
+    return Loaded(backend, lambda: tuple(str(each) for each in about(process, "switched")))
 
 
 def shared_bytes(settings: CheckSettings, kind: str, replays: int) -> int:

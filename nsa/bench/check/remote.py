@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-import math
-import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from pydantic import JsonValue
 
+from nsa.bench.apart.arena import Mark, bytes_of
+from nsa.bench.apart.burst import Clocked, Kind, bursts
+from nsa.bench.apart.peer import Channel, Peer
+from nsa.bench.apart.wire import Release, no_answer
 from nsa.bench.check import wire
-from nsa.bench.check.arena import Arena, Mark, Place, bytes_of
-from nsa.bench.check.burst import BurstTimes
-from nsa.bench.check.process import CandidateProcess
 from nsa.bench.method.accuracy import same_bits
 from nsa.bench.method.inputs import Call
 from nsa.bench.method.kernels import KernelCandidate, Returned
@@ -24,12 +22,6 @@ from nsa.bench.method.remote import RemoteKernel
 from nsa.bench.method.replays import Replays
 from nsa.bench.method.timing import Captured, CudaTimer
 from nsa.records.words import Row
-
-BURSTS = 3  # the shortest counts: a host that is held up makes one longer
-MOST_BURSTS = 12  # while the shortest is longer than the candidate's events say
-LONG = 1.1  # times what they say
-BURST_NS = 6e6  # what a burst takes by the candidate's events: a round trip of 0.1 ms, part of it, is small beside it
-MOST_REPLAYS, MOST_QUERIES = 2000, 100  # of a burst on one query, and of one with a query for each replay
 
 
 @dataclass(frozen=True)
@@ -58,14 +50,14 @@ class Remote(RemoteKernel):
     """The kernel of a candidate's process; see RemoteKernel.
 
     Args:
-        process: that runs it.
+        channel: to the process that runs it.
         device: of all tensors.
         reserve: bytes of memory that both see; more is made where a call needs it.
     """
 
-    def __init__(self, process: CandidateProcess, device: torch.device, reserve: int) -> None:
-        self._process, self._device, self._taken = process, device, False
-        self._arena = Arena(device, lambda number, tensor: self._ask(wire.Segment(number, tensor)), reserve)
+    def __init__(self, channel: Channel, device: torch.device, reserve: int) -> None:
+        self._peer, self._taken = Peer(channel, device, reserve), False
+        self._arena = self._peer.arena
         self._state = State()
 
     def __call__(
@@ -86,19 +78,19 @@ class Remote(RemoteKernel):
         return same
 
     def together(self, calls: Sequence[Call]) -> list[torch.Tensor]:
-        with self._placing():
+        with self._peer.placing():
             placed = [self._place(call) for call in calls]
             places = [self._arena.poisoned(_output_shape(call), call.q.dtype) for call in calls]
-            said = self._ask(wire.Calls(tuple(placed), tuple(places), self._taken))
-            odd = self._each(said, len(calls))
-            outputs = [self._output(*each).clone() for each in zip(places, odd, strict=True)]
+            said = self._peer.ask(wire.Calls(tuple(placed), tuple(places), self._taken))
+            odd = self._peer.each(said, len(calls))
+            outputs = [self._peer.output(*each).clone() for each in zip(places, odd, strict=True)]
             for call, there in zip(calls, placed, strict=True):
                 self._take_back(call, there)
         return outputs
 
     def launched(self, call: Call) -> list[str]:
-        with self._placing():
-            return [str(name) for name in self._each(self._ask(wire.Launched(self._place(call))))]
+        with self._peer.placing():
+            return [str(name) for name in self._peer.each(self._peer.ask(wire.Launched(self._place(call))))]
 
     def prepare(self, columns: Row, replays: Replays, returned: Returned) -> KernelCandidate:
         name, call = str(columns["backend"]), replays.call
@@ -106,9 +98,9 @@ class Remote(RemoteKernel):
             mark = self._arena.mark()
             placed = self._place(call)
             self._state.bound = mark, placed
-            self._ask(wire.Bind(placed, tuple(replays.changed.tolist())))
+            self._peer.ask(wire.Bind(placed, tuple(replays.changed.tolist())))
         _, bound = self._state.bound
-        self._ask(wire.Prepare(name))
+        self._peer.ask(wire.Prepare(name))
         shape, dtype = _output_shape(call), call.q.dtype
 
         def give() -> None:
@@ -117,10 +109,10 @@ class Remote(RemoteKernel):
 
         def replay() -> torch.Tensor:
             give()
-            with self._placing():
+            with self._peer.placing():
                 place = self._arena.poisoned(shape, dtype)
-                (odd,) = self._each(self._ask(wire.Replay(name, place)), 1)
-                output = self._output(place, odd).clone()
+                (odd,) = self._peer.each(self._peer.ask(wire.Replay(name, place)), 1)
+                output = self._peer.output(place, odd).clone()
             self._take_back(call, bound)
             return output
 
@@ -128,28 +120,24 @@ class Remote(RemoteKernel):
             first = replays.count
             replays.count += repetitions
             drawn = [replays.draw(first + each) for each in range(repetitions)]
-            with self._placing():
+            with self._peer.placing():
                 parts = [torch.stack([getattr(each, part) for each in drawn]) for part in ("q", "token", "k", "v")]
                 place = self._arena.poisoned((repetitions, *shape), dtype)
-                said = self._ask(wire.Time(name, wire.Block(*map(self._arena.place, parts)), place))
+                said = self._peer.ask(wire.Time(name, wire.Block(*map(self._arena.place, parts)), place))
                 if not isinstance(said, dict):
-                    raise wire.no_answer(self._process.name)
-                outputs = self._output(place, said.get("odd"), repetitions)
+                    raise no_answer(self._peer.name)
+                outputs = self._peer.output(place, said.get("odd"), repetitions)
                 for each in range(repetitions):
                     returned.keep(outputs[each], first + each)  # at once: from here on they are the judge's own
-            return self._times(said.get("ns"), repetitions)
+            return self._peer.times(said.get("ns"), repetitions)
 
         def inputs() -> Call:
             return bound.view(self._arena.segments)
 
         return RemoteCandidate(columns, time, replay, returned, replay, self, inputs, give)
 
-    def bursts(self, name: str, replays: Replays, events_ns: float, timer: CudaTimer) -> list[BurstTimes]:
-        """Time replays of what is prepared without a pause, by this process's clock: on one query, and on one for each.
-
-        The process neither knows a query before the clock runs, nor times anything itself. Replays on one query are
-        bound by the GPU where they take longer than a launch: such a burst shows what the graph takes. What is done
-        around the graph, the other burst shows.
+    def bursts(self, name: str, replays: Replays, events_ns: float, timer: CudaTimer) -> list[Clocked]:
+        """Time replays of what is prepared without a pause, see nsa.bench.apart.burst.bursts.
 
         Args:
             name: of what is prepared.
@@ -157,80 +145,31 @@ class Remote(RemoteKernel):
             events_ns: the median of the timed replays, by the process's events.
             timer: of this process.
         """
-        count, empty = math.ceil(BURST_NS / max(events_ns, 1.0)), timer.capture_empty(1)
-        sizes = (1, min(MOST_REPLAYS, count)), (min(MOST_QUERIES, count), 1)
-        return [self._burst(name, replays, events_ns, empty, *each) for each in sizes]
+        call, empty = replays.call, partial(self._empty_burst, timer.capture_empty(1))
+        outputs = [(_output_shape(call), call.q.dtype)]
+        request = lambda q, places, each: wire.Burst(name, q, places[0], each)
+        return bursts(self._peer, Kind(call.q, outputs, replays.queries, request, empty), events_ns)
 
-    def _burst(
-        self, name: str, replays: Replays, events_ns: float, empty: Captured, queries: int, each: int
-    ) -> BurstTimes:
-        """The shortest of some bursts on so many queries, so many replays each."""
-        call, count = replays.call, queries * each
-        shortest_ns, output, query = math.inf, call.q, call.q
-        with self._placing():
-            q = self._arena.place(call.q.new_empty(queries, *call.q.shape))
-            outputs = self._arena.poisoned((queries, *_output_shape(call)), call.q.dtype)
-            empty_ns = min(self._empty_burst(q, outputs, each, empty) for _ in range(BURSTS))
-            for burst in range(MOST_BURSTS):
-                self._arena.write(q, replays.queries(queries))
-                self._arena.view(outputs).fill_(torch.nan)
-                took_ns, said = self._clocked(wire.Burst(name, q, outputs, each))
-                (odd,) = self._each(said, 1)
-                if took_ns < shortest_ns:
-                    drawn = secrets.randbelow(queries)
-                    output = self._output(outputs, odd, queries)[drawn].clone()
-                    shortest_ns, query = took_ns, self._arena.view(q)[drawn].clone()
-                if burst + 1 >= BURSTS and shortest_ns <= count * LONG * events_ns + empty_ns:
-                    break
-            last = self._arena.view(q)[-1].clone()
-        return BurstTimes(count, queries, shortest_ns / count, events_ns, empty_ns / count, query, output, last)
-
-    def _empty_burst(self, queries: Place, outputs: Place, each: int, empty: Captured) -> float:
+    def _empty_burst(self, empty: Captured, q: torch.Tensor, outputs: Sequence[torch.Tensor], each: int) -> float:
         """Nanoseconds of as many replays of an empty graph here, with the copies that are made around the others."""
-        q, into = self._arena.view(queries), self._arena.view(outputs)
-        query, output = q[0].clone(), into[0].clone()
-        self._wait()
+        query, output = q[0].clone(), outputs[0][0].clone()
+        self._peer.wait()
         start = time.perf_counter_ns()
-        for one, there in zip(q, into, strict=True):
+        for one, there in zip(q, outputs[0], strict=True):
             query.copy_(one)
             output.fill_(torch.nan)
             for _ in range(each):
                 empty.graph.replay()
             there.copy_(output)
-        self._wait()
+        self._peer.wait()
         return float(time.perf_counter_ns() - start)
 
     def release(self) -> None:
         """Give up what is prepared."""
         if self._state.bound is not None:
-            self._ask(wire.Release())
+            self._peer.ask(Release())
             self._arena.back(self._state.bound[0])
             self._state.bound = None
-
-    @contextmanager
-    def _placing(self) -> Iterator[None]:
-        """What is placed inside is given back."""
-        mark = self._arena.mark()
-        try:
-            yield
-        finally:
-            self._arena.back(mark)
-
-    def _clocked(self, request: wire.Request) -> tuple[float, JsonValue]:
-        """Nanoseconds from the request to its answer, and the answer."""
-        self._wait()
-        start = time.perf_counter_ns()
-        said = self._process.ask(request)
-        return float(time.perf_counter_ns() - start), said
-
-    def _ask(self, request: wire.Request) -> JsonValue:
-        self._wait()
-        return self._process.ask(request)
-
-    def _wait(self) -> None:
-        """All that this process has begun on the device is done: no event tells the other process."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
 
     def _place(self, call: Call) -> wire.Placed:
         self._arena.room(bytes_of(call[:5]))
@@ -242,30 +181,6 @@ class Remote(RemoteKernel):
             there = self._arena.view(place)
             if not same_bits(there, tensor):
                 tensor.copy_(there)
-
-    def _output(self, place: Place, odd: JsonValue, repetitions: int | None = None) -> torch.Tensor:
-        """An output where it lies; of one that is none, something of its shape and dtype."""
-        if odd is None:
-            return self._arena.view(place)
-        try:
-            assert isinstance(odd, dict) and isinstance(odd["shape"], list)
-            shape, dtype = [int(str(size)) for size in odd["shape"]], getattr(torch, str(odd["dtype"]))
-            value = torch.full((), torch.nan if dtype.is_floating_point else 0, dtype=dtype, device=self._device)
-            return value.expand(shape if repetitions is None else [repetitions, *shape])
-        except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise wire.no_answer(self._process.name) from error
-
-    def _times(self, said: JsonValue, repetitions: int) -> list[int]:
-        values = self._each(said, repetitions)
-        found = [value for value in values if isinstance(value, int)]
-        if len(found) < len(values):
-            raise wire.no_answer(self._process.name)
-        return found
-
-    def _each(self, said: JsonValue, count: int | None = None) -> list[JsonValue]:
-        if not isinstance(said, list) or (count is not None and len(said) != count):
-            raise wire.no_answer(self._process.name)
-        return said
 
 
 def _output_shape(call: Call) -> tuple[int, ...]:

@@ -10,11 +10,12 @@ from statistics import median
 
 import torch
 
-from nsa.bench.check.burst import BurstTimes, judge_burst
+from nsa.bench.apart.burst import Clocked
+from nsa.bench.apart.process import CandidateProcess
+from nsa.bench.check.burst import fact, judge_burst
 from nsa.bench.check.corners.judge import corner_rows
 from nsa.bench.check.job import Job
 from nsa.bench.check.loading import Loaded, here, shared_bytes, there
-from nsa.bench.check.process import CandidateProcess
 from nsa.bench.check.remote import RemoteCandidate
 from nsa.bench.method import switches
 from nsa.bench.method.accuracy import oracle, run_poisoned, selected_oracle
@@ -269,7 +270,7 @@ def _timed(name: str, kernels: Kernels, shape: CheckShape, run: Run) -> tuple[li
     with run.turn:
         times = _interleaved([local, apart] if apart else [local], order, run, beside)
         last, outputs = last_calls(timed)
-        bursts = list[BurstTimes]()
+        bursts = list[Clocked]()
         if run.timer and isinstance(mine, RemoteCandidate):
             events_ns = median(float(str(row["value_ns"])) for row in times if row["backend"] == name)
             bursts = mine.remote.bursts(name, timed.replays, events_ns, run.timer)
@@ -285,7 +286,7 @@ def _timed(name: str, kernels: Kernels, shape: CheckShape, run: Run) -> tuple[li
     rows += judged
     if not run.timer:
         return rows, []
-    return [*rows, *times, *last], [burst.fact(run.job.process, shape) for burst in bursts]
+    return [*rows, *times, *last], [fact(burst, run.job.process, shape) for burst in bursts]
 
 
 def _interleaved(groups: Sequence[Group], order: random.Random, run: Run, beside: Sequence[Group] = ()) -> list[Row]:

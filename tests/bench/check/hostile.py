@@ -14,13 +14,14 @@ import torch
 from bench.check.simulated import mine
 from standins import Timer
 
+from nsa.bench.apart import server, wire
 from nsa.bench.check import candidate
 from nsa.bench.method import accuracy, behaviour, kernels
 from nsa.errors import InputError
 from nsa.kernels.contract import Backend
 from nsa.records import files, parquet
 
-candidate.CudaTimer = Timer  # this process, too, has no GPU
+server.CudaTimer = Timer  # this process, too, has no GPU
 
 
 class Refused(InputError):
@@ -62,7 +63,7 @@ def patches_the_clock(name: str, machine: object, flags: object) -> Backend:
             super().time(*arguments)
             return [1] * arguments[3]
 
-    candidate.CudaTimer = Fast
+    server.CudaTimer = Fast
     torch.cuda.Event.elapsed_time = lambda *_: 0.0
     return Backend(name, mine)
 
@@ -94,7 +95,7 @@ def switches_torch(name: str, machine: object, flags: object) -> Backend:
 
 def answers_nonsense(name: str, machine: object, flags: object) -> Backend:
     """The answers are no answers."""
-    candidate.wire.answer = lambda value: b'{"value": {"ns": "soon"}}'
+    wire.answer = lambda value: b'{"value": {"ns": "soon"}}'
     return Backend(name, mine)
 
 

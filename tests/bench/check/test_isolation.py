@@ -15,10 +15,10 @@ import torch
 from bench.check.simulated import SHAPES, SMALL, judged, timed
 from standins import ON_CPU, ON_CUDA
 
-from nsa.bench.check import loading, remote, wire
+from nsa.bench.apart import burst, peer, wire
+from nsa.bench.apart.process import CandidateProcess
 from nsa.bench.check.job import Job
-from nsa.bench.check.judge import replicate
-from nsa.bench.check.process import CandidateProcess
+from nsa.bench.check.judge import SERVER, replicate
 from nsa.bench.check.stage import check
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn, run_together
@@ -39,9 +39,9 @@ def apart(
     monkeypatch: pytest.MonkeyPatch, entry: str, host: Host = ON_CPU, settings: object = ONE, process: int = 0
 ) -> Replicated[CheckFacts]:
     """What a replicate finds of one of the hostile module's backends; this process is the judge."""
-    monkeypatch.setattr(loading, "ENTRY", f"{HOSTILE}:{entry}")
-    monkeypatch.setattr(remote, "MOST_REPLAYS", 20)
-    monkeypatch.setattr(remote, "MOST_QUERIES", 20)
+    monkeypatch.setattr(peer, "ENTRY", f"{HOSTILE}:{entry}")
+    monkeypatch.setattr(burst, "MOST_REPLAYS", 20)
+    monkeypatch.setattr(burst, "MOST_QUERIES", 20)
     turn = Turn()
     found = replicate(Job("cuda", settings, host, process, apart=True), turn)
     (pid,) = turn.helpers
@@ -94,7 +94,7 @@ def test_a_candidate_that_patches_the_judging_is_judged(monkeypatch: pytest.Monk
 
 def test_a_candidate_that_patches_the_records_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the stage's own processes: the judge is one of them, the candidate another, and the outcome is whole."""
-    monkeypatch.setattr(loading, "ENTRY", f"{HOSTILE}:patches_the_records")
+    monkeypatch.setattr(peer, "ENTRY", f"{HOSTILE}:patches_the_records")
     monkeypatch.setattr("nsa.kernels.registry.require", lambda *_: None)
     result = check("cuda", ONE, ON_CPU, print, apart=True)
     assert isinstance(result.outcome, Ok)
@@ -201,7 +201,7 @@ def test_a_candidate_that_never_answers_is_killed_with_its_judge(tmp_path: Path)
 
 def says_its_candidate(_: object, turn: Turn) -> frozenset[int]:
     """The pids that a judge gives its parent, beside what the parent knows in its turn."""
-    with CandidateProcess("cuda") as process:
+    with CandidateProcess("cuda", SERVER) as process:
         turn.helpers = frozenset({process.pid})
         with turn:
             return turn.ours if process.pid in turn.ours else frozenset()
@@ -215,7 +215,7 @@ def test_the_candidates_process_is_one_of_the_runs_own() -> None:
 
 def test_a_candidate_that_is_killed_from_outside_leaves_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user, a scheduler or a full memory is no fault of the kernel's."""
-    with CandidateProcess("cuda") as process:
+    with CandidateProcess("cuda", SERVER) as process:
         psutil.Process(process.pid).kill()
         with pytest.raises(Killed, match=r"^the candidate's process was killed from outside \(SIGKILL\); run again$"):
             process.ask(wire.Ping())
@@ -240,7 +240,7 @@ class Unsent:
 )
 def test_memory_that_cannot_be_shared_is_no_kernels_failure(memory: Any, why: str) -> None:
     """One line says what the machine does not give, and the candidate is not blamed."""
-    with CandidateProcess("cuda") as process:
+    with CandidateProcess("cuda", SERVER) as process:
         process.ready()
         with pytest.raises(NoSharedMemory) as caught:
             process.ask(wire.Segment(0, memory))
@@ -249,7 +249,7 @@ def test_memory_that_cannot_be_shared_is_no_kernels_failure(memory: Any, why: st
 
 def test_a_failure_is_an_outcome_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     """A candidate whose process dies is recorded as failed, with how."""
-    monkeypatch.setattr(loading, "ENTRY", f"{HOSTILE}:dies")
+    monkeypatch.setattr(peer, "ENTRY", f"{HOSTILE}:dies")
     monkeypatch.setattr("nsa.kernels.registry.require", lambda *_: None)
     outcome = check("cuda", ONE, ON_CPU, print, apart=True).outcome
     assert isinstance(outcome, Failed)

@@ -11,8 +11,10 @@ import torch
 from bench.check.simulated import mine
 from standins import CPU, ON_CPU
 
+from nsa.bench.apart import peer
+from nsa.bench.apart.process import CandidateProcess
 from nsa.bench.check import loading
-from nsa.bench.check.process import CandidateProcess
+from nsa.bench.check.judge import SERVER
 from nsa.bench.check.remote import Remote, RemoteCandidate
 from nsa.bench.method.accuracy import run_poisoned
 from nsa.bench.method.inputs import Call, full_case, ragged_case
@@ -42,10 +44,10 @@ def start() -> Iterator[Start]:
 
     def of(entry: str) -> Remote:
         if entry not in running:
-            process = CandidateProcess("cuda")
+            process = CandidateProcess("cuda", SERVER)
             process.ready()
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(loading, "ENTRY", f"bench.check.hostile:{entry}")
+                patch.setattr(peer, "ENTRY", f"bench.check.hostile:{entry}")
                 made = loading.there(process, ON_CPU.machine, ON_CPU.flags, CPU, False, RESERVE)
             assert isinstance(made.backend.selection, Remote)
             running[entry] = process, made.backend.selection
@@ -174,7 +176,7 @@ def test_a_kernel_on_a_gpu_is_called_timed_and_clocked_in_its_process() -> None:
     """Memory of the judge reaches it by a handle: outputs have the bits of this process's, and its times are sound."""
     device, shape = torch.device("cuda"), CheckShape(256, 8, 64, 64, 8, 64, 4096, 4, "bfloat16")
     host = Host.of("cuda", Flags(), probe(), {})
-    with CandidateProcess("sdpa") as process:
+    with CandidateProcess("sdpa", SERVER) as process:
         process.ready()
         made = loading.there(process, host.machine, host.flags, device, True, 1 << 20)
         kernel = made.backend.selection

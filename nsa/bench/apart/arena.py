@@ -94,10 +94,14 @@ class Arena:
         target.as_strided(size, (1,)).copy_(tensor.as_strided(size, (1,)))
 
     def poisoned(self, shape: tuple[int, ...], dtype: torch.dtype) -> Place:
-        """A contiguous tensor full of NaN."""
+        """A contiguous tensor full of what no right output holds: NaN, or the smallest integer."""
         place = self._new(shape, torch.empty(shape, device="meta").stride(), dtype)
-        place.view(self._segments).fill_(torch.nan)
+        self.poison(place)
         return place
+
+    def poison(self, place: Place) -> None:
+        """Write that once more."""
+        place.view(self._segments).fill_(torch.nan if place.dtype.is_floating_point else torch.iinfo(place.dtype).min)
 
     def view(self, place: Place) -> torch.Tensor:
         """What lies at a place, now."""

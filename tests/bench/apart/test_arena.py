@@ -6,7 +6,7 @@ import pytest
 import torch
 from standins import CPU
 
-from nsa.bench.check.arena import ALIGNMENT, Arena, bytes_of
+from nsa.bench.apart.arena import ALIGNMENT, Arena, bytes_of
 
 
 class Shared:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import JsonValue
 
+from nsa.backends import resolve
 from nsa.errors import KernelFailed, Killed, NoSharedMemory
 from nsa.machine.process import die_with_parent, how_it_ended, killed_from_outside
 
 if TYPE_CHECKING:
-    from nsa.bench.check import wire
+    from nsa.bench.apart import wire
 
 GRACE_S = 5.0  # in which a process that says no more must have ended
 
@@ -26,17 +27,21 @@ GRACE_S = 5.0  # in which a process that says no more must have ended
 class CandidateProcess:
     """The process that loads the candidate; it starts at once, dies with this one, and is killed at the end.
 
+    Args:
+        name: of the backend.
+        server: "module:class" of the nsa.bench.apart.server.Server that answers there.
+
     Raises:
         KernelFailed: it died, or said what its harness does not say.
         Killed: it was killed from outside.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, server: str) -> None:
         self.name = name
         self._connection: Connection[wire.Request, bytes]
         context = multiprocessing.get_context("spawn")
         self._connection, there = multiprocessing.Pipe()
-        self._process = context.Process(target=begin, args=(there, os.getpid()), daemon=True)
+        self._process = context.Process(target=begin, args=(there, os.getpid(), server), daemon=True)
         self._process.start()
         there.close()
         self._answered = False
@@ -58,7 +63,7 @@ class CandidateProcess:
 
     def ready(self) -> None:
         """Wait until it has begun: what ends it from now on is what it loads."""
-        from nsa.bench.check import wire
+        from nsa.bench.apart import wire
 
         self.ask(wire.Ping())
 
@@ -67,9 +72,9 @@ class CandidateProcess:
 
         Raises:
             NoSharedMemory: what is asked cannot be given to another process.
-            Exception: what was refused, as nsa.bench.check.wire.opened.
+            Exception: what was refused, as nsa.bench.apart.wire.opened.
         """
-        from nsa.bench.check import wire
+        from nsa.bench.apart import wire
 
         try:
             self._connection.send(request)
@@ -94,10 +99,12 @@ class CandidateProcess:
         return KernelFailed(f"{self.name}: its process died while it ran ({how})")
 
 
-def begin(connection: Connection[bytes, wire.Request], judge: int) -> None:
+def begin(connection: Connection[bytes, wire.Request], judge: int, server: str) -> None:
     """What the process does, from its first moment on."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt ends it from outside, and is nothing that it raised
     die_with_parent(judge)
-    from nsa.bench.check.candidate import serve
+    from nsa.bench.apart.server import Server, serve
 
-    serve(connection)
+    made = resolve(server)()
+    assert isinstance(made, Server)
+    serve(connection, made)

@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 
-from nsa.bench.check import wire
+from nsa.bench.apart import wire
 from nsa.errors import BackendUnavailable, Disturbed, InputError, KernelFailed, KernelHung, NoMemory, RecordError
 from nsa.kernels.failures import BackendBroken
 
