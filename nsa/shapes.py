@@ -1,4 +1,4 @@
-"""The shape of an NSA layer and the closed forms that follow from it (NSA paper, section 3; docs/method.md#reads)."""
+"""The shape of an NSA layer and the closed forms that follow from it (NSA paper, section 3; docs/decode_cell.md)."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Guard:
-    """A compute capability on which the backend is refused unless a flag lifts the guard (docs/method.md#the-guide)."""
+    """A compute capability on which the backend is refused unless a flag lifts the guard (docs/guide.md)."""
 
     capability: tuple[int, int]
     lifted_by: Variable  # the flag's; one that `affects`

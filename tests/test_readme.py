@@ -21,7 +21,9 @@ from nsa.cli import app, guide
 from nsa.config import Config
 from nsa.layout import Layout
 
-OF_TODAY = [page for page in PAGES if page.stem in ("README", "backend", "method")]  # no history in them
+INDEX = text(Path("docs/method.md"))
+METHOD = ("method", *re.findall(r"^\| \[(\w+)\.md\]", INDEX, re.MULTILINE))  # a page for each idea
+OF_TODAY = [page for page in PAGES if page.stem in ("README", "backend", *METHOD)]  # no history in them
 FOLDERS = ("nsa/", "tests/", "docs/", "workflow/", "profiles/", ".github/", ".ci/")
 PLACED = re.compile(r"`([A-Za-z_][\w.]*)`\s+\(`(nsa/[\w/]+\.py)`\)")  # `CudaTimer.time` (`nsa/bench/method/timing.py`)
 WORD = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
@@ -52,6 +54,13 @@ def test_every_link_resolves(page: Path) -> None:
         if not path.exists() or (anchor and anchor not in headings(path)):
             broken.append(f"{target}#{anchor}")
     assert broken == []
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    """docs/index.md leads to each page of docs/, those of the method through docs/method.md."""
+    index = re.findall(r"\]\((\w+)\.md", text(Path("docs/index.md")))
+    assert len(METHOD) > 10
+    assert {page.stem for page in PAGES if page.parent.name == "docs"} == {"index", *METHOD, *index}
 
 
 @pytest.mark.parametrize("page", OF_TODAY, ids=str)
@@ -179,7 +188,7 @@ def outputs() -> list[re.Pattern[str]]:
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if page.stem in ("README", "ci", "faults", "kernels", "kernels_log", "method", "step_log")],
+    [page for page in PAGES if page.stem in ("README", "ci", "faults", "kernels", "kernels_log", "step_log", *METHOD)],
 )
 def test_every_result_is_one_that_a_rule_makes(page: Path) -> None:
     """A path in results/ is an output of a rule, or a stamp."""

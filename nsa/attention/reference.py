@@ -1,6 +1,6 @@
 """The float64 oracle: NSA decoding written as the paper states it, slow and independent of every other module.
 
-Source: Native Sparse Attention (arXiv 2502.11089), section 3, and docs/method.md#what-the-paper-leaves-open.
+Source: Native Sparse Attention (arXiv 2502.11089), section 3, and docs/layer.md#what-the-paper-leaves-open.
 It is the judge of every backend, so it imports nothing of this package and trades speed for loops that can be read.
 Symbols: S tokens in the cache with the current one, at position t = S - 1; G groups of h query heads, H = G * h;
 D and Dv, the head dimensions of q/k and of v; l and d, compression block and stride; l', selection block;

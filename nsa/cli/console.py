@@ -36,7 +36,7 @@ def bench(
     flags: Flags,
     csv: Path | None,
 ) -> bool:
-    """Measure one backend at every context (docs/method.md#the-guide), and say whether each gave figures.
+    """Measure one backend at every context (docs/guide.md), and say whether each gave figures.
 
     The CSV has every context that was measured, also when the rest is interrupted.
 

@@ -1,4 +1,4 @@
-"""The environment flags (docs/method.md#the-guide); the backends' specs say which there are."""
+"""The environment flags (docs/guide.md); the backends' specs say which there are."""
 
 from __future__ import annotations
 

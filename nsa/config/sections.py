@@ -52,7 +52,7 @@ class BuildSettings(Settings):
 
 
 class DecodeSettings(Settings):
-    """How one decode cell is measured (docs/method.md#timing)."""
+    """How one decode cell is measured (docs/timing.md)."""
 
     batch: Count = 1
     dtype: DtypeByDevice = Field(default_factory=DtypeByDevice)
@@ -68,7 +68,7 @@ class DecodeSettings(Settings):
 
 
 class CheckSettings(Settings):
-    """The acceptance grid and how it is checked (docs/method.md#the-kernel-check)."""
+    """The acceptance grid and how it is checked (docs/kernel_check.md)."""
 
     rows: Counts = (256, 1024)
     heads_per_group: Heads = (4, 8)
@@ -144,7 +144,7 @@ class RooflineSettings(Settings):
 
 
 class CoreSettings(Settings):
-    """The grid of decode cores, the paper's geometry, and how they are checked (docs/method.md#the-core-check)."""
+    """The grid of decode cores, the paper's geometry, and how they are checked (docs/core_check.md)."""
 
     batch: Counts = (1, 8, 32)
     contexts: Counts = (8192, 16384, 32768, 65536)
@@ -173,7 +173,7 @@ class CoreSettings(Settings):
 
 
 class InvestThresholds(Settings):
-    """Of the selection's share of ms_total (docs/method.md#the-two-gates)."""
+    """Of the selection's share of ms_total (docs/verdicts.md#the-two-gates)."""
 
     go: Share = 0.30
     no_go: Share = 0.25

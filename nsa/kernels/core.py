@@ -26,7 +26,7 @@ Cache = torch.Tensor | Sequence[torch.Tensor]  # one stacked tensor, or the thre
 
 @dataclass(frozen=True)
 class Parts:
-    """Which parts of a step run; a part that is off launches nothing and reads nothing (docs/method.md#arms)."""
+    """Which parts of a step run; a part that is off launches nothing and reads nothing (docs/decode_cell.md#arms)."""
 
     cmp: bool = True
     route: bool = True

@@ -17,7 +17,7 @@ def require_cuda(backend: str, machine: Machine) -> None:
 
 
 def require_unguarded(spec: BackendSpec, machine: Machine, flags: Flags) -> None:
-    """Refuse a backend on a compute capability that its spec guards, unless forced (docs/method.md#the-guide)."""
+    """Refuse a backend on a compute capability that its spec guards, unless forced (docs/guide.md)."""
     for guard in spec.guards:
         if machine.capability == guard.capability and not flags.on(guard.lifted_by):
             capability = ".".join(map(str, guard.capability)) + GENERATIONS.get(guard.capability, "")

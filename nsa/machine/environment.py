@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def probe(environ: Mapping[str, str] = os.environ) -> Environment:
-    """What the machine is and what torch can use of it (docs/method.md#the-guide); what it cannot tell is null.
+    """What the machine is and what torch can use of it (docs/guide.md); what it cannot tell is null.
 
     The first five keys are the guide's. `note` and `fix` say why there is no CUDA device,
     `nvml_error` why NVML's part is null.

@@ -21,7 +21,7 @@ class Device(Model):
 
 
 class Environment(Model):
-    """What the machine is and what torch can use of it (docs/method.md#the-guide); what it cannot tell is None."""
+    """What the machine is and what torch can use of it (docs/guide.md); what it cannot tell is None."""
 
     cuda: bool  # with the four below what the guide's sanity check prints
     device: str | None
@@ -147,7 +147,7 @@ class TimedFacts(Model):
 
 
 class Judged(Model):
-    """What a float64 step says of the timed steps of one process (docs/method.md#the-decode-cell-is-judged).
+    """What a float64 step says of the timed steps of one process (docs/decode_cell.md#the-decode-cell-is-judged).
 
     Errors are the worst relative L2 of a row; None where something is not finite or has the wrong shape.
 
@@ -224,7 +224,7 @@ class Alone(Model):
 
 
 class Burst(Model):
-    """Replays of the candidate without a pause, by the judge's clock, beside its own events (docs/method.md)."""
+    """Replays of the candidate without a pause, by the judge's clock, beside its own events (docs/kernel_check.md)."""
 
     process: int
     shape: GridShape

@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 
 @dataclass(frozen=True)
 class GridShape:
-    """What names a shape (docs/method.md#the-kernel-check); N = rows = sequences x groups, h is heads_per_group."""
+    """What names a shape (docs/kernel_check.md); N = rows = sequences x groups, h is heads_per_group."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # within a record, as nsa.records.merge.Model
 

@@ -1,5 +1,5 @@
 """Kernels that cheat in plain calls: what they know of the check spares them the work. Kinds are from public reports
-of kernels that were optimised against a benchmark; docs/method.md says what else was tried.
+of kernels that were optimised against a benchmark; docs/wrong_kernels.md says what else was tried.
 """
 
 from __future__ import annotations

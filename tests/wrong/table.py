@@ -1,7 +1,7 @@
 """The table "kernel, rejected by which check": from a run on this machine to a record, from the record to its page.
 
 PYTHONPATH=tests python -m wrong.table record   # tries every entry that this machine can, two minutes on a GPU
-PYTHONPATH=tests python -m wrong.table render   # writes the table into docs/method.md
+PYTHONPATH=tests python -m wrong.table render   # writes the table into docs/wrong_kernels.md
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wrong.trial import GIGABYTES, TIMED, on_a_gpu, rejected_by
 from nsa.machine.host import Host
 
 RECORD = Path(__file__).parent / "rejected.json"
-PAGE = Path(__file__).parents[2] / "docs" / "method.md"
+PAGE = Path(__file__).parents[2] / "docs" / "wrong_kernels.md"
 BEGIN, END = "<!-- begin: wrong.table -->", "<!-- end: wrong.table -->"
 TOGETHER = {"cuda": 8, "cpu": 2}  # processes that try entries at the same time
 
@@ -95,7 +95,7 @@ def with_table(page: str, table: str) -> str:
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"docs/method.md: expected the lines {BEGIN} and {END}")
+        raise ValueError(f"docs/wrong_kernels.md: expected the lines {BEGIN} and {END}")
     return f"{head}{begin}\n{table}\n{end}{tail}"
 
 

@@ -1,4 +1,4 @@
-"""The table of wrong kernels in docs/method.md is what its record gives."""
+"""The table of wrong kernels in docs/wrong_kernels.md is what its record gives."""
 
 from __future__ import annotations
 

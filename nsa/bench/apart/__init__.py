@@ -1,1 +1,1 @@
-"""Two processes: the candidate's, which loads what is tried, and its judge's (docs/method.md#judge-and-candidate)."""
+"""Two processes: the candidate's, which loads what is tried, and its judge's (docs/kernel_check.md)."""

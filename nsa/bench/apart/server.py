@@ -1,4 +1,4 @@
-"""The candidate's process: it loads one backend and does with it what the judge asks (docs/method.md).
+"""The candidate's process: it loads one backend and does with it what the judge asks (docs/kernel_check.md).
 
 It has no results, no seed, and no inputs but those that the judge gives it, block by block.
 """

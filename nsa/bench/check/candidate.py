@@ -1,4 +1,4 @@
-"""What the candidate's process of a kernel check does with a selection kernel (docs/method.md#judge-and-candidate)."""
+"""What the candidate's process of a kernel check does with a selection kernel (docs/kernel_check.md)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class Job:
     Attributes:
         seed: moves every random draw.
         packs: whether the backend may launch what packed SDPA launches.
-        apart: whether it is loaded in a process of its own, which this one judges (docs/method.md).
+        apart: whether it is loaded in a process of its own, which this one judges (docs/kernel_check.md).
         corners: a seed that nobody knows before the run, of the corner cases and of what changes from replay to replay;
             None where the corner cases are left out.
     """

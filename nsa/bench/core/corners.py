@@ -1,4 +1,4 @@
-"""Corner cases of a decode core, untimed: sizes and values off the grid (docs/method.md#the-core-check)."""
+"""Corner cases of a decode core, untimed: sizes and values off the grid (docs/core_check.md)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One decode step in float64, from a cell's own caches and weights: what its arms are judged by.
 
-It shares no step with the layer: RoPE, phi, routing and the gate are written again here, after docs/method.md. The
+It shares no step with the layer: RoPE, phi, routing and the gate are written again here, after docs/layer.md. The
 tests hold it against nsa.attention.reference, which is loops; this one is vectorised and runs on the cell's device.
 """
 

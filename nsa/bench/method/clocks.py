@@ -1,4 +1,4 @@
-"""A block is timed at the SM clock at which its process began (docs/method.md#timing).
+"""A block is timed at the SM clock at which its process began (docs/timing.md).
 
 Heavy arithmetic just before lowers the clock: on one H100 a graph of 18 small launches took 126.5 µs at 1980 MHz, and
 155 to 160 at 1500 to 1680 MHz for seconds after products in bfloat16.

@@ -1,4 +1,4 @@
-"""The control: fixed work of the harness's own, timed in every block beside what is measured (docs/method.md#timing).
+"""The control: fixed work of the harness's own, timed in every block beside what is measured (docs/timing.md).
 
 No backend and no setting changes it, so that a time of it that moves is the machine's: between the processes of a
 record, between records, and between a run and the accepted one.

@@ -1,4 +1,4 @@
-"""Timing one callable: CUDA events around a graph replay, or the wall clock of a CPU (docs/method.md#timing)."""
+"""Timing one callable: CUDA events around a graph replay, or the wall clock of a CPU (docs/timing.md)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The new token of a step in one kernel: RoPE, append, the compressed token that is due, the gate, the lengths.
 
-Source: NSA (arXiv 2502.11089), Eq. 5 and 7; docs/method.md#one-decode-step, steps 1, 2 and 7. Three programs for each
+Source: NSA (arXiv 2502.11089), Eq. 5 and 7; docs/layer.md#one-decode-step, steps 1, 2 and 7. Three programs for each
 (sequence, group): one for the query and the gates, one for the keys, one for the values.
 """
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"

@@ -1,4 +1,4 @@
-"""Amdahl's ceilings: how many times as fast a step would be without one of its parts (docs/method.md#the-two-gates)."""
+"""Amdahl's ceilings: how many times as fast a step would be without one of its parts (docs/verdicts.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control of a record: times of the harness's own work, which only the machine moves (docs/method.md#timing)."""
+"""The control of a record: times of the harness's own work, which only the machine moves (docs/timing.md)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def controlled(record: Record[TimedFacts]) -> pd.DataFrame:
     """The median of each process, ns [process, control]; no columns where none was timed, as on a CPU.
 
     Of a core check it is that of the shape where it is smallest: on some shapes, the same in every process, a train of
-    small launches takes 1.6 times as long, whatever the machine does (docs/method.md#the-core-check).
+    small launches takes 1.6 times as long, whatever the machine does (docs/core_check.md).
     """
     key = key_of(record)
     rows = record.rows[record.rows[key].isin(CONTROLS) & record.rows["value_ns"].notna()]

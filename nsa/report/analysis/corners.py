@@ -1,4 +1,4 @@
-"""The corner cases of a kernel check: what each of them says (docs/method.md#corner-cases)."""
+"""The corner cases of a kernel check: what each of them says (docs/kernel_check.md#corner-cases)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nsa.report.analysis.read import Record
 RIGHT, WRONG, NOT_TAKEN, NOT_RUN = "right", "wrong", "refused", "skipped"
 
 # An error that is right whatever packed SDPA's is, in units of half the last place: where packed SDPA rounds by luck to
-# less, an honest kernel may not. docs/method.md#corner-cases has what honest kernels of four designs were seen to do.
+# less, an honest kernel may not. docs/kernel_check.md#corner-cases has what honest kernels of four designs did.
 UNIT = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}
 FLOOR = {"float16": 1.5 * UNIT["float16"], "bfloat16": 1.5 * UNIT["bfloat16"], "float32": 1024 * UNIT["float32"]}
 

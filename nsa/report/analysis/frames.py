@@ -30,7 +30,7 @@ class Frames:
         records: one row per record: name, backend, S, status, reason, fix, device, git_commit, utc_time.
         cells: one row per decode cell: the columns of decode.csv; ms_* in ms, *_pct in per cent, *_lo and *_hi the
             95 % interval over processes.
-        repetitions: one row per timed repetition of a decode cell, value_ns in ns (docs/method.md#arms).
+        repetitions: one row per timed repetition of a decode cell, value_ns in ns (docs/decode_cell.md#arms).
         checks: one row per repetition or result of a kernel check, with the candidate whose check it is.
         roofline: the same of the roofline stage.
         dram: one row per shape whose DRAM bytes were counted.

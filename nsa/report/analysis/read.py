@@ -124,7 +124,7 @@ def check_name(backend: str) -> str:
 
 
 def primary(device: str) -> tuple[str, str]:
-    """The mode and cache state whose times are the cell's figures (docs/method.md#timing)."""
+    """The mode and cache state whose times are the cell's figures (docs/timing.md)."""
     return ("graph", "cold") if device == "cuda" else ("eager", "warm")
 
 

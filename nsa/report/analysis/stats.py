@@ -1,4 +1,4 @@
-"""Medians per process, and t-intervals over the processes, which are the replicates (docs/method.md#statistics)."""
+"""Medians per process, and t-intervals over the processes, which are the replicates (docs/statistics.md)."""
 
 from __future__ import annotations
 

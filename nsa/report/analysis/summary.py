@@ -25,7 +25,7 @@ from nsa.report.analysis.validate import device_columns
 
 @dataclass(frozen=True)
 class ArmFigures:
-    """What the arms of a cell say; times in ms, shares in per cent of ms_total (docs/method.md#arms)."""
+    """What the arms of a cell say; times in ms, shares in per cent of ms_total (docs/decode_cell.md#arms)."""
 
     ms_total: Estimate
     ms_cmp: Estimate
@@ -198,7 +198,7 @@ def arm_figures(
     variant: str | None = None,
     halves: Mapping[str, float] | None = None,
 ) -> ArmFigures:
-    """The columns of docs/method.md#arms, from T_p(arm) [process, arm] in ms.
+    """The columns of docs/decode_cell.md#arms, from T_p(arm) [process, arm] in ms.
 
     Args:
         times: as process_times gives them.

@@ -1,4 +1,4 @@
-"""The guide's console tables: the decode table and the summary of a decode.csv (docs/method.md#the-guide)."""
+"""The guide's console tables: the decode table and the summary of a decode.csv (docs/guide.md)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Context(NamedTuple):
 
 
 def decode_table_row(cell: CellSummary) -> tuple[str, ...]:
-    """One line under DECODE_HEADER (docs/method.md#the-guide); a cell that did not run shows its status."""
+    """One line under DECODE_HEADER (docs/guide.md); a cell that did not run shows its status."""
     if cell.figures is None:
         return (str(cell.S), cell.cell.status, *["-"] * 4)
     arms, reads = cell.figures.arms, cell.figures.reads
@@ -153,7 +153,7 @@ def counts(actual: float, expected: float) -> str:
 
 
 def meaning(found: Context, gates: GateSettings) -> str:
-    """What one context's shares mean (docs/method.md#the-guide)."""
+    """What one context's shares mean (docs/guide.md)."""
     share, go, no_go = found.shares[SEL], 100 * gates.invest.go, 100 * gates.invest.no_go
     if wrong := impossible(found, gates):
         text = f"{wrong}: such shares are impossible, and decide nothing."

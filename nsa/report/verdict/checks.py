@@ -1,4 +1,4 @@
-"""The blocking checks of a decode cell, and the table that keeps every check (docs/method.md#automatic-checks)."""
+"""The blocking checks of a decode cell, and the table that keeps every check (docs/verdicts.md#automatic-checks)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict on decode cores: right everywhere, and no slower than dense attention (docs/method.md#the-core-check)."""
+"""The verdict on decode cores: right everywhere, and no slower than dense attention (docs/core_check.md)."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def corners_missing(name: str, found: Sequence[Corner]) -> Check:
 
 
 def corner_refused(name: str, found: Sequence[Corner]) -> Check:
-    """Cases that the contract has (docs/method.md#the-selection-contract) and the kernel refuses, as it may."""
+    """Cases that the contract has (docs/contracts.md#the-selection-contract) and the kernel refuses, as it may."""
     refused = _with_reasons([case for case in found if case.status == NOT_TAKEN])
     message = "; ".join(refused) or "the kernel takes every corner case"
     count = float(sum(case.status == NOT_TAKEN for case in found))

@@ -1,4 +1,4 @@
-"""The accept gate: is a kernel good enough to ship (docs/method.md#the-two-gates)."""
+"""The accept gate: is a kernel good enough to ship (docs/verdicts.md#the-two-gates)."""
 
 from __future__ import annotations
 

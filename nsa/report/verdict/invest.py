@@ -1,4 +1,4 @@
-"""The invest gate: is a custom selection kernel worth building (docs/method.md#the-two-gates)."""
+"""The invest gate: is a custom selection kernel worth building (docs/verdicts.md#the-two-gates)."""
 
 from __future__ import annotations
 

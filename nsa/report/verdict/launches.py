@@ -1,4 +1,4 @@
-"""A part that is off launches nothing: what arms launched against what parts launch (docs/method.md#automatic-checks).
+"""A part that is off launches nothing: what arms launched against what parts launch (docs/verdicts.md#the-launch-rule).
 
 A part's own launches are those of the arm that runs it beyond those of the arm that differs from that one by the part
 only. An arm then launches each kernel at most as often as the whole step does, less the own launches of every part that

@@ -1,4 +1,4 @@
-"""What each automatic check that fired means for the figures, in one sentence (docs/method.md#automatic-checks)."""
+"""What each automatic check that fired means for the figures, in one sentence (docs/verdicts.md#automatic-checks)."""
 
 from __future__ import annotations
 

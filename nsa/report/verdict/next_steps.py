@@ -1,4 +1,4 @@
-"""What to do next about each verdict, in one sentence (docs/method.md#the-two-gates)."""
+"""What to do next about each verdict, in one sentence (docs/verdicts.md#the-two-gates)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The blocking checks on what a float64 step says of a decode cell (docs/method.md#the-decode-cell-is-judged)."""
+"""The blocking checks on what a float64 step says of a decode cell (docs/decode_cell.md#the-decode-cell-is-judged)."""
 
 from __future__ import annotations
 

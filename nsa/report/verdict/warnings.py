@@ -1,4 +1,4 @@
-"""The warnings that run by themselves: spread, clocks, and cells that say little (docs/method.md#automatic-checks).
+"""The warnings that run by themselves: spread, clocks, and cells that say little (docs/verdicts.md#automatic-checks).
 
 On a CPU only the spread is looked at: the others are about a GPU's clocks, launches and verdict.
 """

@@ -35,7 +35,7 @@ def row(path: Path) -> dict[str, Scalar]:
 
 
 def test_figures_are_the_definitions_of_measurement(lab: Lab) -> None:
-    """Every marginal, share and ratio is the difference of the arms that docs/method.md#arms names."""
+    """Every marginal, share and ratio is the difference of the arms that docs/decode_cell.md#arms names."""
     found = of(lab.cell(noise=0))
     parts = {"cmp": CMP, "sel": SEL, "win": WIN}
     expected = {

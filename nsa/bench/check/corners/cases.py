@@ -1,4 +1,4 @@
-"""The list of corner cases, by the names that the record has (docs/method.md#corner-cases)."""
+"""The list of corner cases, by the names that the record has (docs/kernel_check.md#corner-cases)."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 
 namespace nsa::core {
 
-// Parts that the one-launch kernels are built for: the arms of a decode cell but `none` (docs/method.md#arms).
+// Parts that the one-launch kernels are built for: the arms of a decode cell but `none` (docs/decode_cell.md#arms).
 #define NSA_CORE_ARMS(X) X(1) X(3) X(4) X(8) X(11) X(15)
 
 template <int C, int Warps, bool Bf16> cudaError_t launch_stream(const Call &call, cudaStream_t stream);
