@@ -53,6 +53,12 @@ def test_config_file_holds_the_guides_defaults() -> None:
         ("contexts", ["128"], "contexts.0: got '128', expected a whole number of at least 1"),
         ("contexts", 128, "contexts: got 128, expected a list of distinct whole numbers"),
         ("contexts", [131072], "contexts: got 131072, expected at most max_context = 65536"),
+        ("check.context", 65537, "check.context: got 65537, expected at most max_context = 65536"),
+        ("check.cpu_context", 65537, "check.cpu_context: got 65537, expected at most max_context = 65536"),
+        ("roofline.context", 65537, "roofline.context: got 65537, expected at most max_context = 65536"),
+        ("core.contexts", [8192, 131072], "core.contexts: got 131072, expected at most max_context = 65536"),
+        ("core.cpu_context", 65537, "core.cpu_context: got 65537, expected at most max_context = 65536"),
+        ("max_context", 32768, "core.contexts: got 65536, expected at most max_context = 32768"),
         ("contexts", "all", "contexts: got 'all', expected auto, or a list of contexts"),
         ("target_contexts", "some", "target_contexts: got 'some', expected auto, all, or a list of contexts"),
         ("target_contexts", [], "target_contexts: got [], expected a list of distinct"),
@@ -225,8 +231,10 @@ def test_cuda_adds_long_contexts_and_decides_on_them() -> None:
     guide, long = (128, 256, 512, 1024), (4096, 16384, 65536)
     assert contexts(on_cuda=False) == contexts(device="cpu") == (guide, guide)
     assert contexts() == ((*guide, *long), long)
-    assert contexts(max_context=5000) == ((*guide, 4096), (4096,))
-    assert contexts(max_context=2048) == (guide, guide)
+    short = {name: {**GOOD[name], "context": 1024} for name in ("check", "roofline")}
+    short["core"] = {**GOOD["core"], "contexts": [1024]}
+    assert contexts(max_context=5000, **short) == ((*guide, 4096), (4096,))
+    assert contexts(max_context=2048, **short) == (guide, guide)
     assert contexts(target_contexts="all") == ((*guide, *long), (*guide, *long))
     assert contexts(target_contexts=[1024]) == ((*guide, *long), (1024,))
     assert contexts(contexts=[512, 4096]) == ((512, 4096), (512, 4096))

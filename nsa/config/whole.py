@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -49,9 +49,10 @@ class File(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for S in self.contexts:
-            if S > self.max_context:
-                raise refuse(S, f"at most max_context = {self.max_context}", "contexts")
+        for key, contexts in self._contexts_by_key():
+            for S in contexts:
+                if S > self.max_context:
+                    raise refuse(S, f"at most max_context = {self.max_context}", key)
         for S in self.targets:
             if S not in self.contexts:
                 raise refuse(S, f"one of contexts = {list(self.contexts)}", "target_contexts")
@@ -60,6 +61,15 @@ class File(Settings):
         if self.baseline in self.candidates:
             raise refuse(list(self.candidates), f"a list without the baseline {self.baseline!r}", "candidates")
         return self
+
+    def _contexts_by_key(self) -> Iterator[tuple[str, Sequence[int]]]:
+        """Every context that is given, by the key that gives it."""
+        yield "contexts", self.contexts
+        yield "check.context", [self.check.context]
+        yield "check.cpu_context", [self.check.cpu_context]
+        yield "roofline.context", [self.roofline.context]
+        yield "core.contexts", self.core.contexts
+        yield "core.cpu_context", [self.core.cpu_context]
 
     @property
     def targets(self) -> tuple[int, ...]:
