@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
+from typer import BadParameter
 from typer.main import get_command_name
 
 from nsa.cli import stages, verdict
@@ -20,15 +21,24 @@ from nsa.cli.app import app
 from nsa.errors import NsaError
 from nsa.machine.process import announce, die_with_run
 
+UsageError: type[BadParameter] = BadParameter.mro()[1]  # click's, or typer's own, which does not export it
+
 __all__ = ["app", "main", "stages", "verdict"]
 
 
 def main() -> None:
-    """Run a command; an error of ours, or a full disk, is one line on stderr and exit status 2."""
+    """Run a command; an error of ours, a wrong option, or a full disk, is one line on stderr and exit status 2."""
+    arguments = sys.argv[1:]
     die_with_run()  # first: what it writes after its run was killed would lie among the next run's results
     try:
-        register(sys.argv[1:])
-        app()
+        register(arguments)
+        sys.exit(app(standalone_mode=False))
+    except UsageError as error:
+        if not arguments:  # its text is the help
+            error.show()
+            sys.exit(2)
+        command = error.ctx.command_path if error.ctx else "nsa"
+        _fail(f"error: {error.format_message().rstrip('.')}; `{command} -h` says what there is")
     except NsaError as error:
         _fail(f"error: {error}")
     except OSError as error:

@@ -33,7 +33,10 @@ def summarize(
         typer.Option(help="Where the thresholds are. Default: the run, config.yaml, or the guide."),
     ] = None,
 ) -> None:
-    """Print each context's total, branch shares and reads; the exit status is 1 where reads differ."""
+    """Print each context's total, branch shares and reads.
+
+    The exit status is 1 where reads differ.
+    """
     from nsa.config import load
     from nsa.pipeline import finished
     from nsa.report.page import guide
@@ -78,7 +81,7 @@ def bench(
     phi: Annotated[str, typer.Option(help="mean or mlp.")] = SHAPE.phi,
     seed: Annotated[int, typer.Option(help="Of the weights and inputs.")] = GUIDE.seed,
 ) -> None:
-    """Measure decode steps and print each context's total, branches and reads."""
+    """Measure decode steps, and print their times and reads."""
     flags = Flags.from_env(os.environ)
     require(device in DEVICES, "--device", device, "one of " + ", ".join(DEVICES))
     require(dtype is None or dtype in DTYPES, "--dtype", dtype, "one of " + ", ".join(DTYPES))

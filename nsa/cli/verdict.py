@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from nsa.cli.app import app
+from nsa.errors import RecordError
 from nsa.layout import ACCEPTED, RESULTS, Layout
 
 CONFIG, GATE = Path("config.yaml"), Layout().gate
@@ -22,9 +23,14 @@ def check(
     gate: Annotated[Path, typer.Argument(help="The report's gate.json.")] = GATE,
     exit_status: Annotated[bool, typer.Option(help="End with the verdict's exit status.")] = True,
 ) -> None:
-    """Say both gates' verdicts; the exit status is 0 decided, 1 failed or inconclusive, 2 an error, 3 not measured."""
+    """Say both gates' verdicts.
+
+    The exit status is 0 decided, 1 failed or inconclusive, 2 an error, 3 not measured.
+    """
     from nsa.report.verdict import exit as verdict
 
+    if gate != GATE and not gate.is_file():
+        raise RecordError(f"{gate}: no such file, expected the gate.json of a report, such as {GATE}")
     said = verdict.read(gate)
     print("\n".join((*said.lines, f"report: {Layout(gate.parent).html}")))
     if exit_status:
@@ -39,7 +45,10 @@ def accept(
     ] = ACCEPTED,
     cpu: Annotated[bool, typer.Option("--cpu", help="Keep a run without a GPU too, as a model of its own.")] = False,
 ) -> None:
-    """Keep the run of the report that is there as the accepted one of its GPU model; later ones say what changed."""
+    """Keep the run that is there as the accepted one of its GPU.
+
+    Later reports of the same GPU model say what changed.
+    """
     from nsa.machine.fingerprint import fingerprint
     from nsa.pipeline import finished, stamps
     from nsa.records import files
@@ -70,7 +79,10 @@ def doctor(
         Path, typer.Option(help="The configuration of the next run; where the last one had another, a note says so.")
     ] = CONFIG,
 ) -> None:
-    """Find what is wrong with a results folder, and say how to fix it: exit status 0 when it is sound, 1 if not."""
+    """Find what is wrong with a results folder, and how to fix it.
+
+    The exit status is 0 when it is sound, 1 if not.
+    """
     from nsa.config import load
     from nsa.machine.fingerprint import cuda_expected, fingerprint
     from nsa.pipeline import doctor as physician
@@ -90,7 +102,10 @@ def bundle(
     results: Annotated[Path, typer.Option(help="The folder of the run.")] = RESULTS,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("nsa-run.zip"),
 ) -> None:
-    """Pack a finished run into one file to share: report, records, configuration, environment, logs, digests."""
+    """Pack a finished run into one file to share.
+
+    It holds the report, records, configuration, environment, logs and digests.
+    """
     from nsa.cli.destination import writable
     from nsa.pipeline.bundle import pack
 
@@ -103,7 +118,10 @@ def open_(
     bundle: Annotated[Path, typer.Argument(help="What `nsa bundle` wrote.")],
     to: Annotated[Path | None, typer.Option(help="The new folder. Default: the bundle's name without .zip.")] = None,
 ) -> None:
-    """Unpack a bundle, check its digests, say its verdicts and where its report is."""
+    """Unpack a bundle, and say its verdicts and where its report is.
+
+    Its digests are checked first.
+    """
     from nsa.pipeline.bundle import unpack
     from nsa.pipeline.progress import verdicts
 

@@ -96,6 +96,23 @@ def test_an_error_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
     assert "gate.json" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("bench", "--iters", "x"), "'--iters'"),
+        (("summarize",), "Missing argument"),
+        (("check", "--colour"), "--colour"),
+        (("check", "nowhere.json"), "expected the gate.json of a report"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(arguments: tuple[str, ...], said: str) -> None:
+    """What is wrong, and nothing else, as of a wrong file."""
+    result = command(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert said in result.stderr
+
+
 def test_check_needs_no_torch(tmp_path: Path) -> None:
     """Asking for the verdict takes no seconds."""
     assert heavy(command("check", tmp_path / "gate.json", python=("-X", "importtime"))) == set()
@@ -107,6 +124,7 @@ def test_a_stages_command_starts_without_the_guides() -> None:
     assert {"env", "bench", "summarize", "doctor"} <= set(command("--help").stdout.split())
     assert "--S_list" in command("bench", "--help").stdout
     assert "Did you mean 'bench'?" in command("bnch").stderr
+    assert " ..." not in command().stderr.replace("[ARGS]...", "")  # of what a command does nothing is cut off
 
 
 def test_an_unavailable_cell_needs_no_torch(tmp_path: Path) -> None:
