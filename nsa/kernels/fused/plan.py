@@ -13,6 +13,7 @@ RESERVED_BYTES = 2048  # of shared memory: a thread block's 1 KiB, and what the 
 MOST_CHUNKS = 512  # csrc/route.cuh keeps 64 bytes a chunk in shared memory
 CLUSTERS = (9, 0)  # the first capability that has them
 PAPER = (32, 16, 64)  # l, d and l' of the one-launch kernels (csrc/row.cuh)
+WIDTHS = ((32, 32), (64, 64), (128, 128), (192, 128))  # D and Dv of theirs (csrc/stream_launch.cuh)
 FAST_SELECTED = 16  # n of theirs, at most
 # Thread blocks a row that the streaming kernel is built for, and the share of multiprocessors, in percent, up to which
 # all of a launch's clusters are resident (measured on an H100; beyond it a launch runs in two waves).
@@ -92,8 +93,7 @@ def one_launch(call: Call, device: Device) -> Plan | None:
         device.capability >= CLUSTERS
         and sizes[:3] == PAPER
         and sizes.sel_count <= FAST_SELECTED
-        and call.head_dim in (128, 192)
-        and call.value_dim == 128
+        and (call.head_dim, call.value_dim) in WIDTHS
         and call.parts in ARMS
     )
     if not fast:

@@ -55,8 +55,9 @@ bool fits_one(const Call &call) {
   const Params &p = call.params;
   if (call.plan.kind == kResident && (p.dim != 128 || p.blocks != 16 || p.window > 512 || p.capacity > 65536))
     return false;
-  return p.l == 32 && p.d == 16 && p.block == 64 && p.blocks >= 3 && p.blocks <= 16 && call.Dv == 128 &&
-         (p.dim == 128 || p.dim == 192);
+  const bool small = p.dim == call.Dv && (p.dim == 32 || p.dim == 64);
+  return p.l == 32 && p.d == 16 && p.block == 64 && p.blocks >= 3 && p.blocks <= 16 &&
+         (small || (call.Dv == 128 && (p.dim == 128 || p.dim == 192)));
 }
 
 }  // namespace
