@@ -113,7 +113,7 @@ def one_launch(call: Call, device: Device) -> Plan | None:
         if rows * ranks <= processors * resident.share // 100 and _holds(call, resident, device):
             return Plan("resident", 1, 1, 1, ranks, 16)
     if rows > processors:  # two thread blocks a multiprocessor: one row's memory beside another's routing
-        cluster = 1 if rows >= 3 * processors else 2
+        cluster = 1 if rows >= 3 * processors or call.head_dim < 128 else 2
         if stream_bytes(call, cluster, 4) <= device.shared_bytes // 2 - 1024:
             return Plan("stream", 1, 1, 1, cluster, 4)
     fitting = [cluster for cluster in SPLITS if stream_bytes(call, cluster) <= device.shared_bytes]
