@@ -50,6 +50,10 @@ class Layout:
         """A backend's core check."""
         return self.root / "core" / f"{backend}.parquet"
 
+    def core_curve(self, backend: str = BACKEND) -> Path:
+        """The times of a backend's core over S and B."""
+        return self.root / "core_curve" / f"{backend}.parquet"
+
     def record(self, name: str) -> Path:
         """The record of a cell or check by the name that reports have for it: sdpa/S1024, check_cuda or core/fused."""
         backend, _, context = name.partition("/S")
@@ -126,6 +130,21 @@ class Layout:
         """Its figures drawn."""
         return self.root / "paper_table4.svg"
 
+    @property
+    def curve_page(self) -> Path:
+        """The table of how a core's time grows with S and B."""
+        return self.root / "core_curve.md"
+
+    @property
+    def curve_figures(self) -> Path:
+        """Its figures for machines."""
+        return self.root / "core_curve.parquet"
+
+    @property
+    def curve_drawing(self) -> Path:
+        """Its figures drawn."""
+        return self.root / "core_curve.svg"
+
     # What a run keeps for itself.
 
     @property
@@ -159,11 +178,13 @@ class Layout:
             self.dram("*"),
             self.summary("*"),
             self.core("*"),
+            self.core_curve("*"),
             self.log("*"),
         )
         reports = (self.report, self.html, self.previous_report, self.gate, self.run_file, self.csv, self.checks)
         papers = (self.paper_table, self.paper_figures, self.paper_drawing)
-        of_all = (self.environment, self.roofline, self.roofline_page, self.figures, *papers, *reports)
+        curves = (self.curve_page, self.curve_figures, self.curve_drawing)
+        of_all = (self.environment, self.roofline, self.roofline_page, self.figures, *papers, *curves, *reports)
         first = Path(relative).parts[0]
         known = (path.relative_to(self.root).parts[0] for path in (*of_backends, *of_all))
         return first.startswith(".") or any(fnmatchcase(first, pattern) for pattern in known)

@@ -12,7 +12,9 @@ from nsa.config import (
     BuildSettings,
     CheckSettings,
     Config,
+    CoreCurveSettings,
     CoreSettings,
+    CurveTarget,
     DecodeSettings,
     DramSettings,
     GateSettings,
@@ -78,6 +80,17 @@ GRID = CheckSettings(
     rows=(256,), heads_per_group=(4,), head_dim=(64,), value_dim=(64, 128), sel_count=(8, 16), seeds=2, cpu_rows=8
 )
 CORES = CoreSettings(batch=(1, 32), contexts=(8192, 65536), head_dim=(128,))
+CURVE = CoreCurveSettings(
+    batch=(1, 64),
+    contexts=(4096, 8192, 65536),
+    max_tokens=64 * 8192,
+    targets={
+        "fused": (
+            CurveTarget(max_batch=1, min_context=1, ratio=1.0, plus_us=15.0),
+            CurveTarget(max_batch=64, min_context=8192, ratio=2.0, plus_us=10.0),
+        )
+    },
+)
 CONFIG = Config(
     contexts=(128, 2048),
     target_contexts="all",
@@ -91,6 +104,7 @@ CONFIG = Config(
     dram=DramSettings(),
     roofline=RooflineSettings(),
     core=CORES,
+    core_curve=CURVE,
     gates=GateSettings(),
 )
 F = TypeVar("F", bound=Model)

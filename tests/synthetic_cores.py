@@ -9,6 +9,7 @@ from dataclasses import asdict
 import numpy as np
 from synthetic import CORES, Rows, clocks, controls, timed_facts
 
+from nsa.config import CoreSettings
 from nsa.records.facts import CoreFacts, LeftOut
 from nsa.records.grids import core_grid
 from nsa.records.words import AGAIN, COMPOSED, DENSE, TIMED, UNSEEN
@@ -25,7 +26,7 @@ def core_facts(device: str, processes: int, changes: Mapping[str, object] | None
     return CoreFacts.model_validate(found).model_copy(update=dict(changes or {}))
 
 
-def core_rows(backend: str, device: str, speedup: float, processes: int) -> Rows:
+def core_rows(backend: str, device: str, speedup: float, processes: int, settings: CoreSettings = CORES) -> Rows:
     """Results on timed and unseen inputs and, on CUDA, repetitions; two corner cases."""
     rng, rows, on_cuda = np.random.default_rng(2), [], device == "cuda"
     mine = CUDNN_US / speedup
@@ -34,7 +35,7 @@ def core_rows(backend: str, device: str, speedup: float, processes: int) -> Rows
         times_us |= {f"{DENSE}cudnn": CUDNN_US, f"{DENSE}flash": FLASH_US}
     rounding = 4e-3 if on_cuda else 1e-6
     right = {"error": rounding, "composed_error": rounding, "fault": None}
-    for shape, process in itertools.product(core_grid(CORES, device), range(processes if on_cuda else 1)):
+    for shape, process in itertools.product(core_grid(settings, device), range(processes if on_cuda else 1)):
         base = {**asdict(shape), "process": process, "keys": "noise", "seed": 7}
         for name, time_us in times_us.items():
             row = {**base, "backend": name, "floor_bytes": FLOOR_BYTES}
@@ -48,6 +49,6 @@ def core_rows(backend: str, device: str, speedup: float, processes: int) -> Rows
                 rows.append({**row, **clocks(device), "block": 0, "order": order, "value_ns": value})
         if on_cuda:
             rows += controls({**base, **clocks(device)}, "backend")
-    corner = {**asdict(core_grid(CORES, device)[0]), "backend": backend, "process": 0, "seed": 99, "keys": "noise"}
+    corner = {**asdict(core_grid(settings, device)[0]), "backend": backend, "process": 0, "seed": 99, "keys": "noise"}
     corner |= {"batch": 3, "context": 1200}
     return rows + [{**corner, **right, "case": case} for case in ("h = 1", "no token")]

@@ -104,6 +104,13 @@ def test_config_file_holds_the_guides_defaults() -> None:
         ),
         ("roofline.targets", None, "roofline.targets: got None, expected a mapping from backends to targets"),
         ("roofline.targets.tilelang", {}, "unknown key 'tilelang' in roofline.targets; known keys: sdpa, triton"),
+        (
+            "core_curve.targets.fused",
+            [{"max_batch": 1, "ratio": 1, "plus_us": 1}],
+            "core_curve.targets.fused.0 lacks the key 'min_context'; expected ratio, plus_us, max_batch, min_context",
+        ),
+        ("core_curve.targets.tilelang", [], "unknown key 'tilelang' in core_curve.targets; known keys: sdpa, triton"),
+        ("core_curve.max_tokens", 0, "core_curve.max_tokens: got 0, expected a whole number of at least 1"),
         ("gates.confidence", 95, "gates.confidence: got 95, expected a number between 0.5 and 1"),
         ("gates.invest.go", 30, "gates.invest.go: got 30, expected a number from 0 to 1"),
         ("gates.invest.no_go", 0.5, "gates.invest.no_go: got 0.5, expected at most gates.invest.go = 0.3"),

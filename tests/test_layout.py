@@ -20,6 +20,7 @@ def test_what_is_ours_is_taken(root: Path) -> None:
         layout.dram("acme"),
         layout.roofline,
         layout.core("acme"),
+        layout.core_curve("acme"),
     ]
     ours += [
         layout.summary("acme"),
@@ -37,6 +38,9 @@ def test_what_is_ours_is_taken(root: Path) -> None:
         layout.paper_table,
         layout.paper_figures,
         layout.paper_drawing,
+        layout.curve_page,
+        layout.curve_figures,
+        layout.curve_drawing,
         layout.stamp("decode-acme"),
     ]
     ours += [layout.lock, layout.bench_build, layout.log("decode/acme/S128"), root / "decode/acme.json"]

@@ -109,6 +109,13 @@ def run(task: Task[J], host: Host, say: Say) -> Result[F]:
     return Result(device, outcome)
 
 
+def without_gpu(name: str, host: Host, say: Say) -> Result[F]:
+    """The result of a stage that only a GPU can run, on a machine without one."""
+    reason = "there is no CUDA device to time on"
+    say(f"{name}: unavailable: {reason}")
+    return Result(host.device, Unavailable(reason=reason, fix=host.machine.fix))
+
+
 def replicates(task: Task[J], card: Host, say: Say) -> list[Replicated[F]]:
     """Run the processes in waves that fit the memory, each alone while it measures."""
     on_cpu = card.device.kind == "cpu"

@@ -17,8 +17,8 @@ Exit status:
 
 \b
 The rules of the Snakefile run, each with -h of its own:
-  artifact, collect, core-check, decode, dram, kernel-check, paper-table,
-  report, roofline, roofline-report"""
+  artifact, collect, core-check, core-curve, core-curve-report, decode,
+  dram, kernel-check, paper-table, report, roofline, roofline-report"""
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -113,9 +113,41 @@ def paper_table(
     """Write the paper's table 4 on this machine's clock, from the records of the core check."""
     from nsa.pipeline import stamps
     from nsa.report.page import paper_table as page
+    from nsa.report.page.core_records import CorePage
     from nsa.settings import parse
 
-    settings = parse(page.PaperTable, stamps.read(stamp).settings, str(stamp))
+    settings = parse(CorePage, stamps.read(stamp).settings, str(stamp))
+    page.report(records or (), stamps.digests(stamp.parent), settings, out, table, drawing)
+
+
+@app.command(hidden=True)
+def core_curve(
+    backend: Backend,
+    stamp: Stamp,
+    environment: Environment,
+    out: Out,
+    artifacts: Artifacts = None,
+) -> None:
+    """Time a backend's decode core over S and B, or record why nothing was timed."""
+    from nsa.bench.core_curve import stage
+
+    stage.run(backend, stamp, environment, artifacts or (), out)
+
+
+@app.command(hidden=True)
+def core_curve_report(
+    stamp: Stamp,
+    out: Out,
+    table: Annotated[Path, typer.Option(help="Where its figures go, as Parquet.")],
+    drawing: Annotated[Path, typer.Option(help="Where they go drawn, as SVG.")],
+    records: Annotated[list[Path] | None, typer.Argument(help="Records of core-curve.")] = None,
+) -> None:
+    """Write how a decode core's time grows with S and B, beside the memory floor."""
+    from nsa.pipeline import stamps
+    from nsa.report.page import core_curve as page
+    from nsa.settings import parse
+
+    settings = parse(page.CoreCurve, stamps.read(stamp).settings, str(stamp))
     page.report(records or (), stamps.digests(stamp.parent), settings, out, table, drawing)
 
 

@@ -106,6 +106,18 @@ class Target(Settings):
     plus_us: Annotated[float, Number("a number of at least 0", 0)]
 
 
+def _of_backends(targets: object) -> object:
+    """Targets, one entry for each backend that has any; another name is refused."""
+    if not isinstance(targets, Mapping):
+        raise refuse(targets, "a mapping from backends to targets")
+    for name in targets:
+        if name in backends.broken():
+            raise refuse(name, f"a backend that can be used: {backends.broken()[name].why}")
+        if name not in backends.names():
+            raise unknown_key(name, backends.names())
+    return targets
+
+
 class RooflineSettings(Settings):
     """The shapes on which every kernel is compared with the memory floor, and how often each is timed; Dv = D.
 
@@ -125,17 +137,7 @@ class RooflineSettings(Settings):
     timeout_s: Seconds = 1800  # of one process
     targets: dict[str, Target] = Field(default_factory=dict, description="a target for each backend that has one")
 
-    @field_validator("targets", mode="before")
-    @classmethod
-    def _are_of_backends(cls, targets: object) -> object:
-        if not isinstance(targets, Mapping):
-            raise refuse(targets, "a mapping from backends to targets")
-        for name in targets:
-            if name in backends.broken():
-                raise refuse(name, f"a backend that can be used: {backends.broken()[name].why}")
-            if name not in backends.names():
-                raise unknown_key(name, backends.names())
-        return targets
+    _are_of_backends = field_validator("targets", mode="before")(_of_backends)
 
     @model_validator(mode="after")
     def _rows_are_whole_sequences(self) -> Self:
@@ -143,11 +145,25 @@ class RooflineSettings(Settings):
         return self
 
 
+GEOMETRY = (  # of a core on any shape
+    "value_dim",
+    "groups",
+    "heads_per_group",
+    "cmp_block",
+    "cmp_stride",
+    "sel_block",
+    "sel_count",
+    "window",
+    "dtype",
+)
+
+
 class CoreSettings(Settings):
     """The grid of decode cores, the paper's geometry, and how they are checked (docs/core_check.md)."""
 
     batch: Counts = (1, 8, 32)
     contexts: Counts = (8192, 16384, 32768, 65536)
+    max_tokens: Count = 2**21  # B x S
     head_dim: Counts = (128, 192)
     value_dim: Count = 128
     groups: Count = 4
@@ -170,6 +186,46 @@ class CoreSettings(Settings):
         _multiples("cmp_block", (self.cmp_block,), self.cmp_stride, "core.cmp_stride")
         _multiples("sel_block", (self.sel_block,), self.cmp_stride, "core.cmp_stride")
         return self
+
+
+class CurveTarget(Target):
+    """A target of the shapes with at most so many sequences and at least so many tokens in each."""
+
+    max_batch: Count  # B
+    min_context: Count  # S
+
+
+class CoreCurveSettings(Settings):
+    """The shapes over which a decode core's time is drawn; all that is not here is of the core check's geometry.
+
+    The targets decide nothing that is measured; a backend without one has none to meet.
+    """
+
+    batch: Counts = (1, 2, 4, 8, 16, 32, 64, 128)
+    contexts: Counts = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+    max_tokens: Count = 2**23  # B x S
+    head_dim: Count = 128
+    iters: Count = 5
+    processes: Count = 3
+    timeout_s: Seconds = 1800  # of one process
+    targets: dict[str, tuple[CurveTarget, ...]] = Field(
+        default_factory=dict, description="a list of targets for each backend that has some"
+    )
+
+    _are_of_backends = field_validator("targets", mode="before")(_of_backends)
+
+    def cores(self, core: CoreSettings) -> CoreSettings:
+        """These shapes and repetitions with the geometry of the core check."""
+        return CoreSettings(
+            **{name: getattr(core, name) for name in GEOMETRY},
+            batch=self.batch,
+            contexts=self.contexts,
+            max_tokens=self.max_tokens,
+            head_dim=(self.head_dim,),
+            iters=self.iters,
+            processes=self.processes,
+            timeout_s=self.timeout_s,
+        )
 
 
 class InvestThresholds(Settings):

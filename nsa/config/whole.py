@@ -15,6 +15,7 @@ from nsa.config.kinds import AUTO, LONG_CONTEXTS, BackendName, Contexts, Targets
 from nsa.config.sections import (
     BuildSettings,
     CheckSettings,
+    CoreCurveSettings,
     CoreSettings,
     DecodeSettings,
     DramSettings,
@@ -45,6 +46,7 @@ class File(Settings):
     dram: DramSettings
     roofline: RooflineSettings
     core: CoreSettings
+    core_curve: CoreCurveSettings  # max_context does not limit its contexts: no gate and no other stage has such caches
     gates: GateSettings
 
     @model_validator(mode="after")

@@ -58,6 +58,7 @@ def stages(config: Config, accepted: Path = ACCEPTED) -> Iterator[Stage]:
     yield _roofline(config)
     yield _roofline_report(config)
     yield _paper_table(config)
+    yield _core_curve_report(config)
     collect: Settings = {"confidence": config.gates.confidence, "contexts": list(config.contexts)}
     yield Stage("collect", ("nsa.report.analysis.summary",), collect, on_machine=False)
     yield _report(config, accepted)
@@ -104,6 +105,8 @@ def _measured(config: Config, spec: BackendSpec) -> Iterator[Stage]:
     if "core" in spec.contracts:
         core: Settings = {"core": _dump(config.core), **common}
         yield Stage(f"core-{name}", ("nsa.bench.core",), core, (name,), uses=spec.uses)
+        curve: Settings = {"core": _dump(config.core_curve.cores(config.core)), **common}
+        yield Stage(f"core_curve-{name}", ("nsa.bench.core_curve", "nsa.bench.core"), curve, (name,), uses=spec.uses)
     if "selection" not in spec.contracts:
         return
     check: Settings = {"check": _dump(config.check), **common}
@@ -145,6 +148,17 @@ def _paper_table(config: Config) -> Stage:
         "confidence": gates.confidence,
     }
     return Stage("paper-table", ("nsa.report.page.paper_table",), settings, on_machine=False)
+
+
+def _core_curve_report(config: Config) -> Stage:
+    gates = config.gates
+    settings: Settings = {
+        "core": _dump(config.core_curve.cores(config.core)),
+        "targets": {name: [_dump(one) for one in some] for name, some in config.core_curve.targets.items()},
+        "error_ratio": gates.core.error_ratio,
+        "confidence": gates.confidence,
+    }
+    return Stage("core_curve-report", ("nsa.report.page.core_curve",), settings, on_machine=False)
 
 
 def _report(config: Config, accepted: Path) -> Stage:

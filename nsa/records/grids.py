@@ -29,7 +29,10 @@ def roofline_grid(settings: RooflineSettings) -> list[CheckShape]:
 
 
 def core_grid(settings: CoreSettings, device: str) -> list[CoreShape]:
-    """Every shape of the grid of decode cores; a CPU checks correctness only, on cpu_batch sequences of cpu_context."""
+    """Every shape of the grid of decode cores with at most max_tokens tokens in all sequences together.
+
+    A CPU checks correctness only, on cpu_batch sequences of cpu_context.
+    """
     on_cuda = device == "cuda"
     batch = settings.batch if on_cuda else (settings.cpu_batch,)
     contexts = settings.contexts if on_cuda else (settings.cpu_context,)
@@ -38,4 +41,5 @@ def core_grid(settings: CoreSettings, device: str) -> list[CoreShape]:
     return [
         CoreShape(B, settings.groups, settings.heads_per_group, D, settings.value_dim, S, *rest, dtype)
         for D, B, S in product(settings.head_dim, batch, contexts)
+        if B * S <= settings.max_tokens
     ]

@@ -63,6 +63,13 @@ class AcceptedHeader(Model):
     records: dict[str, Identity]
 
 
+class CoreCurveHeader(Model):
+    """Decode cores over S and B, as one table."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    stage: Literal["core-curve"] = "core-curve"
+
+
 class PaperTableHeader(Model):
     """Decode cores over dense attention, as one table."""
 

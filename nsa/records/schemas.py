@@ -108,4 +108,10 @@ CORE = pa.schema(
     ]
 )
 
-OF_STAGE = {"decode": REPETITIONS, "check": CHECK_REPETITIONS, "roofline": ROOFLINE, "core": CORE}
+OF_STAGE = {
+    "decode": REPETITIONS,
+    "check": CHECK_REPETITIONS,
+    "roofline": ROOFLINE,
+    "core": CORE,
+    "core_curve": CORE,
+}

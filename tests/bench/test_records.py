@@ -129,12 +129,15 @@ def test_every_timed_stage_has_its_columns() -> None:
         "check": schemas.CHECK_REPETITIONS,
         "roofline": schemas.ROOFLINE,
         "core": schemas.CORE,
+        "core_curve": schemas.CORE,
     }
 
 
 def test_the_command_sides_import_neither_torch_nor_arrow_nor_pandas() -> None:
     """What waits for the processes, or says that a backend is unavailable, starts in a moment."""
-    stages = ", ".join(f"nsa.bench.{name}.stage" for name in ("decode", "check", "dram", "roofline", "tune"))
+    stages = ", ".join(
+        f"nsa.bench.{name}.stage" for name in ("decode", "check", "core_curve", "dram", "roofline", "tune")
+    )
     stages += ", nsa.bench.check.judge"  # which starts another process before it imports torch itself
     heavy = {"torch", "pyarrow", "pandas", "scipy", "triton"}
     program = f"import sys, {stages}; print(*{heavy} & set(sys.modules))"

@@ -18,6 +18,7 @@ from nsa import cli
 from nsa.bench import artifact
 from nsa.bench.check import stage as kernel_check
 from nsa.bench.core import stage as core_check
+from nsa.bench.core_curve import stage as core_curve
 from nsa.bench.decode import stage as decode
 from nsa.bench.dram import stage as dram
 from nsa.bench.roofline import stage as roofline
@@ -203,6 +204,7 @@ def test_report_sorts_its_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         (["decode", "--S", "128"], decode),
         (["kernel-check"], kernel_check),
         (["core-check"], core_check),
+        (["core-curve"], core_curve),
         (["dram"], dram),
         (["roofline"], roofline),
     ],

@@ -79,6 +79,8 @@ def test_a_stage_claims_what_it_loads_by_name(code: Code, raw: dict[str, Any]) -
     assert "nsa/report/page/templates/gate_report.md.j2" in claimed("report", code, raw)
     cored = {"nsa/kernels/fused/operator.py", "nsa/bench/core/corners.py", "nsa/attention/composition.py"}
     assert {*cored, "nsa/bench/method/core_oracle.py", "nsa/kernels/sdpa/packed.py"} <= claimed("core-fused", code, raw)
+    assert {*cored, "nsa/bench/core_curve/stage.py"} <= claimed("core_curve-fused", code, raw)
+    assert "nsa/bench/core_curve/stage.py" not in claimed("core-fused", code, raw)
     raced = {f"nsa/kernels/{backend}/backend.py" for backend in SELECTING}
     assert {"nsa/bench/roofline/replicate.py", *raced} <= claimed("roofline", code, raw)
     assert "nsa/report/analysis/public_kernels/h200.csv" in claimed("roofline-report", code, raw)
@@ -96,7 +98,15 @@ def test_measuring_does_not_claim_the_report(code: Code, raw: dict[str, Any]) ->
     """A new column in the report measures nothing again."""
     measured = [f"{kind}-{backend}" for kind in KINDS for backend in SELECTING]
     measured += [f"decode-{backend}" for backend in NAMES]
-    for stage in (*measured, "environment", "artifact-cuda", "artifact-triton", "roofline", "core-fused"):
+    for stage in (
+        *measured,
+        "environment",
+        "artifact-cuda",
+        "artifact-triton",
+        "roofline",
+        "core-fused",
+        "core_curve-fused",
+    ):
         assert not any(file.startswith("nsa/report/") for file in claimed(stage, code, raw)), stage
 
 

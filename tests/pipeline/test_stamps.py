@@ -27,7 +27,13 @@ ROOT = Path(stamps.__file__).parents[2]
 MACHINE = {"gpus": "none", "torch": "2.13.0", "nvcc": "13.0", "ncu": "none", "triton": "3.6"}
 ADA = (8, 9)
 BACKENDS = tuple(backends.BUILT_IN)
-NEEDS = {"decode": None, "check": "selection", "dram": "selection", "core": "core"}  # a stage's contract, if any
+NEEDS = {
+    "decode": None,
+    "check": "selection",
+    "dram": "selection",
+    "core": "core",
+    "core_curve": "core",
+}  # a stage's contract, if any
 BUILDS = {"artifact-cuda", "artifact-fused"}
 ARTIFACTS = BUILDS | {"artifact-triton"}
 
@@ -56,7 +62,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], set[str]]] = {
     "no build": (lambda raw: raw["build"].update(cuda="skip"), BUILDS | of("report")),
     "a higher confidence": (
         lambda raw: raw["gates"].update(confidence=0.99),
-        of("collect", "roofline-report", "paper-table", "report"),
+        of("collect", "roofline-report", "paper-table", "core_curve-report", "report"),
     ),
     "another threshold": (lambda raw: raw["gates"]["accept"].update(speedup=1.5), of("report")),
     "more rounds of the core check": (
@@ -66,7 +72,19 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], set[str]]] = {
     "another threshold of cores": (lambda raw: raw["gates"]["core"].update(speedup=1.5), of("report")),
     "another tolerance of cores": (
         lambda raw: raw["gates"]["core"].update(error_ratio=3.0),
-        of("paper-table", "report"),
+        of("paper-table", "core_curve-report", "report"),
+    ),
+    "another window of cores": (
+        lambda raw: raw["core"].update(window=256),
+        of("core", "core_curve", "paper-table", "core_curve-report", "report"),
+    ),
+    "a longer curve of cores": (
+        lambda raw: raw["core_curve"].update(max_tokens=2**24),
+        of("core_curve", "core_curve-report", "report"),
+    ),
+    "another target of the curve": (
+        lambda raw: raw["core_curve"]["targets"].pop("fused"),
+        of("core_curve-report", "report"),
     ),
     "fewer candidates": (lambda raw: raw.update(candidates=["cuda"]), of("roofline", "report")),
     "more rounds of the roofline": (lambda raw: raw["roofline"].update(iters=50), of("roofline", "report")),
@@ -114,7 +132,10 @@ def test_another_machine_reaches_every_measurement(fact: str, raw: dict[str, Any
     [
         ("nvcc", BUILDS),  # reaches what is measured of cuda and fused through their artifacts
         ("ncu", of("dram")),
-        ("triton", measured("triton") | of(TUNE, "roofline", "decode", "core-triton_core")),  # parts of every step
+        (
+            "triton",
+            measured("triton") | of(TUNE, "roofline", "decode", "core-triton_core", "core_curve-triton_core"),
+        ),  # parts of every step
         ("snakemake", set()),
     ],
 )

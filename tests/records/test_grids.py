@@ -1,11 +1,11 @@
-"""The shapes of the acceptance grid and of the roofline."""
+"""The shapes of the acceptance grid, of the roofline and of decode cores."""
 
 from __future__ import annotations
 
 import pytest
 
-from nsa.config import CheckSettings, RooflineSettings
-from nsa.records.grids import grid, roofline_grid
+from nsa.config import CheckSettings, CoreCurveSettings, CoreSettings, RooflineSettings
+from nsa.records.grids import core_grid, grid, roofline_grid
 
 
 @pytest.mark.parametrize(("device", "count", "context"), [("cuda", 32, 4096), ("cpu", 16, 1088)])
@@ -21,3 +21,13 @@ def test_the_roofline_has_values_as_wide_as_keys() -> None:
     shapes = roofline_grid(RooflineSettings())
     assert len(set(shapes)) == len(shapes) == 4 * 3 * 2 * 2
     assert all(shape.value_dim == shape.head_dim for shape in shapes)
+
+
+def test_the_curve_of_cores_ends_where_the_caches_would_be_too_large() -> None:
+    """Every B and S by doubling up to 2^23 tokens in all sequences together, on the geometry of the core check."""
+    core = CoreSettings(groups=2, window=100)
+    shapes = core_grid(CoreCurveSettings().cores(core), "cuda")
+    assert len(set(shapes)) == len(shapes) == 8 * 8 - 1
+    assert max(shape.batch * shape.context for shape in shapes) == 2**23
+    assert {(shape.groups, shape.window, shape.head_dim) for shape in shapes} == {(2, 100, 128)}
+    assert len(core_grid(core.model_copy(update={"max_tokens": 2**20}), "cuda")) == 24 - 2

@@ -10,7 +10,19 @@ from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
-from synthetic import CONFIG, ENVIRONMENT, PARTS_MS, STAMP, Where, altered, decode_facts, decode_rows, header
+from synthetic import (
+    CONFIG,
+    CORES,
+    CURVE,
+    ENVIRONMENT,
+    PARTS_MS,
+    STAMP,
+    Where,
+    altered,
+    decode_facts,
+    decode_rows,
+    header,
+)
 from synthetic_check import check_facts, check_rows
 from synthetic_cores import core_facts, core_rows
 
@@ -52,7 +64,7 @@ class Lab:
     @property
     def stamps(self) -> dict[str, Digests]:
         """Today's stamps."""
-        stages = itertools.product(("decode", "check", "dram", "core"), (*self.config.backends, "fused"))
+        stages = itertools.product(("decode", "check", "dram", "core", "core_curve"), (*self.config.backends, "fused"))
         return {f"{stage}-{backend}": STAMP for stage, backend in stages}
 
     def cell(
@@ -112,6 +124,7 @@ class Lab:
     def core(
         self,
         backend: str = "fused",
+        stage: str = "core",
         *,
         device: str = "cuda",
         speedup: float = 2.0,
@@ -122,11 +135,16 @@ class Lab:
         drop: Where | None = None,
         alter: tuple[Where, Where] | None = None,
     ) -> Path:
-        """Write one core check record; the core is `speedup` times as fast as the fastest dense attention, cudnn."""
-        rows = core_rows(backend, device, speedup, processes) if status == "ok" else []
+        """Write one core check record; the core is `speedup` times as fast as the fastest dense attention, cudnn.
+
+        Args:
+            stage: core, or core_curve, whose shapes are CURVE's.
+        """
+        settings = CORES if stage == "core" else CURVE.cores(CORES)
+        rows = core_rows(backend, device, speedup, processes, settings) if status == "ok" else []
         known = core_facts(device, processes if device == "cuda" else 1, facts)
-        path = self.layout.core(backend)
-        made = header("core", backend, device, status, known, said=said)
+        path = self.layout.core(backend) if stage == "core" else self.layout.core_curve(backend)
+        made = header(stage, backend, device, status, known, said=said)
         parquet.write(path, altered(rows, drop, alter), schemas.CORE, made)
         return path
 

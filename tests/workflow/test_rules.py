@@ -26,7 +26,7 @@ def test_a_rule_is_replaced_by_its_command(finished: Project) -> None:
             assert command == "exec", rules.name
 
 
-@pytest.mark.parametrize("rule", ["artifact", "decode", "check", "core", "dram", "roofline"])
+@pytest.mark.parametrize("rule", ["artifact", "decode", "check", "core", "core_curve", "dram", "roofline"])
 def test_a_timed_job_runs_alone(rule: str, finished: Project) -> None:
     """`--cores 4` times no four cells against each other, and builds nothing beside them."""
     assert re.search(r"resources:\n +gpu=1,\n", (finished.root / "workflow" / "rules" / f"{rule}.smk").read_text())

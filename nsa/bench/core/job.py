@@ -15,6 +15,7 @@ class Job:
     Attributes:
         seed: moves every random draw.
         corners: the seed of the corner cases; None where they are left out.
+        timed_only: whether neither unseen inputs nor dense attention take part.
     """
 
     backend: str
@@ -23,3 +24,4 @@ class Job:
     process: int
     seed: int = 0
     corners: int | None = None
+    timed_only: bool = False

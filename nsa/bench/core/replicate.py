@@ -37,7 +37,7 @@ from nsa.records.words import AGAIN, COMPOSED, DENSE, EMPTY, ITEM_BYTES, KEYS, R
 
 BLOCKS = 5  # randomised blocks that the repetitions are spread over
 CPU_CALLS = 3  # of each core on a CPU, which records no time
-JUDGED = 2  # sequences of a timed output that are judged, drawn after the replays; all of the last one
+JUDGED = 2  # sequences of a timed output that are judged, drawn after the replays; all of the core's last one
 SEEDS = 1 << 24  # draws that one process of one seed keeps for itself
 
 
@@ -73,7 +73,7 @@ def check_core(
     """Check one core: the captured call on unseen inputs, the timed calls, and corner cases."""
     start, device = time.monotonic(), torch.device(job.host.device.kind)
     on_cuda, rows, rates, others = device.type == "cuda", list[Row](), list[tuple[float, float]](), set[int]()
-    found, absent = dense.kernels() if on_cuda else ({}, {})
+    found, absent = dense.kernels() if on_cuda and not job.timed_only else ({}, {})
     left_out = [LeftOut(name=f"{DENSE}{name}", shape="every shape", reason=why) for name, why in absent.items()]
     with device_at_work(job.backend), Sampler(job.host.device.uuid) as sampler:
         timer = CudaTimer(device) if on_cuda else None
@@ -119,7 +119,8 @@ def _shape(core: Core, shape: CoreShape, place: int, run: Run) -> list[Row]:
         return [{**columns, "backend": name, "case": TIMED, "fault": f"{REFUSED}{refusal}"}]
     replays = Replays(call, draw)
     group = _entered(cores, call, columns, shape, replays, order, run)
-    rows = [row for part in range(job.settings.draws) for row in _unseen(core, call, group, columns, part, run)]
+    draws = 0 if job.timed_only else job.settings.draws
+    rows = [row for part in range(draws) for row in _unseen(core, call, group, columns, part, run)]
     fill(call, draw)
     rows += _timed(group, columns, order, run)
     fault = replays.changed()
@@ -231,9 +232,7 @@ def _judged(
         for kept in subject.kept:
             replays.apply(kept.replay)
             sequences = (
-                every
-                if kept is subject.kept[-1] and not each.startswith(DENSE)
-                else order.sample(every, min(JUDGED, len(every)))
+                every if kept is subject.kept[-1] and each == name else order.sample(every, min(JUDGED, len(every)))
             )
             if each.startswith(DENSE):
                 one = judge_dense(call, kept.output, list(sequences)[:1])

@@ -14,6 +14,7 @@ from nsa.config import CoreSettings
 from nsa.layout import Layout
 from nsa.machine.host import Host
 from nsa.records.facts import CoreFacts
+from nsa.records.grids import core_grid
 from nsa.records.words import ITEM_BYTES
 
 CACHES = 4  # of K and V of one branch that are there at once: two branches, one to compare with, and its bits
@@ -61,4 +62,5 @@ def check(backend: str, settings: CoreSettings, host: Host, say: Say, seed: int 
 def memory_bytes(settings: CoreSettings, kind: str) -> int:
     """What one process needs on the device, roughly: the caches of the largest shape."""
     token = (max(settings.head_dim) + settings.value_dim) * ITEM_BYTES[settings.dtype.of(kind)]
-    return CACHES * max(settings.batch) * settings.groups * max(settings.contexts) * token
+    tokens = max(shape.batch * shape.context for shape in core_grid(settings, kind))
+    return CACHES * tokens * settings.groups * token

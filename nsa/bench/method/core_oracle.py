@@ -5,6 +5,7 @@ It shares no step with the cores that it judges; the tests hold it against nsa.a
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -100,7 +101,7 @@ def routing_fault(
             if free == len(others):
                 continue
             values = importance[b, g].tolist()
-            others = [block for _, block in sorted((-values[block], block) for block in others)]
+            others = [block for _, block in heapq.nsmallest(free + 1, ((-values[block], block) for block in others))]
             picked = sum(values[block] for block in set(chosen) - forced)
             best = sum(values[block] for block in others[:free])
             last, following = values[others[free - 1]] if free else 1.0, values[others[free]]

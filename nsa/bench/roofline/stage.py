@@ -10,13 +10,13 @@ from pathlib import Path
 
 from nsa.bench.records import open_stage, write
 from nsa.bench.roofline.job import Job
-from nsa.bench.runner import Result, Say, Task
+from nsa.bench.runner import Result, Say, Task, without_gpu
 from nsa.bench.runner import run as run_task
 from nsa.config import RooflineSettings
 from nsa.layout import Layout
 from nsa.machine.host import Host
 from nsa.records.facts import RooflineFacts, State
-from nsa.records.outcome import Ok, Unavailable
+from nsa.records.outcome import Ok
 from nsa.records.words import BASELINE, ITEM_BYTES
 
 COPIES = 2  # packed copies of the selected tokens that the graph of packed SDPA, and its A/A control, hold
@@ -48,9 +48,7 @@ def measure(settings: RooflineSettings, backends: Sequence[str], host: Host, say
         Killed: a process was killed from outside; there is then no record.
     """
     if host.device.kind != "cuda":
-        reason, fix = "there is no CUDA device to time on", host.machine.fix
-        say(f"roofline: unavailable: {reason}")
-        return Result(host.device, Unavailable(reason=reason, fix=fix))
+        return without_gpu("roofline", host, say)
     states: dict[str, State] = {}
     for name in dict.fromkeys((BASELINE, *backends)):
         tried: Result[RooflineFacts] = run_task(

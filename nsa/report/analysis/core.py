@@ -86,13 +86,13 @@ def core_name(backend: str) -> str:
     return f"core/{backend}"
 
 
-def read_core(path: Path, stamps: Stamps | None = None) -> Record[CoreFacts]:
-    """Read `core/{backend}.parquet`; a fault becomes the record's outcome."""
+def read_core(path: Path, stamps: Stamps | None = None, stage: str = "core") -> Record[CoreFacts]:
+    """Read `core/{backend}.parquet`, or that of the stage `core_curve`; a fault becomes the record's outcome."""
     backend = path.stem
-    name = core_name(backend)
+    name = f"{stage}/{backend}"
     try:
         table, header = parquet.read(path, Header[CoreFacts], schemas.CORE)
-        require_identity(path, header, "core", backend)
+        require_identity(path, header, stage, backend)
         rows = table.to_pandas()
         if isinstance(header.outcome, Ok):
             facts = header.outcome.facts
@@ -105,7 +105,7 @@ def read_core(path: Path, stamps: Stamps | None = None) -> Record[CoreFacts]:
             require_judged_rows(path, rows)
     except RecordError as error:
         return Record(backend, name, invalid(path, error))
-    return judged(backend, name, f"core-{backend}", header, path, stamps, rows)
+    return judged(backend, name, f"{stage}-{backend}", header, path, stamps, rows)
 
 
 def require_judged_rows(path: Path, rows: pd.DataFrame) -> None:

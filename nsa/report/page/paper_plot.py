@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nsa.records import files
 from nsa.report.analysis.core import CoreFigures
+from nsa.report.page.drawing import context_axis, save
 
 COLOURS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")  # Okabe and Ito's palette
 MARKERS = ("o", "s", "^", "D", "v")
@@ -50,15 +50,10 @@ def draw(cores: Mapping[str, Sequence[CoreFigures]], expected: Mapping[int, floa
             )
         axes.plot(list(expected), list(expected.values()), "k--", label="the paper's, in bytes")
         axes.axhline(1.0, color="gray", linewidth=0.8)
-        axes.set_xscale("log", base=2)
-        contexts = sorted({each.shape.context for each in found})
-        axes.set_xticks(contexts, [f"{S // 1024}k" if S % 1024 == 0 else str(S) for S in contexts])
-        axes.set_xlabel("S, tokens in the cache")
+        context_axis(axes, (each.shape.context for each in found))
         axes.set_title(f"{backend}, D = {D}, Dv = {Dv}", fontsize=10)
-        axes.grid(linewidth=0.4, alpha=0.6)
     if panels:
         places[0].set_ylabel("fastest dense attention / core")
         places[0].set_ylim(bottom=0)
         places[0].legend(frameon=False, fontsize=8)
-    with files.atomic(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
+    save(figure, path)

@@ -8,25 +8,30 @@ records of the core check, so that nothing is measured twice and the verdict and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
-from nsa.config import CoreSettings
 from nsa.layout import Layout
 from nsa.records import files, parquet
-from nsa.records.facts import CoreFacts
 from nsa.records.made import PaperTableHeader
 from nsa.records.words import DENSE, Row
-from nsa.report.analysis.core import CoreFigures, Rival, core_figures, off_core_grid, read_core
-from nsa.report.analysis.read import Record, Stamps
-from nsa.report.analysis.stats import Estimate
+from nsa.report.analysis.core import CoreFigures, Rival
+from nsa.report.analysis.read import Stamps
+from nsa.report.page.core_records import (
+    NO_CORE,
+    CorePage,
+    Cores,
+    bounds,
+    conditions,
+    fault_of,
+    not_measured,
+    read_cores,
+)
 from nsa.report.page.paper_plot import draw
 from nsa.report.page.roofline import markdown
 from nsa.report.page.tables import MISSING, Table, bracketed, plain, significant
-from nsa.report.verdict.gates import outcome_words, percent
-from nsa.settings import Settings
+from nsa.report.verdict.gates import percent
 
 EXPECTED = {8192: 4.0, 16384: 6.4, 32768: 9.1, 65536: 11.6}  # the paper's Table 4: dense over NSA, in bytes
 METHOD = """Clean cold L2 (written, then read), one CUDA-graph replay a call, between events; a core and every kernel of
@@ -56,23 +61,7 @@ COLUMNS = pa.schema(
 )
 
 
-class PaperTable(Settings):
-    """What the page is made with, as in the stage's stamp: read it with nsa.settings.parse."""
-
-    core: CoreSettings
-    error_ratio: float
-    confidence: float
-
-
-@dataclass(frozen=True)
-class Cores:
-    """One backend's record and figures; none where it did not run."""
-
-    record: Record[CoreFacts]
-    figures: Sequence[CoreFigures]
-
-
-def report(paths: Sequence[Path], stamps: Stamps, settings: PaperTable, page: Path, table: Path, drawing: Path) -> None:
+def report(paths: Sequence[Path], stamps: Stamps, settings: CorePage, page: Path, table: Path, drawing: Path) -> None:
     """Write the page, its table and its figure.
 
     Args:
@@ -81,50 +70,30 @@ def report(paths: Sequence[Path], stamps: Stamps, settings: PaperTable, page: Pa
         settings: the grid, and what makes an output correct.
         page, table, drawing: where to.
     """
-    found = [_cores(path, stamps, settings) for path in paths]
+    found = [read_cores(path, stamps, settings) for path in paths]
     parts = [part for cores in found for part in _section(cores, settings.confidence)]
     if not found:
-        parts = ["**NOT MEASURED**: no backend of config.yaml offers a decode core; add one to candidates."]
+        parts = [NO_CORE]
     text = "\n\n".join(["# Decode cores and dense attention: the paper's Table 4 on the clock", *parts])
     draw({each.record.backend: _drawn(each) for each in found if each.record.on_cuda}, EXPECTED, drawing)
     parquet.write(table, [row for cores in found for row in _rows(cores)], COLUMNS, PaperTableHeader())
     files.write_text(page, f"{text}\n\nRerun: `snakemake {Layout().paper_table}`\n")
 
 
-def _cores(path: Path, stamps: Stamps, settings: PaperTable) -> Cores:
-    record = read_core(path, stamps)
-    if not record.ok or off_core_grid(record, settings.core):
-        return Cores(record, ())
-    return Cores(record, core_figures(record, settings.core, settings.error_ratio, settings.confidence))
-
-
 def _drawn(cores: Cores) -> list[CoreFigures]:
     """The shapes whose times count."""
-    return [found for found in cores.figures if _fault(found) is None and found.speedup is not None]
+    return [found for found in cores.figures if fault_of(found) is None and found.speedup is not None]
 
 
 def _section(cores: Cores, confidence: float) -> list[str]:
     record, heading = cores.record, f"## {cores.record.backend}"
-    if not record.ok:
-        return [heading, f"**NOT MEASURED**: {plain(outcome_words(record))}; {plain(record.fix or 'run it again')}."]
-    if not record.on_cuda or not cores.figures:
-        return [heading, "**NOT MEASURED**: nothing was timed on this grid; run it on a machine with an NVIDIA GPU."]
-    facts, shape = record.facts, cores.figures[0].shape
-    copies = " and ".join(
-        f"{rate / 1e12:.3f}" for rate in sorted({min(facts.bandwidth_bytes_per_s), max(facts.bandwidth_bytes_per_s)})
-    )
-    origin = record.provenance
-    layer = f"H = {shape.groups * shape.heads_per_group}, G = {shape.groups}, l = {shape.cmp_block}"
-    layer += (
-        f", d = {shape.cmp_stride}, l' = {shape.sel_block}, n = {shape.sel_count}, w = {shape.window}, {shape.dtype}"
-    )
-    made = f"{facts.device.name}, {layer}. Processes: {len(facts.replicates)}. Copy bandwidth: {copies} TB/s. "
-    made += f"Brackets: {percent(confidence)} t-intervals over the processes. "
-    made += f"Commit: {(origin and origin.git_commit) or 'unknown'}."
+    if not cores.figures:
+        return [heading, not_measured(record)]
+    facts = record.facts
     left = {f"{each.name.removeprefix(DENSE)}: {each.reason}" for each in facts.left_out}
     return [
         heading,
-        made,
+        conditions(cores, confidence),
         METHOD,
         markdown(_table(cores.figures)),
         "### Every kernel of dense attention, µs",
@@ -151,7 +120,7 @@ def _table(figures: Sequence[CoreFigures]) -> Table:
     )
     lines = []
     for found in figures:
-        shape, time, fault = found.shape, found.time_us, _fault(found)
+        shape, time, fault = found.shape, found.time_us, fault_of(found)
         expected, winner = EXPECTED.get(shape.context), found.winner
         known = time is not None and found.floor_us is not None
         over = (time.value / found.floor_us, time.value - found.floor_us) if time and found.floor_us else (None, None)
@@ -192,35 +161,20 @@ def _cell(rival: Rival | None) -> str:
     return f"WRONG: {rival.fault}" if rival.fault else bracketed(rival.time_us)
 
 
-def _fault(found: CoreFigures) -> str | None:
-    """Why a core has no time that counts."""
-    if found.faults is None:
-        return "not run"
-    if found.faults:
-        return f"WRONG: {found.faults[0]}"
-    return f"too fast: {found.too_fast}" if found.too_fast else None
-
-
 def _rows(cores: Cores) -> list[Row]:
     return [_row(cores.record.backend, found) for found in cores.figures if cores.record.on_cuda]
 
 
 def _row(backend: str, found: CoreFigures) -> Row:
-    shape, fault, winner = found.shape, _fault(found), found.winner
-
-    def bounds(name: str, estimate: Estimate | None) -> Row:
-        if estimate is None or fault:
-            return {}
-        return {name: estimate.value, f"{name}_lo": estimate.low, f"{name}_hi": estimate.high}
-
+    shape, fault, winner = found.shape, fault_of(found), found.winner
     return {
         "backend": backend,
         "batch": shape.batch,
         "context": shape.context,
         "head_dim": shape.head_dim,
         "value_dim": shape.value_dim,
-        **bounds("core_us", found.time_us),
-        **bounds("ratio", found.speedup),
+        **bounds("core_us", None if fault else found.time_us),
+        **bounds("ratio", None if fault else found.speedup),
         "floor_us": found.floor_us,
         "bandwidth_share": found.rate,
         "dense": winner.name.removeprefix(DENSE) if winner else None,

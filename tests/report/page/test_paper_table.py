@@ -11,7 +11,8 @@ from synthetic import CORES
 from nsa.records import parquet
 from nsa.records.made import PaperTableHeader
 from nsa.report.analysis.stats import Estimate
-from nsa.report.page.paper_table import COLUMNS, EXPECTED, PaperTable, report
+from nsa.report.page.core_records import CorePage
+from nsa.report.page.paper_table import COLUMNS, EXPECTED, report
 from nsa.report.page.tables import bracketed
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.report.conftest import Lab
 
-SETTINGS = PaperTable(core=CORES, error_ratio=2.0, confidence=0.95)
+SETTINGS = CorePage(core=CORES, error_ratio=2.0, confidence=0.95)
 
 
 def made(lab: Lab, *backends: str, **record: object) -> tuple[str, pd.DataFrame]:
