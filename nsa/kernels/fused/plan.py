@@ -13,12 +13,12 @@ RESERVED_BYTES = 2048  # of shared memory: a thread block's 1 KiB, and what the 
 MOST_CHUNKS = 512  # csrc/route.cuh keeps 64 bytes a chunk in shared memory
 CLUSTERS = (9, 0)  # the first capability that has them
 PAPER = (32, 16, 64)  # l, d and l' of the one-launch kernels (csrc/row.cuh)
+WIDTHS = ((32, 32), (64, 64), (128, 128), (192, 128))  # D and Dv of theirs (csrc/stream_launch.cuh)
 FAST_SELECTED = 16  # n of theirs, at most
 # Thread blocks a row that the streaming kernel is built for, and the share of multiprocessors, in percent, up to which
 # all of a launch's clusters are resident (measured on an H100; beyond it a launch runs in two waves).
 SPLITS = {8: 80, 4: 80, 3: 80, 2: 100, 1: 100}
-RANKS, RESIDENT = 16, 85  # the same of the resident kernel: seven clusters of 16
-RESIDENT_TOKENS, RESIDENT_WINDOW, RESIDENT_BYTES = 65536, 512, 229712  # csrc/resident.cuh
+RESIDENT_WINDOW = 512  # of the resident kernel (csrc/resident.cuh)
 ARMS = (  # parts that they are built for (csrc/stream.h)
     Parts(),
     Parts(sel=False),
@@ -28,6 +28,17 @@ ARMS = (  # parts that they are built for (csrc/stream.h)
     Parts(cmp=False, route=False, sel=False),
 )
 DEEP = 4  # thread blocks a multiprocessor that a split aims at
+
+
+class Resident(NamedTuple):
+    """What a cluster that holds a row is built for."""
+
+    share: int  # as in SPLITS: seven clusters of 16 are resident
+    tokens: int  # capacity, at most
+    shared_bytes: int  # of a thread block's shared memory (csrc/resident_shared.cuh)
+
+
+RESIDENT = {16: Resident(85, 65536, 229712), 8: Resident(80, 16384, 205328)}  # by thread blocks a row
 
 
 class Device(NamedTuple):
@@ -92,17 +103,17 @@ def one_launch(call: Call, device: Device) -> Plan | None:
         device.capability >= CLUSTERS
         and sizes[:3] == PAPER
         and sizes.sel_count <= FAST_SELECTED
-        and call.head_dim in (128, 192)
-        and call.value_dim == 128
+        and (call.head_dim, call.value_dim) in WIDTHS
         and call.parts in ARMS
     )
     if not fast:
         return None
     rows, processors = call.batch * call.groups, device.multiprocessors
-    if rows * RANKS <= processors * RESIDENT // 100 and _holds(call, device):
-        return Plan("resident", 1, 1, 1, RANKS, 16)
+    for ranks, resident in RESIDENT.items():
+        if rows * ranks <= processors * resident.share // 100 and _holds(call, resident, device):
+            return Plan("resident", 1, 1, 1, ranks, 16)
     if rows > processors:  # two thread blocks a multiprocessor: one row's memory beside another's routing
-        cluster = 1 if rows >= 3 * processors else 2
+        cluster = 1 if rows >= 3 * processors or call.head_dim < 128 else 2
         if stream_bytes(call, cluster, 4) <= device.shared_bytes // 2 - 1024:
             return Plan("stream", 1, 1, 1, cluster, 4)
     fitting = [cluster for cluster in SPLITS if stream_bytes(call, cluster) <= device.shared_bytes]
@@ -112,11 +123,11 @@ def one_launch(call: Call, device: Device) -> Plan | None:
     return Plan("stream", 1, 1, 1, fitting[-1], 8) if fitting else None
 
 
-def _holds(call: Call, device: Device) -> bool:
-    """Whether a cluster of 16 can hold a row: only parts for data centres (9.x and 10.x) have such clusters."""
-    fits = call.capacity <= RESIDENT_TOKENS and call.sizes.window <= RESIDENT_WINDOW
+def _holds(call: Call, resident: Resident, device: Device) -> bool:
+    """Whether a cluster can hold a row: only parts for data centres (9.x and 10.x) have the memory for it."""
+    fits = call.capacity <= resident.tokens and call.sizes.window <= RESIDENT_WINDOW
     size = call.head_dim == 128 and call.sizes.sel_count == FAST_SELECTED
-    return fits and size and device.shared_bytes >= RESIDENT_BYTES and device.capability < (11, 0)
+    return fits and size and device.shared_bytes >= resident.shared_bytes and device.capability < (11, 0)
 
 
 def stream_bytes(call: Call, cluster: int, warps: int = 8) -> int:

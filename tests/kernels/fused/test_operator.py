@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc o
 SHAPES = int(os.environ.get("NSA_TEST_SHAPES", "300"))  # 2000 in a run of its own; fewer under compute-sanitizer
 LIMIT = {torch.float16: 2e-3, torch.bfloat16: 1.5e-2}  # worst-row relative error, as of the selection kernel
 GPU = torch.device("cuda")
-SOME = ("library.cpp", "call.cpp", "instantiate_dv128.cu", "stream_c3w8_bf16.cu", "resident_g2_fp16.cu")
+SOME = ("library.cpp", "call.cpp", "instantiate_dv128.cu", "stream_c3w8_bf16.cu", "resident_c8g2_fp16.cu")
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +69,15 @@ def paper_like(seed: int) -> Drawn:
     capacity = draw.choice([draw.randint(1, 1200), draw.randint(1, 3000), draw.randint(1, 66000)])
     lengths = tuple(draw.choice([capacity, draw.randint(0, capacity)]) for _ in range(draw.choice([1, 1, 2, 4, 9, 20])))
     sizes = Sizes(32, 16, 64, draw.choice([16, 16, 3, 12]), draw.choice([512, 512, 0, 100, 1000]))
+    D, Dv = draw.choice([(128, 128), (128, 128), *plan.WIDTHS])
     return Drawn(
         sizes,
         lengths if capacity < 10000 else lengths[:2],
         capacity,
         draw.choice([1, 2, 4]),
         draw.choice([16, 16, draw.randint(1, 16)]),
-        draw.choice([128, 128, 192]),
-        128,
+        D,
+        Dv,
         draw.choice([torch.float16, torch.bfloat16]),
         draw.choice((*plan.ARMS, Parts(), Parts())),
     )
@@ -114,11 +115,13 @@ def test_random_shapes_equal_the_oracle(loaded: None, shapes: object) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("width", [32, 128])
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 8, 9, 16, 17, 32, 33, 64, 128])
-def test_each_side_of_each_border_of_the_plan_is_right(loaded: None, batch: int) -> None:
+def test_each_side_of_each_border_of_the_plan_is_right(loaded: None, batch: int, width: int) -> None:
     """Every number of thread blocks a row that a batch leads to, at short and long caches."""
     for longest in (1000, 4097):
-        assert fault(paper(tuple(max(1, longest - 37 * b) for b in range(batch))), batch) is None
+        made = paper(tuple(max(1, longest - 37 * b) for b in range(batch)))._replace(D=width, Dv=width)
+        assert fault(made, batch) is None
 
 
 @pytest.mark.gpu
@@ -214,7 +217,7 @@ def test_one_graph_serves_two_thousand_tokens(loaded: None, batch: int, heads: i
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("width", [32, 128])
+@pytest.mark.parametrize("width", [32, 96, 128])
 def test_2000_tokens_by_replays_of_one_step(loaded: None, width: int) -> None:
     """From an empty cache, with the layer around it, by three launches and by one."""
     shape = NsaShape(dim=256, heads=32, groups=2, head_dim=width, value_dim=width)

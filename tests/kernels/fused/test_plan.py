@@ -9,7 +9,7 @@ import pytest
 from nsa.errors import InputError
 from nsa.kernels.contract import HEAD_DIMS
 from nsa.kernels.core import Parts, Sizes
-from nsa.kernels.fused.plan import ARMS, RESERVED_BYTES, RESIDENT_TOKENS, Call, Device, Plan, plan, stream_bytes
+from nsa.kernels.fused.plan import ARMS, RESERVED_BYTES, RESIDENT, WIDTHS, Call, Device, Plan, plan, stream_bytes
 
 AMPERE = Device((8, 0), 108, 166912)
 ADA = Device((8, 9), 128, 101376)  # 99 KiB, no clusters
@@ -66,18 +66,21 @@ def test_without_clusters_there_are_three_launches(device: Device) -> None:
 
 
 def test_on_hopper_the_papers_geometry_is_one_launch() -> None:
-    """Few rows are resident, more stream; each plan's shared memory fits, at every batch and capacity."""
-    assert plan(call(1), HOPPER).name == "resident"
-    for batch, capacity, D in itertools.product(
-        (1, 2, 4, 8, 16, 32, 64, 128, 256), (1, 4096, 8192, 65536, 131072), (128, 192)
+    """Few rows are resident, more stream; each plan's shared memory fits, at every width, batch and capacity."""
+    assert [plan(call(batch), HOPPER)[::4] for batch in (1, 2, 4)] == [("resident", 16), ("resident", 8), ("stream", 4)]
+    assert plan(call(2, 16385), HOPPER).name == "stream"  # no room for the row in eight thread blocks
+    for batch, capacity, (D, Dv) in itertools.product(
+        (1, 2, 3, 4, 8, 16, 32, 64, 128, 256), (1, 4096, 8192, 16384, 65536, 131072), WIDTHS
     ):
-        asked = call(batch, capacity, D=D)
+        asked = call(batch, capacity, D=D, Dv=Dv)
         made = plan(asked, HOPPER)
         assert made.name in ("stream", "resident"), asked
         if made.name == "stream":
             assert stream_bytes(asked, made.cluster, made.warps) <= HOPPER.shared_bytes // (8 // made.warps), asked
         else:
-            assert D == 128 and capacity <= RESIDENT_TOKENS and batch * 4 * 16 <= 112
+            built = RESIDENT[made.cluster]
+            assert D == 128 and capacity <= built.tokens and built.shared_bytes <= HOPPER.shared_bytes
+            assert batch * 4 * made.cluster <= 112
 
 
 def test_the_shared_memory_of_a_streaming_block_is_the_kernels() -> None:
@@ -87,8 +90,10 @@ def test_the_shared_memory_of_a_streaming_block_is_the_kernels() -> None:
         stream_bytes(call(capacity=65536), 2),
         stream_bytes(call(capacity=16384, D=192), 1),
         stream_bytes(call(capacity=131072), 2),
+        stream_bytes(call(capacity=4096, D=32, Dv=32), 8),
+        stream_bytes(call(capacity=131072, D=64, Dv=64), 1, 4),
     ]
-    assert found == [231808, 197504, 195968, 248704]
+    assert found == [231808, 197504, 195968, 248704, 43328, 225152]
 
 
 @pytest.mark.parametrize(

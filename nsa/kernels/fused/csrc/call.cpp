@@ -29,16 +29,19 @@ template <int C, int Warps> cudaError_t stream_dtype(const Call &call, cudaStrea
   return call.bf16 ? launch_stream<C, Warps, true>(call, stream) : launch_stream<C, Warps, false>(call, stream);
 }
 
-template <int Groups> cudaError_t resident_dtype(const Call &call, cudaStream_t stream) {
-  return call.bf16 ? launch_resident<Groups, true>(call, stream) : launch_resident<Groups, false>(call, stream);
+template <int Ranks, int Groups> cudaError_t resident_dtype(const Call &call, cudaStream_t stream) {
+  return call.bf16 ? launch_resident<Ranks, Groups, true>(call, stream)
+                   : launch_resident<Ranks, Groups, false>(call, stream);
 }
 
 cudaError_t launch_one(const Call &call, cudaStream_t stream) {
   if (call.plan.kind == kResident) {
-    const int64_t tokens = 4 * divided(call.params.capacity, 64 * 16);  // compressed tokens a thread block
-    return tokens <= 64    ? resident_dtype<1>(call, stream)
-           : tokens <= 128 ? resident_dtype<2>(call, stream)
-                           : resident_dtype<4>(call, stream);
+    const int64_t tokens = 4 * divided(call.params.capacity, 64 * call.plan.cluster);  // compressed ones a thread block
+    if (call.plan.cluster == 8)
+      return tokens <= 64 ? resident_dtype<8, 1>(call, stream) : resident_dtype<8, 2>(call, stream);
+    return tokens <= 64    ? resident_dtype<16, 1>(call, stream)
+           : tokens <= 128 ? resident_dtype<16, 2>(call, stream)
+                           : resident_dtype<16, 4>(call, stream);
   }
   const bool half = call.plan.warps == 4;  // two thread blocks a multiprocessor
   switch (call.plan.cluster) {
@@ -53,10 +56,13 @@ cudaError_t launch_one(const Call &call, cudaStream_t stream) {
 
 bool fits_one(const Call &call) {
   const Params &p = call.params;
-  if (call.plan.kind == kResident && (p.dim != 128 || p.blocks != 16 || p.window > 512 || p.capacity > 65536))
-    return false;
-  return p.l == 32 && p.d == 16 && p.block == 64 && p.blocks >= 3 && p.blocks <= 16 && call.Dv == 128 &&
-         (p.dim == 128 || p.dim == 192);
+  if (call.plan.kind == kResident) {
+    const int64_t most = call.plan.cluster == 16 ? 65536 : call.plan.cluster == 8 ? 16384 : 0;
+    if (p.dim != 128 || p.blocks != 16 || p.window > 512 || p.capacity > most) return false;
+  }
+  const bool small = p.dim == call.Dv && (p.dim == 32 || p.dim == 64);
+  return p.l == 32 && p.d == 16 && p.block == 64 && p.blocks >= 3 && p.blocks <= 16 &&
+         (small || (call.Dv == 128 && (p.dim == 128 || p.dim == 192)));
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ namespace nsa::core {
 enum Part : int { kCmp = 1, kRoute = 2, kSel = 4, kWin = 8 };  // nsa.kernels.fused.operator has the same
 
 // How a call is split (nsa/kernels/fused/plan.py).
-// Three launches; one, in which `cluster` thread blocks stream a row; one, in which 16 of them hold it.
+// Three launches; one, in which `cluster` thread blocks stream a row; one, in which they hold it.
 enum Kind : int64_t { kThree = 0, kStream = 1, kResident = 2 };
 struct Plan {
   int64_t kind, chunk_blocks, win_tokens, sel_tokens, cluster, warps;

@@ -1,6 +1,6 @@
-// One launch for few rows: a cluster of 16 thread blocks holds a whole row in shared memory. Half of the warps walk the
-// critical path (scores, importance, ranks, selected attention), the others do the window and the compressed branch's
-// values beside it. Everything is exchanged by messages that count bytes at their receiver.
+// One launch for few rows: a cluster of 8 or 16 thread blocks holds a whole row in shared memory. Half of the warps
+// walk the critical path (scores, importance, ranks, selected attention), the others do the window and the compressed
+// branch's values beside it. Everything is exchanged by messages that count bytes at their receiver.
 #pragma once
 #include "order.cuh"
 #include "resident_end.cuh"
@@ -8,26 +8,26 @@
 
 namespace nsa::core {
 
-// Groups: of 64 compressed tokens that a thread block holds, by capacity. Grid: (16, G, B), clusters of 16.
-template <typename T, int Groups, int Parts>
+// Groups: of 64 compressed tokens that a thread block holds, by capacity. Grid: (Ranks, G, B), clusters of Ranks.
+template <typename T, int Ranks, int Groups, int Parts>
 __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_constant__ Params p) {
 #if __CUDA_ARCH__ >= 900  // elsewhere no plan leads here
   in_order();
-  using Shared = ResidentShared;
+  using Shared = ResidentShared<Ranks>;
   constexpr bool kHasCmp = Parts & kCmp, kHasRoute = Parts & kRoute, kHasSel = Parts & kSel, kHasWin = Parts & kWin;
   constexpr bool kSide = kHasCmp || kHasWin;
-  constexpr int kGuessed = Groups > 1 ? 2 : 1;
+  constexpr int kGuessed = Groups > 1 ? 2 : 1, kShare = Shared::kShare;
   extern __shared__ __align__(128) unsigned char shared[];
   const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, tid = threadIdx.x & (kHalf - 1), warp = tid >> 5;
   const bool path = threadIdx.x < kHalf;
-  const int rank = blockIdx.x;
+  const int rank = blockIdx.x, free_slots = (kFree - rank + Ranks - 1) / Ranks;  // slots 0 to 12 are of chosen blocks
   const uint32_t base = shared_address(shared);
   const int asked = load_length(p, blockIdx.z);
   Row row(blockIdx.z, blockIdx.y);
-  const Half me{p, row, shared, base, tid, warp, lane, rank};
+  const Half<Ranks> me{p, row, shared, base, tid, warp, lane, rank};
   // Slices are whole selection blocks; by capacity where that is not far off, so that the first keys are asked for
   // before the length is known.
-  const int most = (p.capacity + kSelBlock * kRanks - 1) / (kSelBlock * kRanks);
+  const int most = (p.capacity + kSelBlock * Ranks - 1) / (kSelBlock * Ranks);
   const int room = p.capacity < kCmpBlock ? 0 : (p.capacity - kCmpBlock) / kCmpStride + 1;
   if (path && kHasCmp) {
     me.load_q(Shared::q);
@@ -40,27 +40,27 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
     }
   }
   if (path && tid == 0) {
-    expect(me.bar(kInCmp), 16 * 16 * 16), expect(me.bar(kInWin), 16 * 16 * 8), expect(me.bar(kInKeys), 16 * kFree * 8),
-        expect(me.bar(kInBlock), 4);
+    expect(me.bar(kInCmp), Ranks * 16 * 16), expect(me.bar(kInWin), Ranks * 16 * 8);
+    expect(me.bar(kInKeys), Ranks * kFree * 8), expect(me.bar(kInBlock), free_slots * 4);
     expect(me.bar(kInOut), 16 * ((kSide ? 512 : 0) + (kHasSel ? 512 + 8 : 0))), expect(me.bar(kInBlocks), 16 * 4);
     publish();
   }
   if (path && tid < kFree) reinterpret_cast<uint64_t *>(shared + Shared::key)[tid] = 0;
   __syncwarp();
   cluster_arrive();
-  const uint16_t gate_sel = kHasSel && path ? load_gate(p, row, rank, 1) : 0;
+  const uint16_t gate_sel = kHasSel && path ? load_gate(p, row, rank * kShare + tid * 8 / Ranks / 128, 1) : 0;
   if (!path && kHasWin)
     me.load_q(Shared::in_side);  // a copy of its own, where results arrive only after it has been read
   row.measure(p, asked);
   const int S = row.length, width = kHasWin ? min(p.window, S) : 0, current = row.blocks - 1;
-  const int fair = (row.blocks + kRanks - 1) / kRanks, owned = 4 * row.blocks >= 3 * most * kRanks ? most : fair;
+  const int fair = (row.blocks + Ranks - 1) / Ranks, owned = 4 * row.blocks >= 3 * most * Ranks ? most : fair;
   const bool guessed = owned == most;
   const int slice = owned * 4, first = rank * slice, padded = (slice + 15) & ~15;
   const int valid = kHasCmp ? min(max(row.compressed - first, 0), slice) : 0;
   const bool route = kHasRoute && row.blocks > p.blocks;
   float *max_w = me.floats(Shared::max_a), *sum_w = me.floats(Shared::sum_a);  // [16 heads][8 warps]
 
-  if (!path) return beside<T, Groups, Parts>(me, width, {first, padded, valid});
+  if (!path) return beside<T, Ranks, Groups, Parts>(me, width, {first, padded, valid});
 
   // -------------------------------------------------------------------------------- the critical path
   if (kHasSel && !kHasCmp) me.load_q(Shared::q);
@@ -81,10 +81,15 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
       copy_commit();
     }
   }
-  int block = -1;
-  if (kHasRoute && !route) block = rank < row.blocks ? rank : -1;
-  if (!kHasRoute && kHasSel)
-    block = p.block_indices[static_cast<uint64_t>(row.batch) * p.i_b + static_cast<uint64_t>(row.group) * p.i_g + rank];
+  int block[kShare];
+#pragma unroll
+  for (int i = 0; i < kShare; ++i) {
+    const int slot = i * Ranks + rank;
+    block[i] = kHasRoute && !route && slot < row.blocks ? slot : -1;
+    if (!kHasRoute && kHasSel)
+      block[i] =
+          p.block_indices[static_cast<uint64_t>(row.batch) * p.i_b + static_cast<uint64_t>(row.group) * p.i_g + slot];
+  }
   cluster_wait();
   uint32_t q[8][4];
   if constexpr (kHasCmp) {
@@ -122,8 +127,10 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
         const float p0 = exp2_fast(s[i][0] - m0), p1 = exp2_fast(s[i][1] - m0), p2 = exp2_fast(s[i][2] - m1),
                     p3 = exp2_fast(s[i][3] - m1);
         l0 += p0 + p1, l1 += p2 + p3;
-        *reinterpret_cast<uint32_t *>(shared + Shared::p_cmp + g * 528 + c * 2) = Element<T>::pack(p0, p1);
-        *reinterpret_cast<uint32_t *>(shared + Shared::p_cmp + (g + 8) * 528 + c * 2) = Element<T>::pack(p2, p3);
+        *reinterpret_cast<uint32_t *>(shared + Shared::p_cmp + g * Shared::p_cmp_row + c * 2) =
+            Element<T>::pack(p0, p1);
+        *reinterpret_cast<uint32_t *>(shared + Shared::p_cmp + (g + 8) * Shared::p_cmp_row + c * 2) =
+            Element<T>::pack(p2, p3);
         if constexpr (kHasRoute) {
           const float h0 = .5f * p1, h1 = .5f * p3;
           float a0 = p0 + ((t & 1) ? h0 : p1), a1 = p2 + ((t & 1) ? h1 : p3);
@@ -143,9 +150,10 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
     hand_over<kBarProbabilities>();
     {
       const int to = tid >> 4, h = tid & 15;
-      send16(peer_address(base + Shared::in_cmp + (rank * 16 + h) * 16, to),
-             make_float4(max8(max_w + h * 8), sum8(sum_w + h * 8), route ? slice_last[h] : 0.f, 0.f),
-             peer_address(me.bar(kInCmp), to));
+      if (to < Ranks)
+        send16(peer_address(base + Shared::in_cmp + (rank * 16 + h) * 16, to),
+               make_float4(max8(max_w + h * 8), sum8(sum_w + h * 8), route ? slice_last[h] : 0.f, 0.f),
+               peer_address(me.bar(kInCmp), to));
     }
     if (!route) await(me.bar(kInCmp));  // nobody leaves before every message to it has arrived
   }
@@ -165,7 +173,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
       const float4 there =
           *reinterpret_cast<const float4 *>(shared + Shared::in_cmp + (max(rank - 1, 0) * 16 + h) * 16);
       const bool empty = here.x == -INFINITY && rank > 0;
-      const float f = factor<16>(shared + Shared::in_cmp, tid, empty ? rank - 1 : rank, p.heads);
+      const float f = factor<Ranks, 16>(shared + Shared::in_cmp, tid, empty ? rank - 1 : rank, p.heads);
       if ((tid & 3) == 0) {
         scale[h] = f;
         before[h] = rank == 0 ? 0.f : empty ? there.z : there.z * exp2_fast(there.x - here.x);
@@ -200,7 +208,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
     const uint64_t *in_keys = reinterpret_cast<const uint64_t *>(shared + Shared::in_keys);
     {
       const int to = tid >> 4, k = tid & 15;
-      if (k < kFree)
+      if (k < kFree && to < Ranks)
         send_key(peer_address(base + Shared::in_keys + (rank * kFree + k) * 8, to), keys[k],
                  peer_address(me.bar(kInKeys), to));
     }
@@ -211,31 +219,46 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
       uint64_t my = 0;
       if (c < kFree) {
         my = in_keys[rank * kFree + c];
+        if (from < Ranks)
 #pragma unroll
-        for (int k = 0; k < kFree; ++k) count += in_keys[from * kFree + k] > my;
+          for (int k = 0; k < kFree; ++k) count += in_keys[from * kFree + k] > my;
       }
       count = __reduce_add_sync(~0u, count << (lane & 16)) >> (lane & 16) & 0xffffu;
       if (from == 0 && c < kFree && count < kFree && my)
-        send_word(peer_address(base + Shared::block, count), block_of(my), peer_address(me.bar(kInBlock), count));
+        send_word(peer_address(base + Shared::block + count / Ranks * 4, count % Ranks), block_of(my),
+                  peer_address(me.bar(kInBlock), count % Ranks));
     }
-    block = rank == 13 ? 0 : rank == 14 ? current - 1 : current;
-    if (rank < kFree) {
-      await(me.bar(kInBlock));
-      block = *reinterpret_cast<const int *>(shared + Shared::block);
+    if (free_slots) await(me.bar(kInBlock));
+#pragma unroll
+    for (int i = 0; i < kShare; ++i) {
+      const int slot = i * Ranks + rank;
+      block[i] = slot < kFree        ? reinterpret_cast<const int *>(shared + Shared::block)[i]
+                 : slot == kFree     ? 0
+                 : slot == kFree + 1 ? current - 1
+                                     : current;
     }
   }
-  const int here = block < 0 ? 0 : min(max(S - block * kSelBlock, 0), kSelBlock);
+  int here[kShare];
+#pragma unroll
+  for (int i = 0; i < kShare; ++i) here[i] = block[i] < 0 ? 0 : min(max(S - block[i] * kSelBlock, 0), kSelBlock);
   if constexpr (kHasSel) {
-    me.load(Shared::k_sel, p.k_sel, block * kSelBlock, kSelBlock, here);
+#pragma unroll
+    for (int i = 0; i < kShare; ++i)
+      me.load(Shared::k_sel + i * kSelBlock * 256, p.k_sel, block[i] * kSelBlock, kSelBlock, here[i]);
     copy_commit();
-    me.load(Shared::v_sel, p.v_sel, block * kSelBlock, kSelBlock, here);
+#pragma unroll
+    for (int i = 0; i < kShare; ++i)
+      me.load(Shared::v_sel + i * kSelBlock * 256, p.v_sel, block[i] * kSelBlock, kSelBlock, here[i]);
     copy_commit();
   }
   if (kHasRoute && tid == 0)
-    send_word(peer_address(base + Shared::blocks + rank * 4, 0), block, peer_address(me.bar(kInBlocks), 0));
-  if constexpr (kHasSel) attend_block<T, Parts>(me, q, here);
+#pragma unroll
+    for (int i = 0; i < kShare; ++i)
+      send_word(peer_address(base + Shared::blocks + (i * Ranks + rank) * 4, 0), block[i],
+                peer_address(me.bar(kInBlocks), 0));
+  if constexpr (kHasSel) attend_blocks<T, Ranks, Parts>(me, q, here);
   if (kSide || kHasSel) await(me.bar(kInOut));
-  sum_head<T, Parts>(me, gate_of<T>(gate_sel));
+  sum_heads<T, Ranks, Parts>(me, gate_of<T>(gate_sel));
 #endif
 }
 

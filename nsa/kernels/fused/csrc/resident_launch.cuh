@@ -7,37 +7,39 @@
 
 namespace nsa::core {
 
-template <typename T, int Groups, int Parts> cudaError_t start_resident(const Call &call, cudaStream_t stream) {
-  auto *kernel = resident<T, Groups, Parts>;
-  constexpr int bytes = ResidentShared::bytes;
+template <typename T, int Ranks, int Groups, int Parts> cudaError_t start_resident(const Call &call,
+                                                                                   cudaStream_t stream) {
+  auto *kernel = resident<T, Ranks, Groups, Parts>;
+  constexpr int bytes = ResidentShared<Ranks>::bytes;
   if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)) return e;
-  if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1)) return e;
+  if (Ranks > 8)
+    if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1)) return e;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(kRanks, call.G, call.B);
+  config.gridDim = dim3(Ranks, call.G, call.B);
   config.blockDim = dim3(kResidentThreads);
   config.dynamicSmemBytes = bytes;
   config.stream = stream;
   cudaLaunchAttribute attributes[2] = {overlapping(true)};
   attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim.x = kRanks;
+  attributes[1].val.clusterDim.x = Ranks;
   attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
   config.attrs = attributes;
   config.numAttrs = 2;
   return cudaLaunchKernelEx(&config, kernel, call.params);
 }
 
-template <typename T, int Groups> cudaError_t resident_parts(const Call &call, cudaStream_t stream) {
+template <typename T, int Ranks, int Groups> cudaError_t resident_parts(const Call &call, cudaStream_t stream) {
   switch (call.parts) {
 #define NSA_CORE_ARM(X) \
-  case X: return start_resident<T, Groups, X>(call, stream);
+  case X: return start_resident<T, Ranks, Groups, X>(call, stream);
     NSA_CORE_ARMS(NSA_CORE_ARM)
 #undef NSA_CORE_ARM
   }
   return cudaErrorInvalidValue;  // nsa/kernels/fused/plan.py plans no other
 }
 
-template <int Groups, bool Bf16> cudaError_t launch_resident(const Call &call, cudaStream_t stream) {
-  return resident_parts<std::conditional_t<Bf16, __nv_bfloat16, __half>, Groups>(call, stream);
+template <int Ranks, int Groups, bool Bf16> cudaError_t launch_resident(const Call &call, cudaStream_t stream) {
+  return resident_parts<std::conditional_t<Bf16, __nv_bfloat16, __half>, Ranks, Groups>(call, stream);
 }
 
 }  // namespace nsa::core

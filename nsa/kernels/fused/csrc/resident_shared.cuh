@@ -4,22 +4,27 @@
 
 namespace nsa::core {
 
-constexpr int kRanks = 16, kResidentThreads = 512, kHalf = 256;
-constexpr int kResidentTokens = 256;  // compressed tokens that a thread block holds
-constexpr int kWindowTokens = 32;     // window tokens of a thread block
+constexpr int kResidentThreads = 512, kHalf = 256;
 
-struct ResidentShared {  // byte offsets
-  static constexpr int k_cmp = 0, v_cmp = k_cmp + kResidentTokens * 256, k_win = v_cmp + kResidentTokens * 256,
-                       v_win = k_win + kWindowTokens * 256, k_sel = v_win + kWindowTokens * 256,
-                       v_sel = k_sel + kSelBlock * 256, q = v_sel + kSelBlock * 256, p_cmp = q + 4096,
-                       p_win = p_cmp + 16 * 528, p_sel = p_win + 16 * 80, sums = p_sel + 16 * 144,
-                       last = sums + 64 * 64, max_a = last + 32 * 64, sum_a = max_a + 512, max_b = sum_a + 512,
-                       sum_b = max_b + 512, key = sum_b + 512, scale_cmp = key + 128, scale_win = scale_cmp + 64,
+template <int Ranks> struct ResidentShared {
+  static constexpr int kShare = 16 / Ranks;    // selected blocks that a thread block attends to, heads that it sums
+  static constexpr int kTokens = 16 * Ranks;   // compressed tokens that it holds, at most
+  static constexpr int kWindow = 512 / Ranks;  // window tokens
+  static constexpr int kSelected = kShare * kSelBlock;  // selected tokens
+  // Bytes between rows of probabilities: eight rows of one column in eight banks.
+  static constexpr int p_cmp_row = kTokens * 2 + 16, p_win_row = kWindow * 2 + 16, p_sel_row = kSelected * 2 + 16;
+  // Byte offsets.
+  static constexpr int k_cmp = 0, v_cmp = k_cmp + kTokens * 256, k_win = v_cmp + kTokens * 256,
+                       v_win = k_win + kWindow * 256, k_sel = v_win + kWindow * 256, v_sel = k_sel + kSelected * 256,
+                       q = v_sel + kSelected * 256, p_cmp = q + 4096, p_win = p_cmp + 16 * p_cmp_row,
+                       p_sel = p_win + 16 * p_win_row, sums = p_sel + 16 * p_sel_row, last = sums + kTokens / 4 * 64,
+                       max_a = last + kTokens / 8 * 64, sum_a = max_a + 512, max_b = sum_a + 512, sum_b = max_b + 512,
+                       key = sum_b + 512, scale_cmp = key + 128, scale_win = scale_cmp + 64,
                        slice_last = scale_win + 64, scale = slice_last + 64, before = scale + 64,
-                       importance = before + 64, in_cmp = importance + 256, in_win = in_cmp + 16 * 256,
-                       in_keys = in_win + 16 * 128, in_side = in_keys + 16 * kFree * 8, in_sel = in_side + 16 * 512,
-                       in_sel_ml = in_sel + 16 * 512, block = in_sel_ml + 128, blocks = block + 16,
-                       barriers = blocks + 64, bytes = barriers + 64;
+                       importance = before + 64, in_cmp = importance + 256, in_win = in_cmp + Ranks * 256,
+                       in_keys = in_win + Ranks * 128, in_side = in_keys + Ranks * kFree * 8,
+                       in_sel = in_side + 16 * 512, in_sel_ml = in_sel + 16 * 512, block = in_sel_ml + 128,
+                       blocks = block + 16, barriers = blocks + 64, bytes = barriers + 64;
 };
 
 // Scores of 16 heads x 8 tokens: rows g and g + 8, tokens 2t and 2t + 1; scaled.
@@ -47,7 +52,7 @@ NSA_DEVICE float sum8(const float *p) {
 NSA_DEVICE float finite(float m) { return m == -INFINITY ? 0.f : m; }
 
 // A thread of one half of the warps: its place, and what it copies.
-struct Half {
+template <int Ranks> struct Half {
   const Params &p;
   const Row &row;
   unsigned char *shared;
@@ -75,7 +80,7 @@ struct Half {
     for (int k = 0; k < 8; ++k) load_matrix(q[k], base + offset + place<128>(lane & 15, 2 * k + (lane >> 4)));
   }
   NSA_DEVICE float *floats(int offset) const { return reinterpret_cast<float *>(shared + offset); }
-  NSA_DEVICE uint32_t bar(int i) const { return base + ResidentShared::barriers + 8 * i; }
+  NSA_DEVICE uint32_t bar(int i) const { return base + ResidentShared<Ranks>::barriers + 8 * i; }
 };
 // Message barriers, in the order of their waits.
 constexpr int kInCmp = 0, kInWin = 1, kInKeys = 2, kInBlock = 3, kInOut = 4, kInBlocks = 5;
@@ -91,18 +96,19 @@ template <int Id> NSA_DEVICE void hand_over() { asm volatile("bar.arrive %0, 512
 template <int Id> NSA_DEVICE void take_over() { asm volatile("bar.sync %0, 512;" ::"n"(Id) : "memory"); }
 constexpr int kBarPath = 1, kBarSide = 2, kBarProbabilities = 3, kBarKeys = 4;
 
-// One head's (maximum, sum) of 16 thread blocks, four lanes a head: this block's factor 2^(m - M) / L.
-template <int Stride> NSA_DEVICE float factor(const unsigned char *in, int tid, int rank, int heads) {
-  const int h = tid >> 2, first = (tid & 3) * 4;
-  float m[4], l[4], top = -INFINITY, sum = 0.f;
+// One head's (maximum, sum) of all thread blocks, four lanes a head: this block's factor 2^(m - M) / L.
+template <int Ranks, int Stride> NSA_DEVICE float factor(const unsigned char *in, int tid, int rank, int heads) {
+  constexpr int kEach = Ranks / 4;
+  const int h = tid >> 2, first = (tid & 3) * kEach;
+  float m[kEach], l[kEach], top = -INFINITY, sum = 0.f;
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < kEach; ++i) {
     const float2 v = *reinterpret_cast<const float2 *>(in + ((first + i) * 16 + h) * Stride);
     m[i] = v.x, l[i] = v.y, top = fmaxf(top, v.x);
   }
   top = finite(quad_max1(top));
 #pragma unroll
-  for (int i = 0; i < 4; ++i) sum += l[i] * exp2_fast(m[i] - top);
+  for (int i = 0; i < kEach; ++i) sum += l[i] * exp2_fast(m[i] - top);
   sum = quad_sum1(sum);
   const float mine = *reinterpret_cast<const float *>(in + (rank * 16 + h) * Stride);
   return h < heads && sum > 0.f ? exp2_fast(mine - top) * __fdividef(1.f, sum) : 0.f;

@@ -7,8 +7,9 @@ namespace nsa::core {
 
 #if __CUDA_ARCH__ >= 900
 
-template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &me, int width, const Slice &slice) {
-  using Shared = ResidentShared;
+template <typename T, int Ranks, int Groups, int Parts>
+NSA_DEVICE void beside(const Half<Ranks> &me, int width, const Slice &slice) {
+  using Shared = ResidentShared<Ranks>;
   constexpr bool kHasCmp = Parts & kCmp, kHasWin = Parts & kWin, kSide = kHasCmp || kHasWin;
   const Params &p = me.p;
   const Row &row = me.row;
@@ -20,8 +21,9 @@ template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &
   // Where the keys take long, the rest waits for them: it has time.
   if (kHasCmp && Groups > 1) cluster_wait(), take_over<kBarKeys>();
   if constexpr (kHasWin) {
-    me.load(Shared::k_win, p.k_win, S - width + kWindowTokens * rank, kWindowTokens, width - kWindowTokens * rank);
-    me.load(Shared::v_win, p.v_win, S - width + kWindowTokens * rank, kWindowTokens, width - kWindowTokens * rank);
+    const int first = Shared::kWindow * rank;
+    me.load(Shared::k_win, p.k_win, S - width + first, Shared::kWindow, width - first);
+    me.load(Shared::v_win, p.v_win, S - width + first, Shared::kWindow, width - first);
   }
   copy_commit();
   const uint16_t gc0 = load_gate(p, row, g, 0), gc1 = load_gate(p, row, g + 8, 0), gw0 = load_gate(p, row, g, 2),
@@ -36,8 +38,8 @@ template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &
     uint32_t q[8][4];
     me.read_q(q, Shared::in_side);
     float s[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-    const int c = warp * 8 + 2 * t, left = width - kWindowTokens * rank - c;
-    if (warp < 4) {
+    const int c = warp * 8 + 2 * t, left = width - Shared::kWindow * rank - c;
+    if (warp < Shared::kWindow / 8) {
       score8<T>(s, q, base + Shared::k_win + warp * 2048, p.scale_log2, lane);
       if (left <= 0) s[0] = s[2] = -INFINITY;
       if (left <= 1) s[1] = s[3] = -INFINITY;
@@ -48,20 +50,22 @@ template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &
     m0 = finite(max8(max_w + g * 8)), m1 = finite(max8(max_w + (g + 8) * 8));
     const float p0 = exp2_fast(s[0] - m0), p1 = exp2_fast(s[1] - m0), p2 = exp2_fast(s[2] - m1),
                 p3 = exp2_fast(s[3] - m1);
-    if (warp < 4) {
-      *reinterpret_cast<uint32_t *>(shared + Shared::p_win + g * 80 + c * 2) = Element<T>::pack(p0, p1);
-      *reinterpret_cast<uint32_t *>(shared + Shared::p_win + (g + 8) * 80 + c * 2) = Element<T>::pack(p2, p3);
+    if (warp < Shared::kWindow / 8) {
+      *reinterpret_cast<uint32_t *>(shared + Shared::p_win + g * Shared::p_win_row + c * 2) = Element<T>::pack(p0, p1);
+      *reinterpret_cast<uint32_t *>(shared + Shared::p_win + (g + 8) * Shared::p_win_row + c * 2) =
+          Element<T>::pack(p2, p3);
     }
     const float l0 = quad_sum1(p0 + p1), l1 = quad_sum1(p2 + p3);
     if (t == 0) sum_w[g * 8 + warp] = l0, sum_w[(g + 8) * 8 + warp] = l1;
     half_sync<kBarSide>();
     const int to = tid >> 4, h = tid & 15;
-    send8(peer_address(base + Shared::in_win + (rank * 16 + h) * 8, to),
-          make_float2(max8(max_w + h * 8), sum8(sum_w + h * 8)), peer_address(me.bar(kInWin), to));
+    if (to < Ranks)
+      send8(peer_address(base + Shared::in_win + (rank * 16 + h) * 8, to),
+            make_float2(max8(max_w + h * 8), sum8(sum_w + h * 8)), peer_address(me.bar(kInWin), to));
 #pragma unroll
-    for (int k = 0; k < 2; ++k) {
+    for (int k = 0; k < Shared::kWindow / 16; ++k) {
       uint32_t a[4], v[4];
-      load_matrix(a, base + Shared::p_win + (lane & 15) * 80 + (2 * k + (lane >> 4)) * 16);
+      load_matrix(a, base + Shared::p_win + (lane & 15) * Shared::p_win_row + (2 * k + (lane >> 4)) * 16);
       load_matrix_trans(v, base + Shared::v_win + place<128>(k * 16 + (lane & 15), 2 * warp + (lane >> 4)));
       multiply<T>(o_win[0], a, v[0], v[1]), multiply<T>(o_win[1], a, v[2], v[3]);
     }
@@ -72,11 +76,11 @@ template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &
 #pragma unroll 2
     for (int k = 0; k < slice.padded / 16; k += 2) {
       uint32_t a[4], v[4];
-      load_matrix(a, base + Shared::p_cmp + (lane & 15) * 528 + (2 * k + (lane >> 4)) * 16);
+      load_matrix(a, base + Shared::p_cmp + (lane & 15) * Shared::p_cmp_row + (2 * k + (lane >> 4)) * 16);
       load_matrix_trans(v, base + Shared::v_cmp + place<128>(k * 16 + (lane & 15), 2 * warp + (lane >> 4)));
       multiply<T>(o_cmp[0], a, v[0], v[1]), multiply<T>(o_cmp[1], a, v[2], v[3]);
       if (k + 1 < slice.padded / 16) {
-        load_matrix(a, base + Shared::p_cmp + (lane & 15) * 528 + (2 * k + 2 + (lane >> 4)) * 16);
+        load_matrix(a, base + Shared::p_cmp + (lane & 15) * Shared::p_cmp_row + (2 * k + 2 + (lane >> 4)) * 16);
         load_matrix_trans(v, base + Shared::v_cmp + place<128>(k * 16 + 16 + (lane & 15), 2 * warp + (lane >> 4)));
         multiply<T>(o_cmp[2], a, v[0], v[1]), multiply<T>(o_cmp[3], a, v[2], v[3]);
       }
@@ -88,10 +92,10 @@ template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &
     if (kHasCmp) await(me.bar(kInCmp));
     if (kHasWin) await(me.bar(kInWin));
     if (tid < 64) {
-      const float f = kHasCmp ? factor<16>(shared + Shared::in_cmp, tid, rank, p.heads) : 0.f;
+      const float f = kHasCmp ? factor<Ranks, 16>(shared + Shared::in_cmp, tid, rank, p.heads) : 0.f;
       if ((tid & 3) == 0) scale_cmp[tid >> 2] = f;
     } else if (tid < 128) {
-      const float f = kHasWin ? factor<8>(shared + Shared::in_win, tid - 64, rank, p.heads) : 0.f;
+      const float f = kHasWin ? factor<Ranks, 8>(shared + Shared::in_win, tid - 64, rank, p.heads) : 0.f;
       if ((tid & 3) == 0) scale_win[(tid - 64) >> 2] = f;
     }
     half_sync<kBarSide>();
@@ -113,7 +117,8 @@ template <typename T, int Groups, int Parts> NSA_DEVICE void beside(const Half &
     for (int r = 0; r < 2; ++r) {
       const int h = 2 * warp + r;
       const float4 v = *reinterpret_cast<const float4 *>(shared + Shared::k_win + h * 512 + lane * 16);
-      send16(peer_address(base + Shared::in_side + rank * 512 + lane * 16, h), v, peer_address(me.bar(kInOut), h));
+      const int to = h / Shared::kShare, at = rank * Shared::kShare + h % Shared::kShare;
+      send16(peer_address(base + Shared::in_side + at * 512 + lane * 16, to), v, peer_address(me.bar(kInOut), to));
     }
   }
   if ((Parts & kRoute) && rank == 0 && tid < kMostBlocks) {  // all blocks, ascending, those that are none at the end

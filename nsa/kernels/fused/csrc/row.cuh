@@ -35,20 +35,24 @@ struct Row {
   }
 };
 
-// Where 16-byte unit c of row r lies in a tile whose rows are W elements: eight rows of one column in eight banks.
-template <int W> NSA_DEVICE uint32_t place(int r, int c) { return r * (W * 2) + ((c ^ (r & 7)) << 4); }
+// Where 16-byte unit c of row r lies in a tile whose rows are W elements: eight rows of one column in eight banks. Two
+// rows of 32 elements share the banks.
+template <int W> NSA_DEVICE int swizzle(int r) { return W < 64 ? r >> 1 & 3 : r & 7; }
+template <int W> NSA_DEVICE uint32_t place(int r, int c) { return r * (W * 2) + ((c ^ swizzle<W>(r)) << 4); }
 
 // A warp copies 16 rows of W elements; those from `valid` on become zeros and are not read.
 template <int W> NSA_DEVICE void copy_tile16(uint32_t tile, const uint4 *from, uint32_t stride, int valid, int lane) {
-  const int r0 = lane >> 3, c0 = lane & 7;
+  constexpr int kColumns = W < 64 ? W / 8 : 8, kTurn = 32 / kColumns;  // units and rows of one turn
+  const int r0 = lane / kColumns, c0 = lane % kColumns;
   const uint32_t to = tile + place<W>(r0, c0);
-  const uint64_t step = static_cast<uint64_t>(4) * stride;
+  const uint64_t step = static_cast<uint64_t>(kTurn) * stride;
   from += static_cast<uint64_t>(r0) * stride + c0;
 #pragma unroll
-  for (int i = 0; i < 4; ++i, from += step) {
-    const bool there = r0 + 4 * i < valid;
+  for (int i = 0; i < 16 / kTurn; ++i, from += step) {
+    const bool there = r0 + kTurn * i < valid;
+    const uint32_t row = (to ^ ((W < 64 ? 0 : i & 1) << 6)) + i * (kTurn * W * 2);
 #pragma unroll
-    for (int j = 0; j < W / 64; ++j) copy16((to ^ ((i & 1) << 6)) + i * (W * 8) + j * 128, from + j * 8, there);
+    for (int j = 0; j < W / 8 / kColumns; ++j) copy16(row + j * 128, from + j * 8, there);
   }
 }
 
@@ -73,17 +77,17 @@ template <int D, int Threads> NSA_DEVICE void copy_q(const Params &p, const Row 
 // Fragments of q, rows g and g + 8. Wide ones would not leave registers enough: they stay in shared memory.
 template <int D> struct Rows {
   static constexpr bool kHeld = D <= 128;
-  uint32_t f[kHeld ? D / 16 : 1][4], at, swizzle;
+  uint32_t f[kHeld ? D / 16 : 1][4], at, unit;
 
   NSA_DEVICE void load(uint32_t from, int lane) {
-    at = from + (lane & 15) * D * 2, swizzle = (lane >> 4) ^ (lane & 7);
+    at = from + (lane & 15) * D * 2, unit = (lane >> 4) ^ swizzle<D>(lane & 15);
     if constexpr (kHeld)
 #pragma unroll
-      for (int k = 0; k < D / 16; ++k) load_matrix(f[k], at + ((swizzle ^ (2 * k)) << 4));
+      for (int k = 0; k < D / 16; ++k) load_matrix(f[k], at + ((unit ^ (2 * k)) << 4));
   }
   NSA_DEVICE void fragment(uint32_t (&a)[4], int k) const {
     if constexpr (kHeld) a[0] = f[k][0], a[1] = f[k][1], a[2] = f[k][2], a[3] = f[k][3];
-    else load_matrix(a, at + ((swizzle ^ (2 * k)) << 4));
+    else load_matrix(a, at + ((unit ^ (2 * k)) << 4));
   }
 };
 

@@ -32,9 +32,10 @@ template <typename T, int D, int DV, int C, int Warps, int Parts> cudaError_t st
 }
 
 template <typename T, int D, int C, int Warps> cudaError_t stream_parts(const Call &call, cudaStream_t stream) {
+  constexpr int kValues = D < 128 ? D : 128;
   switch (call.parts) {
 #define NSA_CORE_ARM(X) \
-  case X: return start_stream<T, D, 128, C, Warps, X>(call, stream);
+  case X: return start_stream<T, D, kValues, C, Warps, X>(call, stream);
     NSA_CORE_ARMS(NSA_CORE_ARM)
 #undef NSA_CORE_ARM
   }
@@ -43,8 +44,13 @@ template <typename T, int D, int C, int Warps> cudaError_t stream_parts(const Ca
 
 template <int C, int Warps, bool Bf16> cudaError_t launch_stream(const Call &call, cudaStream_t stream) {
   using T = std::conditional_t<Bf16, __nv_bfloat16, __half>;
-  return call.params.dim == 128 ? stream_parts<T, 128, C, Warps>(call, stream)
-                                : stream_parts<T, 192, C, Warps>(call, stream);
+  switch (call.params.dim) {
+    case 32: return stream_parts<T, 32, C, Warps>(call, stream);
+    case 64: return stream_parts<T, 64, C, Warps>(call, stream);
+    case 128: return stream_parts<T, 128, C, Warps>(call, stream);
+    case 192: return stream_parts<T, 192, C, Warps>(call, stream);
+  }
+  return cudaErrorInvalidValue;  // fits_one() refuses other widths
 }
 
 }  // namespace nsa::core

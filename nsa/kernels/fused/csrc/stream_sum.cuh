@@ -29,8 +29,10 @@ NSA_DEVICE void sum_row(const Params &p, const Row &row, unsigned char *shared, 
           make_uint2(Element<T>::pack(x.x, x.y), Element<T>::pack(x.z, x.w));
   };
 #pragma unroll
-  for (int i = 0; i < kUnits / kThreads; ++i) {
-    const int unit = tid + kThreads * i, at = unit / (DV / 4) * kRow + unit % (DV / 4) * 4;
+  for (int i = 0; i < (kUnits + kThreads - 1) / kThreads; ++i) {
+    const int unit = tid + kThreads * i;
+    if (kUnits % kThreads && unit >= kUnits) break;
+    const int at = unit / (DV / 4) * kRow + unit % (DV / 4) * 4;
     float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
 #pragma unroll
     for (int w = 0; w < Warps; ++w) {
