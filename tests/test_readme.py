@@ -23,7 +23,7 @@ from nsa.layout import Layout
 
 INDEX = text(Path("docs/method.md"))
 METHOD = ("method", *re.findall(r"^\| \[(\w+)\.md\]", INDEX, re.MULTILINE))  # a page for each idea
-OF_TODAY = [page for page in PAGES if page.stem in ("README", "backend", *METHOD)]  # no history in them
+OF_TODAY = [page for page in PAGES if page.stem in ("README", "backend", "tour", *METHOD)]  # no history in them
 FOLDERS = ("nsa/", "tests/", "docs/", "workflow/", "profiles/", ".github/", ".ci/")
 PLACED = re.compile(r"`([A-Za-z_][\w.]*)`\s+\(`(nsa/[\w/]+\.py)`\)")  # `CudaTimer.time` (`nsa/bench/method/timing.py`)
 WORD = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
@@ -67,14 +67,6 @@ def test_every_page_is_reached_from_the_index() -> None:
 def test_every_function_is_where_the_page_says(page: Path) -> None:
     """A name before a path in parentheses is defined in that module, a method in its class."""
     assert [(name, path) for name, path in PLACED.findall(text(page)) if not defines(path, name)] == []
-
-
-def test_the_walk_follows_a_nanosecond_through_the_modules() -> None:
-    """README's walk names a function in each room between the event and the bracket."""
-    _, _, walk = text(Path("README.md")).partition("### A nanosecond")
-    steps = re.findall(r"^\d+\. (.*(?:\n   .*)*)", walk, re.MULTILINE)
-    assert len(steps) == 10
-    assert all(PLACED.search(step) for step in steps)
 
 
 def defines(path: str, name: str) -> bool:
@@ -188,7 +180,11 @@ def outputs() -> list[re.Pattern[str]]:
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if page.stem in ("README", "ci", "faults", "kernels", "kernels_log", "step_log", *METHOD)],
+    [
+        page
+        for page in PAGES
+        if page.stem in ("README", "ci", "faults", "kernels", "kernels_log", "step_log", "tour", *METHOD)
+    ],
 )
 def test_every_result_is_one_that_a_rule_makes(page: Path) -> None:
     """A path in results/ is an output of a rule, or a stamp."""
