@@ -23,7 +23,9 @@ from nsa.layout import Layout
 
 INDEX = text(Path("docs/method.md"))
 METHOD = ("method", *re.findall(r"^\| \[(\w+)\.md\]", INDEX, re.MULTILINE))  # a page for each idea
-OF_TODAY = [page for page in PAGES if page.stem in ("README", "backend", "tour", *METHOD)]  # no history in them
+OF_TODAY = [
+    page for page in PAGES if page.stem in ("README", "backend", "runbooks", "tour", *METHOD)
+]  # no history in them
 FOLDERS = ("nsa/", "tests/", "docs/", "workflow/", "profiles/", ".github/", ".ci/")
 PLACED = re.compile(r"`([A-Za-z_][\w.]*)`\s+\(`(nsa/[\w/]+\.py)`\)")  # `CudaTimer.time` (`nsa/bench/method/timing.py`)
 WORD = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
