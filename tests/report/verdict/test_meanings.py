@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from nsa.report import verdict
 from nsa.report.verdict.meanings import MEANINGS
+
+PAGE = Path(__file__).parents[3] / "docs" / "verdicts.md"
 
 
 def nodes() -> list[ast.AST]:
@@ -26,3 +29,12 @@ def test_no_meaning_is_of_a_check_that_is_gone() -> None:
     """Each name is one that the modules of the verdict give; those of records are made of the record's status."""
     words = {node.value for node in nodes() if isinstance(node, ast.Constant)}
     assert {name.removeprefix("record_") for name in MEANINGS} <= words
+
+
+def test_the_page_of_verdicts_has_every_check() -> None:
+    """docs/verdicts.md has a row for each blocking check and a word for each warning, and no other."""
+    _, _, text = PAGE.read_text().partition("## Automatic checks")
+    text, _, _ = text.partition("### The launch rule")
+    rows = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    warnings = set(re.findall(r"`(\w+)`", text.partition("Warnings:")[2]))
+    assert rows | warnings == set(MEANINGS) and not rows & warnings
