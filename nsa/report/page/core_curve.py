@@ -38,7 +38,8 @@ GROWN_FROM = 8192  # S from which growth is told: below it a few rows do not kee
 METHOD = """Clean cold L2 (written, then read), one CUDA-graph replay a call, between events, in turns with the composed
 core; each replay has queries, gates and newest tokens of its own, and every output is judged against float64. Keys are
 noise, runs of topics, and with sinks, in turn. A time is shown only where all outputs are right. Floor: K and V of the
-compressed, the selected and the window's tokens, each once, over the copy bandwidth of the same run."""
+compressed, the selected and the window's tokens, each once, over the copy bandwidth of the same run; reading alone may
+be faster than copying, and a share then beyond 100 %."""
 GROWTH = """What a core takes more at the longest S than at that one, beside what the floor grows by: 100 % is the speed
 of memory."""
 COLUMNS = pa.schema(

@@ -8,7 +8,8 @@ from pathlib import Path
 from nsa.report.analysis.core import CoreFigures
 from nsa.report.page.drawing import context_axis, save
 
-DARKEST, PALEST = 0.0, 0.85  # of cividis, which all kinds of colour vision tell apart; its yellow is too pale on white
+DARKEST, PALEST = 0.0, 0.75  # of cividis, which all kinds of colour vision tell apart; its yellow is too pale on white
+APART = 1.2  # what the heights of two labels differ by at least, as a ratio
 
 
 def draw(cores: Mapping[str, Sequence[CoreFigures]], path: Path) -> None:
@@ -27,7 +28,7 @@ def draw(cores: Mapping[str, Sequence[CoreFigures]], path: Path) -> None:
         figure.text(0.5, 0.5, "not measured", ha="center")
     places = figure.subplots(1, max(len(panels), 1), squeeze=False, sharey=True)[0]
     for axes, (backend, found) in zip(places, panels.items(), strict=False):
-        batches = sorted({each.shape.batch for each in found})
+        batches, height = sorted({each.shape.batch for each in found}), 0.0
         for place, batch in enumerate(batches):
             colour = colormaps["cividis"](DARKEST + (PALEST - DARKEST) * place / max(len(batches) - 1, 1))
             line = [each for each in found if each.shape.batch == batch]
@@ -35,14 +36,16 @@ def draw(cores: Mapping[str, Sequence[CoreFigures]], path: Path) -> None:
             times = [each.time_us.value for each in line if each.time_us is not None]
             axes.plot(contexts, times, marker="o", markersize=4, color=colour)
             axes.plot(contexts, [each.floor_us for each in line if each.floor_us is not None], "--", color=colour)
+            height = max(times[-1], APART * height)  # lines may end at the same point
             axes.annotate(
                 f"B = {batch}",
-                (contexts[-1], times[-1]),
+                (contexts[-1], height),
                 xytext=(6, 0),
                 textcoords="offset points",
                 color=colour,
                 fontsize=8,
                 va="center",
+                annotation_clip=False,
             )
         axes.set_yscale("log")
         context_axis(axes, (each.shape.context for each in found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,9 @@ from synthetic import CORES, CURVE
 
 from nsa.records import parquet
 from nsa.records.made import CoreCurveHeader
+from nsa.report.analysis.stats import Estimate
 from nsa.report.page.core_curve import COLUMNS, CoreCurve, report
+from nsa.report.page.tables import bracketed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,3 +85,18 @@ def test_without_a_core_the_page_says_so(lab: Lab) -> None:
     """No candidate of config.yaml offers one."""
     text, table = made(lab)
     assert "no backend of config.yaml offers a decode core" in text and table.empty
+
+
+def test_the_page_in_docs_has_the_figures_of_its_table() -> None:
+    """What docs/ quotes of a run on one H100 is what that run left: every shape, its time and its interval."""
+    docs = Path(__file__).parents[3] / "docs"
+    table, _ = parquet.read(docs / "core_curve.parquet", CoreCurveHeader, COLUMNS)
+    page, kernels = (docs / "core_curve.md").read_text(), (docs / "kernels.md").read_text()
+    lines = [line for line in page.partition("### Growth")[0].splitlines() if line.startswith("| ")][2:]
+    found = table.to_pandas()
+    assert len(lines) == len(found) == 63 and found["fault"].isna().all()
+    for line, row in zip(lines, found.itertuples(index=False), strict=True):
+        time = bracketed(Estimate(row.core_us, row.core_us_lo, row.core_us_hi, 3))
+        assert [cell.strip() for cell in line.strip("|").split("|")][:3] == [str(row.batch), str(row.context), time]
+    met, aimed = int((found["core_us"] <= found["target_us"]).sum()), int(found["target_us"].notna().sum())
+    assert f"Within target: {met} of {aimed} shapes" in page and f"Targets met on {met} of {aimed} shapes" in kernels
