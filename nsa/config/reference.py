@@ -18,7 +18,8 @@ HEAD = """# Every key of config.yaml
 
 Made by `python -m nsa.config` from the model that validates the file (`nsa/config/`) and from the file's own comments.
 A wrong value is one line that names the key, what was got and what was expected. A key is overridden for one run with
-`snakemake --config contexts=[4096,65536]`, inside a section with `--config 'decode={iters: 5}'`; a file of overrides,
+`snakemake --config contexts=[4096,65536]`, inside a section with `--config 'decode={iters: 5}'`
+(`--config decode.iters=5` is refused by Snakemake itself, [with a traceback](faults.md)); a file of overrides,
 which needs no more than the keys that it changes, is given with `--configfile`.
 
 The paper's letters: B sequences, H query heads, G KV groups of h = H / G heads, D the width of q and k, Dv that of v;

@@ -13,7 +13,7 @@ from nsa.layout import Layout
 from nsa.machine.flock import Flock, holder, without_locks
 from nsa.machine.process import announce
 
-__all__ = ["claim", "device_lock", "holder", "named", "running"]
+__all__ = ["claim", "device_lock", "holder", "named", "obstacle", "running"]
 
 PATIENCE_S = 2.0  # `snakemake -n` holds it for a moment only
 FOLDER = "NSA_LOCKS"  # a folder for locks, in the place of SHARED and of a results folder that can have none
@@ -34,6 +34,8 @@ def claim(folder: Path, environ: Mapping[str, str] = os.environ) -> Flock:
         RecordError: another run is at work there, the folder cannot be written, or there is no place for a lock.
     """
     path = Layout(folder).lock
+    if (found := obstacle(folder)) is not None:
+        raise RecordError(f"{folder}: {'; '.join(found)}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return _claim(folder, path, None)
@@ -50,6 +52,15 @@ def claim(folder: Path, environ: Mapping[str, str] = os.environ) -> Flock:
         return _claim(folder, path, EVERYBODY)
     except OSError as error:
         raise RecordError(f"{FOLDER}: {path} cannot be locked ({error.strerror}); {ELSEWHERE}") from error
+
+
+def obstacle(folder: Path) -> tuple[str, str] | None:
+    """What stands where a results folder would be, and what to do about it; None where nothing does."""
+    if folder.is_symlink() and not folder.exists():
+        return f"a link to {folder.readlink()}, which is not there", "delete it, or make that folder"
+    if folder.exists() and not folder.is_dir():
+        return "a file where the folder of results would be", f"move {folder} away"
+    return None
 
 
 def _claim(folder: Path, path: Path, mode: int | None) -> Flock:

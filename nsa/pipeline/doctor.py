@@ -18,10 +18,12 @@ from nsa.machine import locks
 from nsa.machine.fingerprint import package_version
 from nsa.pipeline import finished, stages, stamps
 from nsa.pipeline.findings import AGAIN, Finding, differences, left_out, older_version
+from nsa.pipeline.shown import is_of, not_shown
 from nsa.records import files, parquet
 from nsa.records.facts import Digests, Environment
 from nsa.records.made import SummaryHeader
 from nsa.records.merge import Model
+from nsa.report.accepted.keep import read_accepted
 from nsa.report.analysis.core import read_core
 from nsa.report.analysis.dram import read_dram
 from nsa.report.analysis.read import Record, Stamps, differing, read_cell, read_check
@@ -38,15 +40,9 @@ def examine(layout: Layout, given: Config, path: Path, fingerprint: Mapping[str,
         path: the file that it comes from; where it differs from the run's own, that is a note and no fault.
         fingerprint: the facts of this machine, see nsa.machine.fingerprint.
     """
-    if layout.root.is_symlink() and not layout.root.exists():
-        what = f"a link to {layout.root.readlink()}, which is not there"
-        return [Finding(layout.root, what, "delete it, or make that folder; then run `snakemake`")]
-    if layout.root.exists() and not layout.root.is_dir():
-        return [
-            Finding(
-                layout.root, "a file where the folder of results would be", f"move {layout.root} away, then {AGAIN}"
-            )
-        ]
+    if (found := locks.obstacle(layout.root)) is not None:
+        what, fix = found
+        return [Finding(layout.root, what, f"{fix}; then {AGAIN}")]
     if not any(layout.root.glob("[!.]*")):
         return [Finding(layout.root, "nothing has been run yet", AGAIN)]
     config = _of_run(layout) or given
@@ -60,6 +56,7 @@ def examine(layout: Layout, given: Config, path: Path, fingerprint: Mapping[str,
         *_prepared(layout, config, today),
         *_measured(layout, config, today),
         *_derived(layout, config, today),
+        *_accepted(ACCEPTED),
         *_another_machine(layout, today, fingerprint),
         *left_out(unreadable),
         *differences(path, given, config),
@@ -184,7 +181,7 @@ def _measured(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding
 
 
 def _derived(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]:
-    """The report, and the summaries that somebody asked for: of today's sources, and newer than what they are of."""
+    """The report, and the summaries that somebody asked for: of today's sources, and of the records that are there."""
     cells = {backend: [layout.cell(backend, S) for S in config.contexts] for backend in config.backends}
     for backend, parts in cells.items():
         path = layout.summary(backend)
@@ -196,7 +193,8 @@ def _derived(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]
                 continue
             again = _again(layout, path, "collect", today, f"run `snakemake {path}`")
             yield from _stale(path, header.stamp, today["collect"], again)
-            yield from _older(path, parts, f"run `snakemake {path}`")
+            if all(part.exists() for part in parts) and not is_of(path, header, parts):
+                yield Finding(path, "not of the cells that are there", f"delete {path}, or run `snakemake {path}`")
     try:
         finished.reported(layout)
         again = _again(layout, layout.gate, stages.REPORT, today)
@@ -209,9 +207,17 @@ def _derived(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]
         return
     for path, what in finished.changed(layout).items():
         yield Finding(path, what, AGAIN)
-    checks = [layout.check(backend) for backend in config.selecting]
-    checks += [layout.core(backend) for backend in config.coring]
-    yield from _older(layout.report, [*(part for parts in cells.values() for part in parts), *checks])
+    for path in not_shown(layout, config):
+        yield Finding(layout.report, f"shows another {path} than is there", _delete(layout.gate))
+
+
+def _accepted(folder: Path) -> Iterator[Finding]:
+    """Accepted runs with which no report can be compared."""
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            read_accepted(path)
+        except RecordError as error:
+            yield _unreadable(path, error, f"delete it, or restore it from git; then {AGAIN}")
 
 
 def _record(path: Path, record: Record[F], again: str) -> Iterator[Finding]:
@@ -246,14 +252,6 @@ def _again(layout: Layout, path: Path, stage: str, today: Stamps, run: str = AGA
         return run
     touched = seen and path.exists() and path.stat().st_mtime_ns >= stamp.stat().st_mtime_ns
     return f"delete {path}, then {run}" if touched else run
-
-
-def _older(path: Path, parts: list[Path], fix: str = AGAIN) -> Iterator[Finding]:
-    made = path.stat().st_mtime_ns
-    for part in parts:
-        if part.exists() and part.stat().st_mtime_ns > made:
-            yield Finding(path, f"older than {part}, which it is made from", fix)
-            return
 
 
 def _differs(layout: Layout, stage: str, today: Stamps) -> bool:

@@ -76,10 +76,7 @@ def test_every_fault_is_one_line_with_its_fix(project: Project) -> None:
     assert found.pop(f"results/.check_cuda.parquet.x7{files.TEMPORARY}").endswith("it counts as nothing; delete it")
     assert found.pop(f"{snakemake.name}/locks/0.output.lock").endswith("; run `snakemake --unlock`")
     assert found.pop("results/dram_cuda.json") == "its job was killed before it ended; run `snakemake`"
-    older = "older than results/decode/cuda/S128.parquet, which it is made from; run `snakemake"
-    assert found.pop("results/decode_cuda.parquet") == f"{older} results/decode_cuda.parquet`"
-    assert found.pop("results/gate_report.md").startswith("older than results/decode/")
-    assert found == {}
+    assert found == {}  # a date alone is no fault
 
 
 def other_schema(path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,34 +30,59 @@ def follow(project: Project, line: str) -> None:
         assert result.returncode == 0, result.stdout + result.stderr
 
 
+def results(project: Project) -> Path:
+    """The folder that is in some state."""
+    return project.root / "results"
+
+
 def faults(project: Project) -> list[str]:
     """The doctor's lines but for notes, and none of a sound folder."""
     lines = project.nsa("doctor").stdout.splitlines()
     return [line for line in lines if "; a note: " not in line and line != "results: sound"]
 
 
-def no_folder(results: Path) -> None:
-    shutil.rmtree(results)
-    results.write_text("notes of mine")
+def no_folder(project: Project) -> None:
+    shutil.rmtree(results(project))
+    results(project).write_text("notes of mine")
 
 
-def dangling(results: Path) -> None:
-    shutil.rmtree(results)
-    results.symlink_to(results.parent / "tmp" / "nowhere")
+def dangling(project: Project) -> None:
+    shutil.rmtree(results(project))
+    results(project).symlink_to(project.root / "tmp" / "nowhere")
 
 
-def touched(results: Path) -> None:
-    """As `snakemake --touch` leaves a record that is not of today's sources."""
-    with (results.parent / "nsa" / "report" / "page" / "plots.py").open("a") as source:
-        source.write("\n# edited\n")
+def edited(project: Project) -> None:
+    project.append("nsa/report/page/plots.py")
 
 
-STATES: dict[str, Callable[[Path], object]] = {
-    "overwritten report": lambda results: (results / "gate_report.md").write_text("x"),
-    "deleted figure": lambda results: (results / "figures" / "decode_breakdown.png").unlink(),
-    "broken gate.json": lambda results: (results / "gate.json").write_text("{"),
-    "broken record": lambda results: (results / "dram_sdpa.json").write_text("{"),
-    "edited source": touched,
+def touched(project: Project) -> None:
+    """What Snakemake takes for new is not of today's sources."""
+    project.append("nsa/kernels/fa2/package.py")
+    assert project.run("--touch").returncode == 0
+
+
+def broken_accepted(project: Project) -> None:
+    (project.root / "accepted").mkdir()
+    (project.root / "accepted" / "nvidia-h200.parquet").write_text("PAR1 cut short")
+
+
+def measured_again(project: Project) -> None:
+    cell = "results/decode/cuda/S128.parquet"
+    (project.root / cell).unlink()
+    assert project.run(cell).returncode == 0
+
+
+STATES: dict[str, Callable[[Project], object]] = {
+    "overwritten report": lambda project: (results(project) / "gate_report.md").write_text("x"),
+    "overwritten page": lambda project: (results(project) / "gate_report.html").write_text("x"),
+    "deleted figure": lambda project: (results(project) / "figures" / "decode_breakdown.png").unlink(),
+    "broken gate.json": lambda project: (results(project) / "gate.json").write_text("{"),
+    "broken record": lambda project: (results(project) / "dram_sdpa.json").write_text("{"),
+    "broken stamp": lambda project: (results(project) / ".stamps" / "report.json").write_text("{"),
+    "edited source": edited,
+    "touched": touched,
+    "cell measured again": measured_again,
+    "broken accepted run": broken_accepted,
     "no folder": no_folder,
     "dangling link": dangling,
 }
@@ -64,10 +91,67 @@ STATES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("state", STATES)
 def test_a_fix_ends_the_state_that_provoked_it(state: str, project: Project) -> None:
     """Who follows the lines has a sound folder, and a report that nothing needs to be done for."""
-    STATES[state](project.root / "results")
+    STATES[state](project)
     found = faults(project)
     assert found, state
     for line in found:
         follow(project, line)
     assert faults(project) == []
     assert project.planned() == set()
+
+
+@pytest.mark.parametrize("state", [no_folder, dangling])
+def test_a_run_without_a_folder_says_what_the_doctor_says(state: Callable[[Project], None], project: Project) -> None:
+    """What stands in the way is named where somebody meets it."""
+    state(project)
+    (line,) = faults(project)
+    result = project.run()
+    assert result.returncode != 0
+    assert result.stderr.splitlines()[-1] == "error: " + line.removesuffix("; then run `snakemake`")
+
+
+def test_a_checkout_that_was_copied_needs_nothing(finished: Project, tmp_path: Path) -> None:
+    """`cp -r` gives every file a new date, and takes Snakemake's metadata along."""
+    subprocess.run(["cp", "-r", str(finished.root), str(tmp_path / "copy")], check=True)
+    copy = Project(tmp_path / "copy")
+    assert faults(copy) == []
+    assert copy.planned() == set()
+
+
+def test_a_compiler_that_is_gone_is_named_and_concerns_what_it_built(project: Project) -> None:
+    """Without nvcc the extension and what is measured of it are stale; packed SDPA and Triton are as they were."""
+    compiler = project.root / "tmp" / "nvcc"
+    compiler.write_text("#!/bin/sh\necho release 99.1, V99.1.2\n")
+    compiler.chmod(0o755)
+    made = project.run(environ={"PATH": f"{compiler.parent}:{os.defpath}"})
+    assert made.returncode == 0, made.stderr
+    assert "nvcc 99.1.2 → none; a note" in project.nsa("doctor").stdout
+    found = faults(project)
+    assert found and all("cuda" in line.partition(": ")[0] for line in found), found
+    assert {job for job in project.planned() if "sdpa" in job or "triton" in job} == set()
+    for line in found:
+        follow(project, line)
+    assert faults(project) == [] and "nvcc" not in project.nsa("doctor").stdout
+    assert project.planned() == set()
+
+
+def test_a_run_of_another_configfile_ends_with_what_the_note_says(project: Project) -> None:
+    """It is sound, and what is noted of config.yaml makes config.yaml's own run of it."""
+    (project.root / "mine.yaml").write_text("candidates: [fa2]\n")
+    assert project.run("--configfile", "mine.yaml").returncode == 0
+    assert faults(project) == []
+    note, sound = project.nsa("doctor").stdout.splitlines()
+    assert note.startswith("config.yaml: ") and sound == "results: sound"
+    follow(project, note)
+    assert project.nsa("doctor").stdout == "results: sound\n"
+    assert project.planned() == set()
+
+
+def test_what_check_advises_without_a_report_makes_one(project: Project) -> None:
+    """Its command writes the file that was not there."""
+    (results(project) / "gate.json").unlink()
+    said = project.nsa("check")
+    assert said.returncode == 2
+    (command,) = re.findall(r"run `snakemake (\S+)` first", said.stderr)
+    assert project.run(command).returncode == 0
+    assert project.nsa("check").returncode == 3

@@ -16,7 +16,8 @@ KEY = "records"  # of gate.json
 
 def identities(run: Run) -> dict[str, JsonValue]:
     """For gate.json: when each record was measured and of what; null of one that cannot be read."""
-    found = {name: identity_of(record) for name, record in run.records.items()}
+    records = {**run.records, **{core.name: core for core in run.cores.values()}}
+    found = {name: identity_of(record) for name, record in records.items()}
     return {name: None if identity is None else identity.model_dump(mode="json") for name, identity in found.items()}
 
 
