@@ -44,3 +44,12 @@ def test_every_stop_names_its_function() -> None:
     stops = PAGE.split("\n## ")[1:]
     assert len(stops) == 7 and all(PLACED.search(stop) for stop in stops)
     assert set(PLACED.findall(PAGE)) == {"bench", "records", "report"}
+
+
+def test_the_figures_are_those_of_the_run_that_is_kept() -> None:
+    """The share that the tour follows, its interval and its commit are in docs/decisions.md."""
+    kept = (Path(__file__).parents[2] / "docs" / "decisions.md").read_text()
+    shares = set(re.findall(r"[\d.]+ (?:% )?\[[\d.]+, [\d.]+\]", PAGE))
+    commits = set(re.findall(r"commit (\w{7})", PAGE))
+    assert shares and commits and {share.replace(" %", "") for share in shares} == {"54.9 [54.5, 55.3]"}
+    assert all(quoted in kept for quoted in {"54.9 [54.5, 55.3]", *commits})
