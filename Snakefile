@@ -12,7 +12,7 @@ from nsa import __file__ as package
 from nsa import backends
 from nsa.config import Config, attributed, read_document
 from nsa.errors import NsaError
-from nsa.layout import ACCEPTED, BACKEND, Layout
+from nsa.layout import ACCEPTED, BACKEND, HISTORY, Layout
 from nsa.machine import locks
 from nsa.machine.fingerprint import cuda_expected, fingerprint
 from nsa.machine.process import interrupt_jobs_too

@@ -9,6 +9,7 @@ from pathlib import Path
 
 RESULTS = Path("results")
 ACCEPTED = Path("accepted")  # accepted runs, kept in git
+HISTORY = Path("history")  # what every run measured, kept where it ran
 BACKEND, CONTEXT = "{backend}", "{S}"  # Snakemake's wildcards
 
 

@@ -28,6 +28,6 @@ def test_every_rule_has_its_contract() -> None:
         "backends do not import each other",
         "the reference imports nothing of ours",
         "the report knows records, never torch",
-        "the report: figures, then verdicts, then accepted runs, then pages",
+        "the report: figures, then verdicts, then accepted runs, then the history, then pages",
         "the Snakefile imports nothing heavy",
     }

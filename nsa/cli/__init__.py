@@ -16,14 +16,14 @@ from typing import NoReturn
 from typer import BadParameter
 from typer.main import get_command_name
 
-from nsa.cli import stages, verdict
+from nsa.cli import history, stages, verdict
 from nsa.cli.app import app
 from nsa.errors import NsaError
 from nsa.machine.process import announce, die_with_run
 
 UsageError: type[BadParameter] = BadParameter.mro()[1]  # click's, or typer's own, which does not export it
 
-__all__ = ["app", "main", "stages", "verdict"]
+__all__ = ["app", "history", "main", "stages", "verdict"]
 
 
 def main() -> None:

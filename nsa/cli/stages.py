@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nsa.cli.app import app
-from nsa.layout import ACCEPTED, Layout, backend_of, cell_of
+from nsa.layout import ACCEPTED, HISTORY, Layout, backend_of, cell_of
 from nsa.machine.process import announce
 
 Backend = Annotated[str, typer.Option(help="The backend that runs; no other takes its place.")]
@@ -193,6 +193,7 @@ def report(
     out_dir: OutDir,
     artifacts: Artifacts = None,
     accepted: Annotated[Path, typer.Option(help="The folder of accepted runs.")] = ACCEPTED,
+    history: Annotated[Path, typer.Option(help="The folder of histories, to which the run is added.")] = HISTORY,
 ) -> None:
     """Decide both gates from the records, and write the report; the verdict is no exit status, see `check`."""
     from nsa.config import recorded
@@ -213,6 +214,7 @@ def report(
         config=recorded(stamps.read(stamp).settings, stamp),
         out_dir=out_dir,
         accepted=accepted,
+        history=history,
         cores=[path for path in records if path == layout.core(path.stem)],
     )
     layout.figures.mkdir(exist_ok=True)  # the rule's output, drawn or not

@@ -1,4 +1,4 @@
-"""Locks that a living process holds: of a results folder, and of a device. None is ever stale (nsa.machine.flock)."""
+"""Locks that a living process holds: of a folder, and of a device. None is ever stale (nsa.machine.flock)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from nsa.layout import Layout
 from nsa.machine.flock import Flock, holder, without_locks
 from nsa.machine.process import announce
 
-__all__ = ["claim", "device_lock", "holder", "named", "obstacle", "running"]
+__all__ = ["claim", "device_lock", "folder_lock", "holder", "named", "obstacle", "running"]
 
 PATIENCE_S = 2.0  # `snakemake -n` holds it for a moment only
+WRITING_S = 30.0  # to read and write a small file takes less
 FOLDER = "NSA_LOCKS"  # a folder for locks, in the place of SHARED and of a results folder that can have none
 SHARED = Path("/tmp")  # of all users, and whatever a run's TMPDIR is: who times on one device must meet
 ELSEWHERE = f"set {FOLDER} to a local folder, the same for every run on this machine"
@@ -83,6 +84,35 @@ def running(folder: Path, environ: Mapping[str, str] = os.environ) -> tuple[Path
     """The lock of the run that is at work in a results folder, and its process; None where none is known."""
     paths = [Layout(folder).lock, *([elsewhere(folder, environ[FOLDER])] if environ.get(FOLDER) else [])]
     return next(((path, pid) for path in paths if (pid := holder(path)) is not None), None)
+
+
+@contextmanager
+def folder_lock(folder: Path, environ: Mapping[str, str] = os.environ) -> Iterator[None]:
+    """Hold a folder's lock while a file in it is read and written anew, waiting for whoever does so.
+
+    Where the folder's file system has no locks it lies in the folder that NSA_LOCKS names, as that of `claim`.
+
+    Raises:
+        RecordError: the folder cannot be written, somebody keeps the lock, or there is no place for one.
+    """
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _waited(path, None)
+    except OSError as error:
+        if not (without_locks(error) and environ.get(FOLDER)):
+            fix = ELSEWHERE if without_locks(error) else "expected a writable folder"
+            raise RecordError(f"{folder}: cannot be locked ({error.strerror}); {fix}") from error
+        lock = _waited(elsewhere(folder, environ[FOLDER]), EVERYBODY)
+    with lock:
+        yield
+
+
+def _waited(path: Path, mode: int | None) -> Flock:
+    lock = Flock(path, mode)
+    if not lock.acquire(WRITING_S):
+        raise RecordError(f"{path}: {named(holder(path))} has kept it for {WRITING_S:g} s; stop it, then run again")
+    return lock
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Headers of what the report makes of other records: the summary of a backend, the table of checks, an accepted run."""
+"""Headers of what the report makes of other records: the summary of a backend, the table of checks, an accepted run…"""
 
 from __future__ import annotations
 
@@ -68,6 +68,14 @@ class CoreCurveHeader(Model):
 
     schema_version: Literal[2] = SCHEMA_VERSION
     stage: Literal["core-curve"] = "core-curve"
+
+
+class HistoryHeader(Model):
+    """What one model of GPU measured over time."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    stage: Literal["history"] = "history"
+    model: str
 
 
 class PaperTableHeader(Model):

@@ -62,6 +62,11 @@ class Lab:
         return self.root / "accepted"
 
     @property
+    def history(self) -> Path:
+        """Where histories lie."""
+        return self.root / "history"
+
+    @property
     def stamps(self) -> dict[str, Digests]:
         """Today's stamps."""
         stages = itertools.product(("decode", "check", "dram", "core", "core_curve"), (*self.config.backends, "fused"))
@@ -180,6 +185,7 @@ class Lab:
             out_dir=self.root,
             dram=dram,
             accepted=self.accepted,
+            history=self.history,
             cores=cores,
         )
         return files.read_json(self.layout.gate)

@@ -27,10 +27,11 @@ rule report:
     params:
         artifacts=artifacts_option,
         accepted=lambda wildcards, input: ACCEPTED,  # to digest what is no such function, Snakemake imports pandas
+        history=lambda wildcards, input: HISTORY,  # no output: Snakemake deletes those, and this one only grows
         results=lambda wildcards, input: layout.root,
     message:
         "report: both gates"
     shell:
         "exec python -m nsa report {input.cells} {input.checks} {input.cores} {input.dram}"
         " --stamp {input.stamp} --environment {input.environment} {params.artifacts} --accepted {params.accepted}"
-        " --out-dir {params.results} > {log} 2>&1"
+        " --history {params.history} --out-dir {params.results} > {log} 2>&1"

@@ -23,6 +23,7 @@ from nsa.report.accepted.keep import (
     identity_of,
     process_medians,
     read_accepted,
+    setting_differs,
     software,
     what_is_timed,
 )
@@ -261,12 +262,7 @@ def same_record(record: Record[TimedFacts], accepted: AcceptedRun) -> bool:
 
 def config_differs(kind: str, accepted: AcceptedRun, timed: Timed) -> str | None:
     """Why another thing was timed then, the first key that differs named; None where it was the same."""
-    before, now = accepted.header.timed.get(kind, {}), timed[kind]
-    differ = [key for key in dict.fromkeys((*before, *now)) if before.get(key) != now.get(key)]
-    if not differ:
-        return None
-    more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
-    return f"other config: {kind}.{differ[0]} was {before.get(differ[0])}, is {now.get(differ[0])}{more}"
+    return setting_differs(kind, accepted.header.timed.get(kind, {}), timed[kind])
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:

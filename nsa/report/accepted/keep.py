@@ -61,8 +61,12 @@ class AcceptedRun:
 
 def file_of(folder: Path, model: str, device: str) -> Path:
     """Where the accepted run of a device model lies, such as accepted/nvidia-h200.parquet."""
-    slug = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
-    return folder / f"{'cpu-' if device == 'cpu' else ''}{slug}.parquet"
+    return folder / f"{'cpu-' if device == 'cpu' else ''}{slug(model)}.parquet"
+
+
+def slug(model: str) -> str:
+    """A device model in the name of a file."""
+    return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
 
 
 def keep(run: Run, config: Config, folder: Path, *, cpu: bool) -> str:
@@ -202,6 +206,15 @@ def what_is_timed(run: Run, config: Config) -> Timed:
         kind: {key: value for key, value in leaves(section) if key not in ignored}
         for kind, section in ((DECODE, decode), (CHECK, check))
     }
+
+
+def setting_differs(kind: str, before: Mapping[str, JsonValue], now: Mapping[str, JsonValue]) -> str | None:
+    """Why two sets of settings that say what was timed differ, the first key named; None where they do not."""
+    differ = [key for key in dict.fromkeys((*before, *now)) if before.get(key) != now.get(key)]
+    if not differ:
+        return None
+    more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
+    return f"other config: {kind}.{differ[0]} was {before.get(differ[0])}, is {now.get(differ[0])}{more}"
 
 
 def flush(records: Sequence[Record[TimedFacts]]) -> str | None:

@@ -19,6 +19,7 @@ from nsa.report.page import reproduce, tables
 from nsa.report.page.conditions import conditions
 from nsa.report.page.cores import core_corner_line, core_table
 from nsa.report.page.dram import absent, dram_table, not_counted
+from nsa.report.page.history import Past, history_table
 from nsa.report.page.invest_tables import next_table, shares_table
 from nsa.report.page.packed_variants import packed_variants_table
 from nsa.report.page.tables import Table
@@ -62,6 +63,7 @@ class Content:
     invest: Invest
     accepts: tuple[Accept, ...]
     change: Comparison
+    past: Past
     cells: tuple[CellSummary, ...]
     fired: tuple[Check, ...]
     checks: int
@@ -83,6 +85,7 @@ class Content:
     dram: Table
     not_counted: Sequence[str]
     changes: Table
+    history: Table
     about: Environment
     environment: Table
     build: Build
@@ -99,6 +102,7 @@ class Content:
 def content(
     run: Run,
     change: Comparison,
+    before: Past,
     counted: Sequence[Record[DramFacts]],
     about: Environment,
     build: Build,
@@ -110,6 +114,7 @@ def content(
 
     Args:
         change: the run beside the accepted one.
+        before: the history that it is a part of.
         counted: the DRAM counts.
         origin: what the records say of where they come from, see tables.provenance.
     """
@@ -119,6 +124,7 @@ def content(
         invest=run.invest,
         accepts=run.accepts,
         change=change,
+        past=before,
         cells=run.cells,
         fired=tuple(check for check in run.checks if check.fired),
         checks=len(run.checks),
@@ -140,6 +146,7 @@ def content(
         dram=dram_table(counted),
         not_counted=not_counted(absent(counted)),
         changes=tables.change_table(change),
+        history=history_table(before.series),
         about=about,
         environment=tables.facts_table(about.model_dump(mode="json")),
         build=build,

@@ -9,7 +9,9 @@ from pydantic import JsonValue
 
 from nsa import backends
 from nsa.config import Config
-from nsa.layout import ACCEPTED, Layout
+from nsa.errors import RecordError
+from nsa.layout import ACCEPTED, HISTORY, Layout
+from nsa.machine.process import announce
 from nsa.records import files
 from nsa.records.facts import Environment
 from nsa.records.words import FILES
@@ -17,14 +19,17 @@ from nsa.report.accepted import reported
 from nsa.report.accepted.compare import compare
 from nsa.report.analysis.dram import read_dram
 from nsa.report.analysis.read import Stamps
+from nsa.report.history import store
+from nsa.report.history.series import series
 from nsa.report.page import export, tables
 from nsa.report.page.content import Build, content
+from nsa.report.page.history import Past, no_past, past
 from nsa.report.page.html.page import html_text
 from nsa.report.page.markdown import markdown_text
 from nsa.report.page.plots import decode_breakdown
 from nsa.report.page.reproduce import run_file
 from nsa.report.verdict import checks as checking
-from nsa.report.verdict.run import read_run
+from nsa.report.verdict.run import Run, read_run
 
 NO_BUILD = Build(status="not asked for")
 
@@ -40,6 +45,7 @@ def report(
     dram: Sequence[Path] = (),
     accepted: Path = ACCEPTED,
     cores: Sequence[Path] = (),
+    history: Path = HISTORY,
 ) -> None:
     """Write the report as Markdown and HTML, and what is beside it (nsa.layout); keep the last good report.
 
@@ -53,6 +59,7 @@ def report(
         dram: results/dram_*.json.
         accepted: the folder of accepted runs; it need not exist.
         cores: results/core/*.parquet.
+        history: the folder of histories, to which this run is added.
 
     Raises:
         RecordError: the environment or the build record cannot be read, or a path names no cell. Any other faulty
@@ -65,6 +72,7 @@ def report(
     run = read_run(about, cells, checks, stamps, config, cores)
     counted = [read_dram(path, stamps) for path in dram]
     change = compare(run, accepted, config)
+    before = remember(run, history, accepted, config)
 
     read = [*run.records.values(), *run.cores.values(), *counted]
     origin = tables.provenance(
@@ -83,7 +91,7 @@ def report(
             "stamp": export.as_json(stamps.get("report")),
         },
     )
-    shown = content(run, change, counted, about, built, origin, config, layout)
+    shown = content(run, change, before, counted, about, built, origin, config, layout)
     decode_breakdown(run.cells, layout.figures)
     text = markdown_text(shown)
     export.write_csv(layout.csv, run.cells)
@@ -96,6 +104,19 @@ def report(
     written[layout.report.name] = files.sha256(layout.kept_report)
     export.write_gate(layout.gate, {**document, FILES: written})  # by which one that is not as it was is known
     files.write_text(layout.report, text)
+
+
+def remember(run: Run, history: Path, accepted: Path, config: Config) -> Past:
+    """Add the run to the history, and say what the pages show of it; one that takes no run keeps no report from being.
+
+    Its fault is said at the console, too: until it is mended, no run is added.
+    """
+    try:
+        found = store.add(history, run, accepted, config)
+    except RecordError as error:
+        announce(f"history: {error}")
+        return no_past(str(error))
+    return no_past(None) if found is None else past(series(found[1]), found[0])
 
 
 def read_build(artifacts: Sequence[Path]) -> tuple[Build, dict[str, JsonValue]]:
