@@ -132,6 +132,16 @@ def test_everything_is_timed_equally_often_and_judged() -> None:
     assert [(left.name, left.shape) for left in left_out] == [("dense:cudnn", "B=2 S=420 D=32 Dv=32")]
 
 
+def test_a_curve_judges_what_is_timed_and_nothing_else() -> None:
+    """Neither unseen inputs nor corner cases are in its rows."""
+    rows = check_core(Job("mine", SMALL, ON_CPU, 0, timed_only=True), Turn(), RIGHT).rows
+    assert {(row["backend"], row["case"], row["fault"]) for row in rows} == {
+        ("mine", "timed", None),
+        ("composed", "timed", None),
+    }
+    assert {row["case"] for row in checked(RIGHT, corners=None).rows} == {"timed", "unseen"}
+
+
 def test_a_core_that_fails_is_a_failure_with_its_name() -> None:
     """What a core raises is its own failure."""
 
