@@ -67,8 +67,12 @@ def test_without_clusters_there_are_three_launches(device: Device) -> None:
 
 def test_on_hopper_the_papers_geometry_is_one_launch() -> None:
     """Few rows are resident, more stream; each plan's shared memory fits, at every width, batch and capacity."""
-    assert [plan(call(batch), HOPPER)[::4] for batch in (1, 2, 4)] == [("resident", 16), ("resident", 8), ("stream", 4)]
-    assert plan(call(2, 16385), HOPPER).name == "stream"  # no room for the row in eight thread blocks
+    assert [plan(call(batch), HOPPER)[::4] for batch in (1, 2, 4)] == [
+        ("resident", 16),
+        ("resident", 8),
+        ("resident", 6),
+    ]
+    assert plan(call(2, 32769), HOPPER).name == "stream"  # no room for the row in eight thread blocks
     for batch, capacity, (D, Dv) in itertools.product(
         (1, 2, 3, 4, 8, 16, 32, 64, 128, 256), (1, 4096, 8192, 16384, 65536, 131072), WIDTHS
     ):

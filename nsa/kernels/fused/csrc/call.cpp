@@ -37,8 +37,12 @@ template <int Ranks, int Groups> cudaError_t resident_dtype(const Call &call, cu
 cudaError_t launch_one(const Call &call, cudaStream_t stream) {
   if (call.plan.kind == kResident) {
     const int64_t tokens = 4 * divided(call.params.capacity, 64 * call.plan.cluster);  // compressed ones a thread block
+    if (call.plan.cluster == 6)
+      return tokens <= 128 ? resident_dtype<6, 2>(call, stream) : resident_dtype<6, 4>(call, stream);
     if (call.plan.cluster == 8)
-      return tokens <= 64 ? resident_dtype<8, 1>(call, stream) : resident_dtype<8, 2>(call, stream);
+      return tokens <= 64    ? resident_dtype<8, 1>(call, stream)
+             : tokens <= 128 ? resident_dtype<8, 2>(call, stream)
+                             : resident_dtype<8, 4>(call, stream);
     return tokens <= 64    ? resident_dtype<16, 1>(call, stream)
            : tokens <= 128 ? resident_dtype<16, 2>(call, stream)
                            : resident_dtype<16, 4>(call, stream);
@@ -49,7 +53,9 @@ cudaError_t launch_one(const Call &call, cudaStream_t stream) {
     case 2: return half ? stream_dtype<2, 4>(call, stream) : stream_dtype<2, 8>(call, stream);
     case 3: return stream_dtype<3, 8>(call, stream);
     case 4: return stream_dtype<4, 8>(call, stream);
+    case 6: return stream_dtype<6, 8>(call, stream);
     case 8: return stream_dtype<8, 8>(call, stream);
+    case 12: return stream_dtype<12, 8>(call, stream);
   }
   return cudaErrorInvalidValue;
 }
@@ -57,7 +63,10 @@ cudaError_t launch_one(const Call &call, cudaStream_t stream) {
 bool fits_one(const Call &call) {
   const Params &p = call.params;
   if (call.plan.kind == kResident) {
-    const int64_t most = call.plan.cluster == 16 ? 65536 : call.plan.cluster == 8 ? 16384 : 0;
+    const int64_t most = call.plan.cluster == 16  ? 65536
+                         : call.plan.cluster == 8 ? 32768
+                         : call.plan.cluster == 6 ? 18432
+                                                  : 0;
     if (p.dim != 128 || p.blocks != 16 || p.window > 512 || p.capacity > most) return false;
   }
   const bool small = p.dim == call.Dv && (p.dim == 32 || p.dim == 64);

@@ -1,4 +1,4 @@
-// One launch for few rows: a cluster of 8 or 16 thread blocks holds a whole row in shared memory. Half of the warps
+// One launch for few rows: a cluster of 6, 8 or 16 thread blocks holds a whole row in shared memory. Half of the warps
 // walk the critical path (scores, importance, ranks, selected attention), the others do the window and the compressed
 // branch's values beside it. Everything is exchanged by messages that count bytes at their receiver.
 #pragma once
@@ -21,6 +21,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, tid = threadIdx.x & (kHalf - 1), warp = tid >> 5;
   const bool path = threadIdx.x < kHalf;
   const int rank = blockIdx.x, free_slots = (kFree - rank + Ranks - 1) / Ranks;  // slots 0 to 12 are of chosen blocks
+  const int heads = min(max(16 - rank * kShare, 0), kShare);                     // that this thread block sums
   const uint32_t base = shared_address(shared);
   const int asked = load_length(p, blockIdx.z);
   Row row(blockIdx.z, blockIdx.y);
@@ -42,13 +43,18 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   if (path && tid == 0) {
     expect(me.bar(kInCmp), Ranks * 16 * 16), expect(me.bar(kInWin), Ranks * 16 * 8);
     expect(me.bar(kInKeys), Ranks * kFree * 8), expect(me.bar(kInBlock), free_slots * 4);
-    expect(me.bar(kInOut), 16 * ((kSide ? 512 : 0) + (kHasSel ? 512 + 8 : 0))), expect(me.bar(kInBlocks), 16 * 4);
+    expect(me.bar(kInOut), Ranks * heads * ((kSide ? 512 : 0) + (kHasSel ? 512 + 8 : 0))),
+        expect(me.bar(kInBlocks), 16 * 4);
     publish();
   }
   if (path && tid < kFree) reinterpret_cast<uint64_t *>(shared + Shared::key)[tid] = 0;
   __syncwarp();
   cluster_arrive();
-  const uint16_t gate_sel = kHasSel && path ? load_gate(p, row, rank * kShare + tid * 8 / Ranks / 128, 1) : 0;
+  uint16_t gate_sel[HeadTurns<Ranks>::kTurns] = {};
+  if (kHasSel && path)
+#pragma unroll
+    for (int i = 0; i < HeadTurns<Ranks>::kTurns; ++i)
+      gate_sel[i] = load_gate(p, row, rank * kShare + (i * kHalf + tid) / HeadTurns<Ranks>::kLanes / 128, 1);
   if (!path && kHasWin)
     me.load_q(Shared::in_side);  // a copy of its own, where results arrive only after it has been read
   row.measure(p, asked);
@@ -85,8 +91,8 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
 #pragma unroll
   for (int i = 0; i < kShare; ++i) {
     const int slot = i * Ranks + rank;
-    block[i] = kHasRoute && !route && slot < row.blocks ? slot : -1;
-    if (!kHasRoute && kHasSel)
+    block[i] = kHasRoute && !route && slot < min(row.blocks, kMostBlocks) ? slot : -1;
+    if (!kHasRoute && kHasSel && slot < kMostBlocks)
       block[i] =
           p.block_indices[static_cast<uint64_t>(row.batch) * p.i_b + static_cast<uint64_t>(row.group) * p.i_g + slot];
   }
@@ -234,14 +240,15 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
       const int slot = i * Ranks + rank;
       block[i] = slot < kFree        ? reinterpret_cast<const int *>(shared + Shared::block)[i]
                  : slot == kFree     ? 0
-                 : slot == kFree + 1 ? current - 1
-                                     : current;
+                 : slot <= kFree + 2 ? current - (kFree + 2 - slot)
+                                     : -1;
     }
   }
   int here[kShare];
 #pragma unroll
   for (int i = 0; i < kShare; ++i) here[i] = block[i] < 0 ? 0 : min(max(S - block[i] * kSelBlock, 0), kSelBlock);
   if constexpr (kHasSel) {
+    if (kHasWin) take_over<kBarWindow>();  // the window's keys have been read
 #pragma unroll
     for (int i = 0; i < kShare; ++i)
       me.load(Shared::k_sel + i * kSelBlock * 256, p.k_sel, block[i] * kSelBlock, kSelBlock, here[i]);
@@ -254,11 +261,12 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   if (kHasRoute && tid == 0)
 #pragma unroll
     for (int i = 0; i < kShare; ++i)
-      send_word(peer_address(base + Shared::blocks + (i * Ranks + rank) * 4, 0), block[i],
-                peer_address(me.bar(kInBlocks), 0));
+      if (i * Ranks + rank < kMostBlocks)
+        send_word(peer_address(base + Shared::blocks + (i * Ranks + rank) * 4, 0), block[i],
+                  peer_address(me.bar(kInBlocks), 0));
   if constexpr (kHasSel) attend_blocks<T, Ranks, Parts>(me, q, here);
   if (kSide || kHasSel) await(me.bar(kInOut));
-  sum_heads<T, Ranks, Parts>(me, gate_of<T>(gate_sel));
+  sum_heads<T, Ranks, Parts>(me, gate_sel);
 #endif
 }
 

@@ -4,11 +4,18 @@
 
 namespace nsa::core {
 
+// Threads of a half sum one or two of a thread block's heads a turn.
+template <int Ranks> struct HeadTurns {
+  static constexpr int kLanes = Ranks == 16 ? 2 : 1;
+  static constexpr int kTurns = (ResidentShared<Ranks>::kShare * 128 * kLanes + kHalf - 1) / kHalf;
+};
+
 #if __CUDA_ARCH__ >= 900
 
 // `here` tokens of each block, whose copies have been started, K first; every thread block gets its heads' share.
 template <typename T, int Ranks, int Parts>
-NSA_DEVICE void attend_blocks(const Half<Ranks> &me, uint32_t (&q)[8][4], const int (&here)[16 / Ranks]) {
+NSA_DEVICE void attend_blocks(const Half<Ranks> &me, uint32_t (&q)[8][4],
+                              const int (&here)[ResidentShared<Ranks>::kShare]) {
   using Shared = ResidentShared<Ranks>;
   const Params &p = me.p;
   unsigned char *shared = me.shared;
@@ -55,7 +62,7 @@ NSA_DEVICE void attend_blocks(const Half<Ranks> &me, uint32_t (&q)[8][4], const 
     multiply<T>(o[0], a, v[0], v[1]), multiply<T>(o[1], a, v[2], v[3]);
   }
   float *staged =
-      reinterpret_cast<float *>(shared + Shared::k_cmp) + 16 * warp + 2 * t;  // nobody reads these keys any more
+      reinterpret_cast<float *>(shared + Shared::k_sel) + 16 * warp + 2 * t;  // nobody reads these keys any more
 #pragma unroll
   for (int n = 0; n < 2; ++n) {
     *reinterpret_cast<float2 *>(staged + g * 128 + 8 * n) = make_float2(o[n][0], o[n][1]);
@@ -69,58 +76,63 @@ NSA_DEVICE void attend_blocks(const Half<Ranks> &me, uint32_t (&q)[8][4], const 
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const int h = 2 * warp + r;
-    const float4 v = *reinterpret_cast<const float4 *>(shared + Shared::k_cmp + h * 512 + lane * 16);
+    const float4 v = *reinterpret_cast<const float4 *>(shared + Shared::k_sel + h * 512 + lane * 16);
     const int to = h / Shared::kShare;
     send16(peer_address(base + Shared::in_sel + place_of(h) * 512 + lane * 16, to), v,
            peer_address(me.bar(kInOut), to));
   }
 }
 
-// Thread block `rank` sums its heads, once all shares of them have arrived: Ranks / 8 lanes a column, eight sources
-// each.
-template <typename T, int Ranks, int Parts> NSA_DEVICE void sum_heads(const Half<Ranks> &me, float gate_sel) {
+// Thread block `rank` sums its heads, once all shares of them have arrived: a lane a column, or two where 16 arrive.
+template <typename T, int Ranks, int Parts>
+NSA_DEVICE void sum_heads(const Half<Ranks> &me, const uint16_t (&gate_sel)[HeadTurns<Ranks>::kTurns]) {
   using Shared = ResidentShared<Ranks>;
+  using Turns = HeadTurns<Ranks>;
   constexpr bool kHasSel = Parts & kSel, kSide = Parts & (kCmp | kWin);
-  constexpr int kShare = Shared::kShare, kLanes = Ranks / 8;
+  constexpr int kShare = Shared::kShare, kLanes = Turns::kLanes, kSources = Ranks / kLanes;
   const Params &p = me.p;
   const Row &row = me.row;
   const unsigned char *shared = me.shared;
-  const int tid = me.tid, column = tid / kLanes % 128, local = tid / kLanes / 128, head = me.rank * kShare + local;
-  const int first = tid % kLanes * 8;
-  const auto of = [&](int offset) {
-    return reinterpret_cast<const float *>(shared + offset) + (first * kShare + local) * 128 + column;
-  };
-  float sum = 0.f, side = 0.f, l = 0.f;
-  if constexpr (kHasSel) {
-    float2 ml[8];
-    float m = -INFINITY;
 #pragma unroll
-    for (int i = 0; i < 8; ++i)
-      ml[i] = *reinterpret_cast<const float2 *>(shared + Shared::in_sel_ml + ((first + i) * kShare + local) * 8),
-      m = fmaxf(m, ml[i].x);
-    if (kLanes > 1) m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
-    m = finite(m);
-    const float *in = of(Shared::in_sel);
+  for (int turn = 0; turn < Turns::kTurns; ++turn) {
+    const int unit = (turn * kHalf + me.tid) / kLanes, column = unit % 128, local = unit / 128;
+    const int head = me.rank * kShare + local, first = me.tid % kLanes * kSources;
+    if (local >= kShare || head >= p.heads) break;  // whole warps
+    const auto of = [&](int offset) {
+      return reinterpret_cast<const float *>(shared + offset) + (first * kShare + local) * 128 + column;
+    };
+    float sum = 0.f, side = 0.f, l = 0.f;
+    if constexpr (kHasSel) {
+      float2 ml[kSources];
+      float m = -INFINITY;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const float f = exp2_fast(ml[i].x - m);
-      l += ml[i].y * f, sum += in[i * kShare * 128] * f;
+      for (int i = 0; i < kSources; ++i)
+        ml[i] = *reinterpret_cast<const float2 *>(shared + Shared::in_sel_ml + ((first + i) * kShare + local) * 8),
+        m = fmaxf(m, ml[i].x);
+      if (kLanes > 1) m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
+      m = finite(m);
+      const float *in = of(Shared::in_sel);
+#pragma unroll
+      for (int i = 0; i < kSources; ++i) {
+        const float f = exp2_fast(ml[i].x - m);
+        l += ml[i].y * f, sum += in[i * kShare * 128] * f;
+      }
+      if (kLanes > 1) l += __shfl_xor_sync(~0u, l, 1), sum += __shfl_xor_sync(~0u, sum, 1);
+      sum = l > 0.f ? gate_of<T>(gate_sel[turn]) * __fdividef(sum, l) : 0.f;
     }
-    if (kLanes > 1) l += __shfl_xor_sync(~0u, l, 1), sum += __shfl_xor_sync(~0u, sum, 1);
-    sum = l > 0.f ? gate_sel * __fdividef(sum, l) : 0.f;
-  }
-  if constexpr (kSide) {
-    const float *in = of(Shared::in_side);
+    if constexpr (kSide) {
+      const float *in = of(Shared::in_side);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) side += in[i * kShare * 128];
-    if (kLanes > 1) side += __shfl_xor_sync(~0u, side, 1);
-  }
-  const float next = __shfl_down_sync(~0u, side + sum, kLanes);
-  if (head < p.heads && tid % (2 * kLanes) == 0) {
-    uint32_t *o =
-        reinterpret_cast<uint32_t *>(static_cast<uint2 *>(p.o) + static_cast<uint64_t>(row.batch) * p.o_b +
-                                     static_cast<uint64_t>(row.group) * p.o_g + static_cast<uint64_t>(head) * p.o_h);
-    o[column / 2] = Element<T>::pack(side + sum, next);
+      for (int i = 0; i < kSources; ++i) side += in[i * kShare * 128];
+      if (kLanes > 1) side += __shfl_xor_sync(~0u, side, 1);
+    }
+    const float next = __shfl_down_sync(~0u, side + sum, kLanes);
+    if (me.tid % (2 * kLanes) == 0) {
+      uint32_t *o =
+          reinterpret_cast<uint32_t *>(static_cast<uint2 *>(p.o) + static_cast<uint64_t>(row.batch) * p.o_b +
+                                       static_cast<uint64_t>(row.group) * p.o_g + static_cast<uint64_t>(head) * p.o_h);
+      o[column / 2] = Element<T>::pack(side + sum, next);
+    }
   }
 }
 

@@ -7,23 +7,26 @@ namespace nsa::core {
 constexpr int kResidentThreads = 512, kHalf = 256;
 
 template <int Ranks> struct ResidentShared {
-  static constexpr int kShare = 16 / Ranks;    // selected blocks that a thread block attends to, heads that it sums
-  static constexpr int kTokens = 16 * Ranks;   // compressed tokens that it holds, at most
-  static constexpr int kWindow = 512 / Ranks;  // window tokens
-  static constexpr int kSelected = kShare * kSelBlock;  // selected tokens
+  static constexpr int kShare =
+      (16 + Ranks - 1) / Ranks;  // selected blocks that a thread block attends to, heads that it sums
+  static constexpr int kTokens = Ranks == 6 ? 192 : 256;        // compressed tokens that it holds, at most
+  static constexpr int kWindow = (512 / Ranks + 15) / 16 * 16;  // window tokens
+  static constexpr int kSelected = kShare * kSelBlock;          // selected tokens
+  static constexpr int kOutputs = Ranks * kShare;               // heads that arrive, from all thread blocks
   // Bytes between rows of probabilities: eight rows of one column in eight banks.
   static constexpr int p_cmp_row = kTokens * 2 + 16, p_win_row = kWindow * 2 + 16, p_sel_row = kSelected * 2 + 16;
-  // Byte offsets.
-  static constexpr int k_cmp = 0, v_cmp = k_cmp + kTokens * 256, k_win = v_cmp + kTokens * 256,
-                       v_win = k_win + kWindow * 256, k_sel = v_win + kWindow * 256, v_sel = k_sel + kSelected * 256,
-                       q = v_sel + kSelected * 256, p_cmp = q + 4096, p_win = p_cmp + 16 * p_cmp_row,
-                       p_sel = p_win + 16 * p_win_row, sums = p_sel + 16 * p_sel_row, last = sums + kTokens / 4 * 64,
-                       max_a = last + kTokens / 8 * 64, sum_a = max_a + 512, max_b = sum_a + 512, sum_b = max_b + 512,
-                       key = sum_b + 512, scale_cmp = key + 128, scale_win = scale_cmp + 64,
-                       slice_last = scale_win + 64, scale = slice_last + 64, before = scale + 64,
-                       importance = before + 64, in_cmp = importance + 256, in_win = in_cmp + Ranks * 256,
-                       in_keys = in_win + Ranks * 128, in_side = in_keys + Ranks * kFree * 8,
-                       in_sel = in_side + 16 * 512, in_sel_ml = in_sel + 16 * 512, block = in_sel_ml + 128,
+  // Byte offsets. Selected keys take the place of compressed ones, and selected values that of the window's keys.
+  static constexpr int k_cmp = 0, k_sel = 0, v_cmp = (kTokens > kSelected ? kTokens : kSelected) * 256,
+                       v_win = v_cmp + kTokens * 256, k_win = v_win + kWindow * 256, v_sel = k_win,
+                       q = k_win + (kWindow > kSelected ? kWindow : kSelected) * 256, p_cmp = q + 4096,
+                       p_win = p_cmp + 16 * p_cmp_row, p_sel = p_win + 16 * p_win_row, sums = p_sel + 16 * p_sel_row,
+                       last = sums + kTokens / 4 * 64, max_a = last + kTokens / 8 * 64, sum_a = max_a + 512,
+                       max_b = sum_a + 512, sum_b = max_b + 512, key = sum_b + 512, scale_cmp = key + 128,
+                       scale_win = scale_cmp + 64, slice_last = scale_win + 64, scale = slice_last + 64,
+                       before = scale + 64, importance = before + 64, in_cmp = importance + 256,
+                       in_win = in_cmp + Ranks * 256, in_keys = in_win + Ranks * 128,
+                       in_side = in_keys + Ranks * kFree * 8, in_sel = in_side + kOutputs * 512,
+                       in_sel_ml = in_sel + kOutputs * 512, block = in_sel_ml + (kOutputs * 8 + 15) / 16 * 16,
                        blocks = block + 16, barriers = blocks + 64, bytes = barriers + 64;
 };
 
@@ -94,17 +97,20 @@ struct Slice {
 template <int Id> NSA_DEVICE void half_sync() { asm volatile("bar.sync %0, 256;" ::"n"(Id) : "memory"); }
 template <int Id> NSA_DEVICE void hand_over() { asm volatile("bar.arrive %0, 512;" ::"n"(Id) : "memory"); }
 template <int Id> NSA_DEVICE void take_over() { asm volatile("bar.sync %0, 512;" ::"n"(Id) : "memory"); }
-constexpr int kBarPath = 1, kBarSide = 2, kBarProbabilities = 3, kBarKeys = 4;
+constexpr int kBarPath = 1, kBarSide = 2, kBarProbabilities = 3, kBarKeys = 4, kBarWindow = 5;
 
 // One head's (maximum, sum) of all thread blocks, four lanes a head: this block's factor 2^(m - M) / L.
 template <int Ranks, int Stride> NSA_DEVICE float factor(const unsigned char *in, int tid, int rank, int heads) {
-  constexpr int kEach = Ranks / 4;
+  constexpr int kEach = (Ranks + 3) / 4;
   const int h = tid >> 2, first = (tid & 3) * kEach;
   float m[kEach], l[kEach], top = -INFINITY, sum = 0.f;
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    const float2 v = *reinterpret_cast<const float2 *>(in + ((first + i) * 16 + h) * Stride);
-    m[i] = v.x, l[i] = v.y, top = fmaxf(top, v.x);
+    m[i] = -INFINITY, l[i] = 0.f;
+    if (first + i < Ranks) {
+      const float2 v = *reinterpret_cast<const float2 *>(in + ((first + i) * 16 + h) * Stride);
+      m[i] = v.x, l[i] = v.y, top = fmaxf(top, v.x);
+    }
   }
   top = finite(quad_max1(top));
 #pragma unroll

@@ -37,25 +37,34 @@ NSA_DEVICE void beside(const Half<Ranks> &me, int width, const Slice &slice) {
     half_sync<kBarSide>();
     uint32_t q[8][4];
     me.read_q(q, Shared::in_side);
-    float s[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-    const int c = warp * 8 + 2 * t, left = width - Shared::kWindow * rank - c;
-    if (warp < Shared::kWindow / 8) {
-      score8<T>(s, q, base + Shared::k_win + warp * 2048, p.scale_log2, lane);
-      if (left <= 0) s[0] = s[2] = -INFINITY;
-      if (left <= 1) s[1] = s[3] = -INFINITY;
+    constexpr int kTiles = Shared::kWindow / 8, kTurns = (kTiles + 7) / 8;
+    float s[kTurns][4], m0 = -INFINITY, m1 = -INFINITY, l0 = 0.f, l1 = 0.f;
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+      const int tile = i * 8 + warp, left = width - Shared::kWindow * rank - tile * 8 - 2 * t;
+      s[i][0] = s[i][1] = s[i][2] = s[i][3] = -INFINITY;
+      if (tile < kTiles) score8<T>(s[i], q, base + Shared::k_win + tile * 2048, p.scale_log2, lane);
+      if (left <= 0) s[i][0] = s[i][2] = -INFINITY;
+      if (left <= 1) s[i][1] = s[i][3] = -INFINITY;
+      m0 = fmaxf(m0, fmaxf(s[i][0], s[i][1])), m1 = fmaxf(m1, fmaxf(s[i][2], s[i][3]));
     }
-    float m0 = quad_max1(fmaxf(s[0], s[1])), m1 = quad_max1(fmaxf(s[2], s[3]));
+    m0 = quad_max1(m0), m1 = quad_max1(m1);
     if (t == 0) max_w[g * 8 + warp] = m0, max_w[(g + 8) * 8 + warp] = m1;
     half_sync<kBarSide>();
+    if (Parts & kSel) hand_over<kBarWindow>();
     m0 = finite(max8(max_w + g * 8)), m1 = finite(max8(max_w + (g + 8) * 8));
-    const float p0 = exp2_fast(s[0] - m0), p1 = exp2_fast(s[1] - m0), p2 = exp2_fast(s[2] - m1),
-                p3 = exp2_fast(s[3] - m1);
-    if (warp < Shared::kWindow / 8) {
-      *reinterpret_cast<uint32_t *>(shared + Shared::p_win + g * Shared::p_win_row + c * 2) = Element<T>::pack(p0, p1);
-      *reinterpret_cast<uint32_t *>(shared + Shared::p_win + (g + 8) * Shared::p_win_row + c * 2) =
-          Element<T>::pack(p2, p3);
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i) {
+      const float p0 = exp2_fast(s[i][0] - m0), p1 = exp2_fast(s[i][1] - m0), p2 = exp2_fast(s[i][2] - m1),
+                  p3 = exp2_fast(s[i][3] - m1);
+      unsigned char *to = shared + Shared::p_win + g * Shared::p_win_row + ((i * 8 + warp) * 8 + 2 * t) * 2;
+      if (i * 8 + warp < kTiles) {
+        *reinterpret_cast<uint32_t *>(to) = Element<T>::pack(p0, p1);
+        *reinterpret_cast<uint32_t *>(to + 8 * Shared::p_win_row) = Element<T>::pack(p2, p3);
+      }
+      l0 += p0 + p1, l1 += p2 + p3;
     }
-    const float l0 = quad_sum1(p0 + p1), l1 = quad_sum1(p2 + p3);
+    l0 = quad_sum1(l0), l1 = quad_sum1(l1);
     if (t == 0) sum_w[g * 8 + warp] = l0, sum_w[(g + 8) * 8 + warp] = l1;
     half_sync<kBarSide>();
     const int to = tid >> 4, h = tid & 15;
@@ -101,8 +110,8 @@ NSA_DEVICE void beside(const Half<Ranks> &me, int width, const Slice &slice) {
     half_sync<kBarSide>();
     const float c0_ = gate_of<T>(gc0) * scale_cmp[g], c1_ = gate_of<T>(gc1) * scale_cmp[g + 8],
                 w0 = gate_of<T>(gw0) * scale_win[g], w1 = gate_of<T>(gw1) * scale_win[g + 8];
-    // Rows are staged so that messages are 512 bytes to one receiver. Nobody reads the window's keys any more.
-    float *staged = reinterpret_cast<float *>(shared + Shared::k_win) + 16 * warp + 2 * t;
+    // Rows are staged so that messages are 512 bytes to one receiver. Nobody reads the window's values any more.
+    float *staged = reinterpret_cast<float *>(shared + Shared::v_win) + 16 * warp + 2 * t;
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
       *reinterpret_cast<float2 *>(staged + g * 128 + 8 * n) =
@@ -116,7 +125,7 @@ NSA_DEVICE void beside(const Half<Ranks> &me, int width, const Slice &slice) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int h = 2 * warp + r;
-      const float4 v = *reinterpret_cast<const float4 *>(shared + Shared::k_win + h * 512 + lane * 16);
+      const float4 v = *reinterpret_cast<const float4 *>(shared + Shared::v_win + h * 512 + lane * 16);
       const int to = h / Shared::kShare, at = rank * Shared::kShare + h % Shared::kShare;
       send16(peer_address(base + Shared::in_side + at * 512 + lane * 16, to), v, peer_address(me.bar(kInOut), to));
     }
