@@ -17,7 +17,7 @@ WIDTHS = ((32, 32), (64, 64), (128, 128), (192, 128))  # D and Dv of theirs (csr
 FAST_SELECTED = 16  # n of theirs, at most
 # Thread blocks a row that the streaming kernel is built for, and the share of multiprocessors, in percent, up to which
 # all of a launch's clusters are resident (measured on an H100; beyond it a launch runs in two waves).
-SPLITS = {12: 73, 8: 80, 6: 73, 4: 80, 3: 80, 2: 100, 1: 100}
+SPLITS = {8: 80, 4: 80, 3: 80, 2: 100, 1: 100}
 RESIDENT_WINDOW = 512  # of the resident kernel (csrc/resident.cuh)
 ARMS = (  # parts that they are built for (csrc/stream.h)
     Parts(),
@@ -39,9 +39,9 @@ class Resident(NamedTuple):
 
 
 RESIDENT = {  # by thread blocks a row
-    16: Resident(85, 65536, 205136),
+    16: Resident(85, 65536, 213328),
     8: Resident(80, 32768, 228880),
-    6: Resident(73, 18432, 221264),
+    6: Resident(73, 18432, 225872),
 }
 
 

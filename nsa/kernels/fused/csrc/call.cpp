@@ -53,9 +53,7 @@ cudaError_t launch_one(const Call &call, cudaStream_t stream) {
     case 2: return half ? stream_dtype<2, 4>(call, stream) : stream_dtype<2, 8>(call, stream);
     case 3: return stream_dtype<3, 8>(call, stream);
     case 4: return stream_dtype<4, 8>(call, stream);
-    case 6: return stream_dtype<6, 8>(call, stream);
     case 8: return stream_dtype<8, 8>(call, stream);
-    case 12: return stream_dtype<12, 8>(call, stream);
   }
   return cudaErrorInvalidValue;
 }

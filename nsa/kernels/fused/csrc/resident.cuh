@@ -13,7 +13,7 @@ template <typename T, int Ranks, int Groups, int Parts>
 __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_constant__ Params p) {
 #if __CUDA_ARCH__ >= 900  // elsewhere no plan leads here
   in_order();
-  using Shared = ResidentShared<Ranks>;
+  using Shared = ResidentShared<Ranks, Groups>;
   constexpr bool kHasCmp = Parts & kCmp, kHasRoute = Parts & kRoute, kHasSel = Parts & kSel, kHasWin = Parts & kWin;
   constexpr bool kSide = kHasCmp || kHasWin;
   constexpr int kGuessed = Groups > 1 ? 2 : 1, kShare = Shared::kShare;
@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   const uint32_t base = shared_address(shared);
   const int asked = load_length(p, blockIdx.z);
   Row row(blockIdx.z, blockIdx.y);
-  const Half<Ranks> me{p, row, shared, base, tid, warp, lane, rank};
+  const Half<Ranks, Groups> me{p, row, shared, base, tid, warp, lane, rank};
   // Slices are whole selection blocks; by capacity where that is not far off, so that the first keys are asked for
   // before the length is known.
   const int most = (p.capacity + kSelBlock * Ranks - 1) / (kSelBlock * Ranks);
@@ -50,11 +50,11 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   if (path && tid < kFree) reinterpret_cast<uint64_t *>(shared + Shared::key)[tid] = 0;
   __syncwarp();
   cluster_arrive();
-  uint16_t gate_sel[HeadTurns<Ranks>::kTurns] = {};
+  uint16_t gate_sel[HeadTurns<Ranks, Groups>::kTurns] = {};
   if (kHasSel && path)
 #pragma unroll
-    for (int i = 0; i < HeadTurns<Ranks>::kTurns; ++i)
-      gate_sel[i] = load_gate(p, row, rank * kShare + (i * kHalf + tid) / HeadTurns<Ranks>::kLanes / 128, 1);
+    for (int i = 0; i < HeadTurns<Ranks, Groups>::kTurns; ++i)
+      gate_sel[i] = load_gate(p, row, rank * kShare + (i * kHalf + tid) / HeadTurns<Ranks, Groups>::kLanes / 128, 1);
   if (!path && kHasWin)
     me.load_q(Shared::in_side);  // a copy of its own, where results arrive only after it has been read
   row.measure(p, asked);
@@ -248,11 +248,11 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
 #pragma unroll
   for (int i = 0; i < kShare; ++i) here[i] = block[i] < 0 ? 0 : min(max(S - block[i] * kSelBlock, 0), kSelBlock);
   if constexpr (kHasSel) {
-    if (kHasWin) take_over<kBarWindow>();  // the window's keys have been read
 #pragma unroll
     for (int i = 0; i < kShare; ++i)
       me.load(Shared::k_sel + i * kSelBlock * 256, p.k_sel, block[i] * kSelBlock, kSelBlock, here[i]);
     copy_commit();
+    if (Shared::kTight && kHasWin) take_over<kBarWindow>();  // the window's keys have been read
 #pragma unroll
     for (int i = 0; i < kShare; ++i)
       me.load(Shared::v_sel + i * kSelBlock * 256, p.v_sel, block[i] * kSelBlock, kSelBlock, here[i]);
@@ -264,9 +264,9 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
       if (i * Ranks + rank < kMostBlocks)
         send_word(peer_address(base + Shared::blocks + (i * Ranks + rank) * 4, 0), block[i],
                   peer_address(me.bar(kInBlocks), 0));
-  if constexpr (kHasSel) attend_blocks<T, Ranks, Parts>(me, q, here);
+  if constexpr (kHasSel) attend_blocks<T, Ranks, Groups, Parts>(me, q, here);
   if (kSide || kHasSel) await(me.bar(kInOut));
-  sum_heads<T, Ranks, Parts>(me, gate_sel);
+  sum_heads<T, Ranks, Groups, Parts>(me, gate_sel);
 #endif
 }
 

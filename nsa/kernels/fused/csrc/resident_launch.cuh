@@ -10,7 +10,7 @@ namespace nsa::core {
 template <typename T, int Ranks, int Groups, int Parts> cudaError_t start_resident(const Call &call,
                                                                                    cudaStream_t stream) {
   auto *kernel = resident<T, Ranks, Groups, Parts>;
-  constexpr int bytes = ResidentShared<Ranks>::bytes;
+  constexpr int bytes = ResidentShared<Ranks, Groups>::bytes;
   if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)) return e;
   if (Ranks > 8)
     if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1)) return e;

@@ -6,19 +6,24 @@ namespace nsa::core {
 
 constexpr int kResidentThreads = 512, kHalf = 256;
 
-template <int Ranks> struct ResidentShared {
-  static constexpr int kShare =
-      (16 + Ranks - 1) / Ranks;  // selected blocks that a thread block attends to, heads that it sums
-  static constexpr int kTokens = Ranks == 6 ? 192 : 256;        // compressed tokens that it holds, at most
-  static constexpr int kWindow = (512 / Ranks + 15) / 16 * 16;  // window tokens
-  static constexpr int kSelected = kShare * kSelBlock;          // selected tokens
-  static constexpr int kOutputs = Ranks * kShare;               // heads that arrive, from all thread blocks
+// Groups: of 64 compressed tokens, by capacity.
+template <int Ranks, int Groups> struct ResidentShared {
+  static constexpr int kShare = (16 + Ranks - 1) / Ranks;  // selected blocks that it attends to, heads that it sums
+  static constexpr int kTokens = Ranks == 16                 ? 256
+                                 : Ranks == 6 && Groups == 4 ? 192
+                                                             : 64 * Groups;  // compressed, at most
+  static constexpr int kWindow = (512 / Ranks + 15) / 16 * 16;               // window tokens
+  static constexpr int kSelected = kShare * kSelBlock;                       // selected tokens
+  static constexpr int kOutputs = Ranks * kShare;  // heads that arrive, from all thread blocks
   // Bytes between rows of probabilities: eight rows of one column in eight banks.
   static constexpr int p_cmp_row = kTokens * 2 + 16, p_win_row = kWindow * 2 + 16, p_sel_row = kSelected * 2 + 16;
-  // Byte offsets. Selected keys take the place of compressed ones, and selected values that of the window's keys.
+  // Selected values take the place of the window's keys where the memory has no room beside them.
+  static constexpr bool kTight = Ranks < 16 && Groups == 4;
+  // Byte offsets. Selected keys take the place of compressed ones.
   static constexpr int k_cmp = 0, k_sel = 0, v_cmp = (kTokens > kSelected ? kTokens : kSelected) * 256,
-                       v_win = v_cmp + kTokens * 256, k_win = v_win + kWindow * 256, v_sel = k_win,
-                       q = k_win + (kWindow > kSelected ? kWindow : kSelected) * 256, p_cmp = q + 4096,
+                       v_win = v_cmp + kTokens * 256, k_win = v_win + kWindow * 256,
+                       v_sel = k_win + (kTight ? 0 : kWindow * 256),
+                       q = v_sel + (kTight && kWindow > kSelected ? kWindow : kSelected) * 256, p_cmp = q + 4096,
                        p_win = p_cmp + 16 * p_cmp_row, p_sel = p_win + 16 * p_win_row, sums = p_sel + 16 * p_sel_row,
                        last = sums + kTokens / 4 * 64, max_a = last + kTokens / 8 * 64, sum_a = max_a + 512,
                        max_b = sum_a + 512, sum_b = max_b + 512, key = sum_b + 512, scale_cmp = key + 128,
@@ -55,7 +60,7 @@ NSA_DEVICE float sum8(const float *p) {
 NSA_DEVICE float finite(float m) { return m == -INFINITY ? 0.f : m; }
 
 // A thread of one half of the warps: its place, and what it copies.
-template <int Ranks> struct Half {
+template <int Ranks, int Groups> struct Half {
   const Params &p;
   const Row &row;
   unsigned char *shared;
@@ -83,7 +88,7 @@ template <int Ranks> struct Half {
     for (int k = 0; k < 8; ++k) load_matrix(q[k], base + offset + place<128>(lane & 15, 2 * k + (lane >> 4)));
   }
   NSA_DEVICE float *floats(int offset) const { return reinterpret_cast<float *>(shared + offset); }
-  NSA_DEVICE uint32_t bar(int i) const { return base + ResidentShared<Ranks>::barriers + 8 * i; }
+  NSA_DEVICE uint32_t bar(int i) const { return base + ResidentShared<Ranks, Groups>::barriers + 8 * i; }
 };
 // Message barriers, in the order of their waits.
 constexpr int kInCmp = 0, kInWin = 1, kInKeys = 2, kInBlock = 3, kInOut = 4, kInBlocks = 5;

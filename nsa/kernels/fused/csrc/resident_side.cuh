@@ -8,8 +8,8 @@ namespace nsa::core {
 #if __CUDA_ARCH__ >= 900
 
 template <typename T, int Ranks, int Groups, int Parts>
-NSA_DEVICE void beside(const Half<Ranks> &me, int width, const Slice &slice) {
-  using Shared = ResidentShared<Ranks>;
+NSA_DEVICE void beside(const Half<Ranks, Groups> &me, int width, const Slice &slice) {
+  using Shared = ResidentShared<Ranks, Groups>;
   constexpr bool kHasCmp = Parts & kCmp, kHasWin = Parts & kWin, kSide = kHasCmp || kHasWin;
   const Params &p = me.p;
   const Row &row = me.row;
@@ -51,7 +51,7 @@ NSA_DEVICE void beside(const Half<Ranks> &me, int width, const Slice &slice) {
     m0 = quad_max1(m0), m1 = quad_max1(m1);
     if (t == 0) max_w[g * 8 + warp] = m0, max_w[(g + 8) * 8 + warp] = m1;
     half_sync<kBarSide>();
-    if (Parts & kSel) hand_over<kBarWindow>();
+    if (Shared::kTight && (Parts & kSel)) hand_over<kBarWindow>();
     m0 = finite(max8(max_w + g * 8)), m1 = finite(max8(max_w + (g + 8) * 8));
 #pragma unroll
     for (int i = 0; i < kTurns; ++i) {

@@ -17,8 +17,6 @@ template <typename T, int D, int DV, int C, int Warps, int Parts> cudaError_t st
   const int chunks = (p.capacity + kTurn - 1) / kTurn;
   const int bytes = StreamShared<D, DV, C, kStages, Warps>::bytes(chunks);
   if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)) return e;
-  if (C > 8)
-    if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1)) return e;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(C, call.G, call.B);
   config.blockDim = dim3(Warps * 32);

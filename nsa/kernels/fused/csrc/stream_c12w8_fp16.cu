@@ -1,3 +1,0 @@
-#include "stream_launch.cuh"
-
-template cudaError_t nsa::core::launch_stream<12, 8, false>(const Call &, cudaStream_t);
