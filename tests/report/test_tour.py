@@ -39,6 +39,23 @@ def test_the_program_finds_what_the_report_says(
     assert "reads_differ" in said and "GO [" in said
 
 
+def test_the_way_is_the_same_without_a_gpu(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """With the S, mode and cache state that the page's comments name for a CPU, to a verdict that is NOT MEASURED."""
+    lab = replace(lab, config=lab.config.model_copy(update={"contexts": (1024,)}))
+    lab.render([lab.cell("sdpa", 1024, device="cpu")])
+    (lab.root / "results").symlink_to(lab.root)
+    monkeypatch.chdir(lab.root)
+    program = "".join(re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+    for on_gpu, on_cpu in {"S = 4096": "S = 1024", '"graph"': '"eager"', '"cold"': '"warm"'}.items():
+        assert on_gpu in program
+        program = program.replace(on_gpu, on_cpu)
+    files.write_text(lab.root / "tour.py", program)
+    assert runpy.run_path(str(lab.root / "tour.py"))["gate"]["verdict"] == "NOT MEASURED"
+    assert "NOT MEASURED" in capsys.readouterr().out
+
+
 def test_every_stop_names_its_function() -> None:
     """Each stop names one at least, in bench, records and report; tests/test_readme.py holds that they are there."""
     stops = PAGE.split("\n## ")[1:]
