@@ -10,8 +10,9 @@ import numpy as np
 from synthetic import CORES, Rows, clocks, controls, timed_facts
 
 from nsa.config import CoreSettings
-from nsa.records.facts import CoreFacts, LeftOut
+from nsa.records.facts import CoreBurst, CoreFacts, LeftOut
 from nsa.records.grids import core_grid
+from nsa.records.shapes import CoreShape
 from nsa.records.words import AGAIN, COMPOSED, DENSE, TIMED, UNSEEN
 
 FLOOR_BYTES = 4_000_000  # of a core: 1 µs at the copy's 4 TB/s
@@ -23,7 +24,17 @@ def core_facts(device: str, processes: int, changes: Mapping[str, object] | None
     """The facts of a core check that ran and that no check objects to, but that one kernel is not installed."""
     left_out = (LEFT_OUT,) if device == "cuda" else ()
     found = {**timed_facts(device, processes), "dtype": CORES.dtype.of(device), "left_out": left_out}
+    if device == "cuda":
+        found["bursts"] = tuple(
+            core_burst(process, shape) for process in range(processes) for shape in core_grid(CORES, device)
+        )
     return CoreFacts.model_validate(found).model_copy(update=dict(changes or {}))
+
+
+def core_burst(process: int, shape: CoreShape, us: float = 9.0, events_us: float = 10.0) -> CoreBurst:
+    """Replays that are a bit shorter without a pause than one by one."""
+    times = {"burst_ns": 1e3 * us, "events_ns": 1e3 * events_us, "empty_ns": 2e3}
+    return CoreBurst(process=process, shape=shape, replays=300, queries=1, **times)
 
 
 def core_rows(backend: str, device: str, speedup: float, processes: int, settings: CoreSettings = CORES) -> Rows:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import JsonValue
 
 from nsa.records.merge import Merge, Model
-from nsa.records.shapes import GridShape
+from nsa.records.shapes import CoreShape, GridShape
 
 SCHEMA_VERSION: Literal[2] = 2
 
@@ -223,16 +223,27 @@ class Alone(Model):
     median_ns: float
 
 
-class Burst(Model):
-    """Replays of the candidate without a pause, by the judge's clock, beside its own events (docs/kernel_check.md)."""
+class Clocked(Model):
+    """Replays of a candidate without a pause, by the judge's clock, beside its own events (docs/kernel_check.md)."""
 
     process: int
-    shape: GridShape
     replays: int
     queries: int  # that were new to it, each for as many of the replays
     burst_ns: float  # a replay, by the judge's clock
     events_ns: float  # the median of its timed replays, by the candidate's events
     empty_ns: float  # a replay of an empty graph of the judge's, with as much around it, by the same clock
+
+
+class Burst(Clocked):
+    """That of a selection kernel."""
+
+    shape: GridShape
+
+
+class CoreBurst(Clocked):
+    """That of a decode core."""
+
+    shape: CoreShape
 
 
 class CheckFacts(TimedFacts):
@@ -262,12 +273,18 @@ class CoreFacts(TimedFacts):
     Attributes:
         grid: which shapes; `paper` is that of config.yaml's section `core`.
         left_out: dense attention that is not installed, or refuses a shape.
+        bursts: of every shape that was timed.
+        switches: torch's in the process that judges.
+        switched: which of them the core changed in its process.
     """
 
     contract: Annotated[Literal["selection", "core"], Merge.SAME] = "core"
     grid: Annotated[Literal["paper"], Merge.SAME] = "paper"
     dtype: Annotated[str, Merge.SAME]
     left_out: Annotated[tuple[LeftOut, ...], Merge.UNITED]
+    bursts: Annotated[tuple[CoreBurst, ...], Merge.EACH] = ()
+    switches: Annotated[Switches | None, Merge.SAME] = None
+    switched: Annotated[tuple[str, ...], Merge.UNITED] = ()
 
 
 class State(Model):

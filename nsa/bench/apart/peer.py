@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from nsa.bench.apart import wire
 from nsa.bench.apart.arena import Arena, Place
+from nsa.bench.apart.server import Server
 from nsa.config import Flags
 from nsa.machine.host import Machine
 
@@ -49,6 +50,17 @@ def about(channel: Channel, what: str) -> list[JsonValue]:
     if not isinstance(found, list):
         raise wire.no_answer(channel.name)
     return found
+
+
+class Here:
+    """A server of this process: one that attacks its judge would reach it."""
+
+    def __init__(self, server: Server) -> None:
+        self.name, self._server = server.name, server
+
+    def ask(self, request: wire.Request) -> JsonValue:
+        """See Channel."""
+        return self._server.asked(request)
 
 
 class Peer:

@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
-from nsa.bench.core.inputs import CoreCall, Draw, allocate, changed, fill, unselected
-from nsa.bench.core.judge import Judged, judge
+from nsa.bench.core.inputs import CoreCall, Draw, allocate, fill, unselected
+from nsa.bench.core.judge import judge
+from nsa.bench.core.remote import BoundCore, RemoteCore
 from nsa.bench.core.subject import bound
 from nsa.bench.method.core_oracle import core_oracle
 from nsa.errors import InputError, KernelFailed
 from nsa.kernels.core import Core
 from nsa.records.shapes import CoreShape
-from nsa.records.words import FAILED, REFUSED, Row
+from nsa.records.words import COMPOSED, FAILED, REFUSED, Row
 
 BATCH, CONTEXT = 3, 1200  # of a case that asks for no others: more blocks than n
 
@@ -79,7 +80,9 @@ CORNERS: dict[str, Corner] = {
 }
 
 
-def corner_rows(name: str, core: Core, composed: Core, base: CoreShape, seed: int, device: torch.device) -> list[Row]:
+def corner_rows(
+    name: str, core: RemoteCore, composed: Core, base: CoreShape, seed: int, device: torch.device
+) -> list[Row]:
     """Every corner case of a core, beside the composed core on the same inputs: rows of schemas.CORE, one a call.
 
     Args:
@@ -103,43 +106,38 @@ def corner_rows(name: str, core: Core, composed: Core, base: CoreShape, seed: in
         call = allocate(shape, device)
         if corner.stacked:
             call = _stacked(call)
-        for tokens in (lengths, corner.again) if corner.again else (lengths,):
-            draw = Draw(corner.keys, drawn.randrange(2**40), tokens, corner.scale, corner.alike)
-            rows.append({**columns, **_called(name, core, composed, call, draw)})
+        with core.bound(call) as mine:
+            for tokens in (lengths, corner.again) if corner.again else (lengths,):
+                draw = Draw(corner.keys, drawn.randrange(2**40), tokens, corner.scale, corner.alike)
+                rows.append({**columns, **_called(mine, composed, call, draw)})
     return rows
 
 
-def _called(name: str, core: Core, composed: Core, call: CoreCall, draw: Draw) -> Row:
+def _called(mine: BoundCore, composed: Core, call: CoreCall, draw: Draw) -> Row:
     """What one call says: two calls on the same inputs into poisoned memory, judged."""
-    poisoned = fill_unseen(call, draw)
-    right = judged_once("composed", composed, call, draw.alike)
+    fill_unseen(call, draw)
+    run, blocks = bound(COMPOSED, composed, call)
+    right = judge(call, run(), blocks, tied=draw.alike)
+    mine.give()
     try:
-        found = judged_once(name, core, call, draw.alike)
+        gave = mine.once()
     except InputError as refusal:
         return {"fault": f"{REFUSED}{refusal}"}
     except KernelFailed as error:
         if error.__cause__ is None or isinstance(error.__cause__, torch.AcceleratorError):
             raise
         return {"fault": f"{FAILED}{error}"}
-    fault = changed(call, draw, poisoned) or found.fault
-    return {"error": found.error, "composed_error": right.error, "fault": fault}
+    fault = mine.changed()
+    found = judge(call, *gave, tied=draw.alike)
+    return {"error": found.error, "composed_error": right.error, "fault": fault or found.fault}
 
 
-def fill_unseen(call: CoreCall, draw: Draw) -> torch.Tensor | None:
-    """Write a draw, with NaN in the blocks that no right core selects; gives these blocks."""
+def fill_unseen(call: CoreCall, draw: Draw) -> None:
+    """Write a draw, with NaN in the blocks that no right core selects."""
     fill(call, draw)
-    if draw.alike:
-        return None
-    importance = core_oracle(*call._replace(parts=replace(call.parts, sel=False, win=False))).importance
-    poisoned = unselected(importance, draw.lengths, call.sizes)
-    fill(call, draw, poisoned)
-    return poisoned
-
-
-def judged_once(name: str, core: Core, call: CoreCall, tied: bool) -> Judged:
-    """Judge one call into poisoned memory."""
-    run, blocks = bound(name, core, call)
-    return judge(call, run(), blocks, tied=tied)
+    if not draw.alike:
+        importance = core_oracle(*call._replace(parts=replace(call.parts, sel=False, win=False))).importance
+        fill(call, draw, unselected(importance, draw.lengths, call.sizes))
 
 
 def _stacked(call: CoreCall) -> CoreCall:

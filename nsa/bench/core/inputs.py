@@ -1,4 +1,4 @@
-"""Inputs of decode cores: written in place from a seed, so that what a core has changed can be told without a copy.
+"""Inputs of decode cores, written in place from a seed.
 
 Keys are not only white noise. In real caches a text's tokens come in runs of one topic, and the first ones are
 attention sinks: blocks then differ in importance by far more than rounding, and lie side by side.
@@ -6,20 +6,17 @@ attention sinks: blocks then differ in importance by far more than rounding, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
-from nsa.bench.method.accuracy import same_bits
 from nsa.kernels.core import EVERY_PART, SEL, WIN, Cache, Parts, Sizes
 from nsa.records.shapes import CoreShape
 
 QUERY = 1.5  # standard deviation of a query's numbers
 TOPICS, RUN_TOKENS, TOPIC = 16, 128, 0.5  # directions, tokens of one run, and the amplitude of a topic in queries, keys
 SINKS, SINK_QUERY, SINK_KEY = 4, 0.5, 1.5  # tokens in front, and what queries and their keys have of one direction
-NEWEST = 0.3  # share of a query in the key of the newest token of a timed call
 POISON = -7  # of block indices before a call
 
 
@@ -42,6 +39,10 @@ class CoreCall(NamedTuple):
         both = (("k", self.k), ("v", self.v))
         caches = {f"{name}[{branch}]": cache[branch] for branch in (SEL, WIN) for name, cache in both}
         return {"q": self.q, "gates": self.gates, **caches, "k_cmp": self.k_cmp, "v_cmp": self.v_cmp}
+
+    def read(self) -> dict[str, torch.Tensor]:
+        """All that a core may read, by name."""
+        return {**self.written(), "seq_lens": self.seq_lens}
 
     def sequence(self, b: int) -> CoreCall:
         """The call of one sequence, as views."""
@@ -115,18 +116,6 @@ def fill(call: CoreCall, draw: Draw, poisoned: torch.Tensor | None = None) -> No
         _write(call, name, tensor, draw, poisoned)
 
 
-def changed(call: CoreCall, draw: Draw, poisoned: torch.Tensor | None = None) -> str | None:
-    """Which input is no longer what the draw has put there, as a fault; None when all are."""
-    if call.seq_lens.tolist() != list(draw.lengths):
-        return "the input seq_lens was changed"
-    for name, tensor in call.written().items():
-        expected = torch.empty_like(tensor)
-        _write(call, name, expected, draw, poisoned)
-        if not same_bits(tensor, expected):
-            return f"the input {name} was changed"
-    return None
-
-
 def unselected(importance: torch.Tensor, lengths: tuple[int, ...], sizes: Sizes) -> torch.Tensor:
     """[B, G, S_blk]: blocks that no right core can select, whatever it rounds, from their importance in float64."""
     found = torch.zeros_like(importance, dtype=torch.bool)
@@ -146,7 +135,7 @@ def _write(call: CoreCall, name: str, tensor: torch.Tensor, draw: Draw, poisoned
     tensor.normal_(generator=torch.Generator(tensor.device).manual_seed(16 * draw.seed + place))
     if name == "q":
         tensor.mul_(QUERY * draw.scale)
-        _lean(tensor, call, draw)
+        lean(tensor, draw)
     elif name == "gates":
         tensor.sigmoid_()
     elif name.startswith("k"):
@@ -169,7 +158,7 @@ def _directions(draw: Draw, like: torch.Tensor) -> tuple[torch.Tensor, torch.Gen
     return signs.to(like), generator
 
 
-def _lean(q: torch.Tensor, call: CoreCall, draw: Draw) -> None:
+def lean(q: torch.Tensor, draw: Draw) -> None:
     """Let queries favour one topic, or the sinks."""
     if draw.keys == "noise":
         return
@@ -194,58 +183,3 @@ def _keys(keys: torch.Tensor, stride: int, draw: Draw) -> None:
             keys[b].add_(TOPIC * directions[runs[b, token].to(keys.device)])
     else:
         keys[:, :, : max(1, SINKS // stride)] = SINK_KEY * directions[0]
-
-
-class Replays:
-    """The inputs of one call's timed replays: each has queries, gates and newest tokens that none before it had.
-
-    The newest token of the selected and the window cache, and the newest compressed one, lean towards the row's first
-    query, so that their values move the output by far more than rounding: what was kept of an earlier call shows.
-
-    Args:
-        call: filled by `draw`, every sequence as long as its caches.
-        draw: of its other tokens.
-
-    Attributes:
-        count: of the replays so far; who keeps the output of one counts it.
-    """
-
-    def __init__(self, call: CoreCall, draw: Draw) -> None:
-        self.call, self.draw, self.count = call, draw, 0
-        self._given = [each.clone() for each in (call.q, call.gates)]
-        self._before = [each.clone() for each in self._newest()]
-
-    def _newest(self) -> Iterator[torch.Tensor]:
-        """The newest token of every cache, keys before values: [B, G, D] or [B, G, Dv] each."""
-        call = self.call
-        for cache in (call.k[SEL], call.k[WIN], call.k_cmp, call.v[SEL], call.v[WIN], call.v_cmp):
-            yield cache[:, :, -1]
-
-    def apply(self, replay: int) -> None:
-        """Write what is new in a replay: the same whenever it is asked."""
-        q, call = self.call.q, self.call
-        generator = torch.Generator(q.device).manual_seed(16 * (self.draw.seed + replay + 1) + 13)
-        q.normal_(generator=generator).mul_(QUERY)
-        _lean(q, call, self.draw)
-        call.gates.normal_(generator=generator).sigmoid_()
-        for place, token in enumerate(self._newest()):
-            token.normal_(generator=generator)
-            if place < 3:
-                token.add_(NEWEST * q[:, :, 0])
-        self._given[0].copy_(q)
-        self._given[1].copy_(call.gates)
-
-    def refresh(self) -> None:
-        """Change the inputs for the next replay; the same again for one that is repeated."""
-        self.apply(self.count)
-
-    def changed(self) -> str | None:
-        """Which input is not what the harness gave, after the last replay; the newest tokens are given back."""
-        for name, given, now in zip(("q", "gates"), self._given, self.call, strict=False):
-            if not isinstance(now, torch.Tensor) or not same_bits(given, now):
-                return f"the input {name} was changed"
-        for token, before in zip(self._newest(), self._before, strict=True):
-            token.copy_(before)
-        _write(self.call, "q", self.call.q, self.draw, None)
-        _write(self.call, "gates", self.call.gates, self.draw, None)
-        return changed(self.call, self.draw)

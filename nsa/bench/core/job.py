@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from nsa.config import CoreSettings
 from nsa.machine.host import Host
 
+SECRET = 26  # bits of the seeds of one run
+
 
 @dataclass(frozen=True)
 class Job:
@@ -14,7 +16,8 @@ class Job:
 
     Attributes:
         seed: moves every random draw.
-        corners: the seed of the corner cases; None where they are left out.
+        apart: whether the core is loaded in a process of its own, which this one judges (docs/core_check.md).
+        corners: a seed that nobody knows before the run, of all inputs; None where the corner cases are left out.
         timed_only: whether neither unseen inputs nor dense attention take part.
     """
 
@@ -23,5 +26,11 @@ class Job:
     host: Host
     process: int
     seed: int = 0
+    apart: bool = False
     corners: int | None = None
     timed_only: bool = False
+
+    @property
+    def secret(self) -> int:
+        """What is added to every seed: a core that knows how inputs are drawn knows none of them before."""
+        return (self.corners or 0) << SECRET

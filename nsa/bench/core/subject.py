@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from nsa.bench.core.inputs import POISON, CoreCall, Replays
+from nsa.bench.core.inputs import POISON, CoreCall
+from nsa.bench.core.replays import Replays
 from nsa.bench.method.failures import is_plain
 from nsa.bench.method.interleave import Candidate
 from nsa.bench.method.timing import CudaTimer
@@ -16,11 +17,27 @@ from nsa.kernels.failures import BackendBroken, kernel_at_work
 from nsa.records.words import Row
 
 WARMUP = 3  # calls before a capture
+Gave = tuple[torch.Tensor, torch.Tensor]  # an output and the chosen blocks; `blocks` of dense attention are POISON
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A call that is ready to be timed.
+
+    Attributes:
+        run: what is timed, bare.
+        replay: once, untimed, into poisoned memory; gives where its output and blocks lie.
+        time: repetitions -> nanoseconds of each; none without a timer.
+    """
+
+    run: Callable[[], object]
+    replay: Callable[[], Gave]
+    time: Callable[[int], list[int]]
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What one timed replay gave, copied in the stream; `blocks` are empty of dense attention."""
+    """What one timed replay gave, copied in the stream."""
 
     replay: int
     output: torch.Tensor
@@ -32,11 +49,11 @@ class Subject(Candidate):
     """One that is timed.
 
     Attributes:
-        replay: one untimed call on the inputs as they are, into poisoned memory; gives its output and blocks.
+        replay: one untimed call on the inputs as they are, into poisoned memory; gives copies of its output and blocks.
         kept: what its timed calls gave.
     """
 
-    replay: Callable[[], tuple[torch.Tensor, torch.Tensor]]
+    replay: Callable[[], Gave]
     kept: list[Kept]
 
 
@@ -57,14 +74,23 @@ def bound(name: str, core: Core, call: CoreCall) -> tuple[Callable[[], torch.Ten
 
 
 def prepare(
-    columns: Row,
+    name: str,
     run: Callable[[], torch.Tensor],
     blocks: torch.Tensor,
-    replays: Replays,
+    refresh: Callable[[], None],
+    keep: Callable[[torch.Tensor, torch.Tensor], None],
     timer: CudaTimer | None,
-) -> Subject:
-    """Make a call ready to be timed: a captured graph with a timer; the call itself, and no time, without one."""
-    name, kept = str(columns["backend"]), list[Kept]()
+) -> Prepared:
+    """Make a call ready to be timed: a captured graph with a timer; the call itself, and no time, without one.
+
+    Args:
+        name: of the backend.
+        run: the call; it gives its output.
+        blocks: that it writes.
+        refresh: changes the inputs for the next timed replay.
+        keep: takes what a timed replay gave, at once; the copy that it makes is in the stream.
+        timer: on CUDA.
+    """
     if timer is None:
         launch = run
     else:
@@ -83,29 +109,66 @@ def prepare(
         last[0].fill_(torch.nan)
         blocks.fill_(POISON)
 
-    def replay() -> tuple[torch.Tensor, torch.Tensor]:
-        poison()
+    def again() -> None:
         last[0] = launch()
-        return last[0].clone(), blocks.clone()
+
+    def replay() -> Gave:
+        poison()
+        again()
+        return last[0], blocks
 
     def before() -> None:
-        replays.refresh()
+        refresh()
         poison()
 
     def after() -> None:
-        kept.append(Kept(replays.count, last[0].clone(), blocks.clone()))
-        replays.count += 1
-
-    def timed() -> None:
-        last[0] = launch()
+        keep(last[0], blocks)
 
     def time(repetitions: int) -> list[int]:
         if timer is not None:
-            return timer.time(before, timed, True, repetitions, after)
+            return timer.time(before, again, True, repetitions, after)
         for _ in range(repetitions):
             before()
-            timed()
+            again()
             after()
         return []
 
-    return Subject(columns, time, replay, kept)
+    return Prepared(again, replay, time)
+
+
+def subject(
+    columns: Row, run: Callable[[], torch.Tensor], blocks: torch.Tensor, replays: Replays, timer: CudaTimer | None
+) -> Subject:
+    """Make a call of this process ready to be timed on some replays."""
+    kept: list[Kept] = []
+
+    def keep(output: torch.Tensor, chosen: torch.Tensor) -> None:
+        kept.append(Kept(replays.count, output.clone(), chosen.clone()))
+        replays.count += 1
+
+    made = prepare(str(columns["backend"]), run, blocks, replays.refresh, keep, timer)
+
+    def replay() -> Gave:
+        output, chosen = made.replay()
+        return output.clone(), chosen.clone()
+
+    return Subject(columns, made.time, replay, kept)
+
+
+def replayed(
+    made: Prepared, q: torch.Tensor, queries: torch.Tensor, outputs: Sequence[torch.Tensor], each: int
+) -> None:
+    """Replay a call so often on each of some queries, all without a pause, and copy what each query's last one gave.
+
+    Args:
+        made: the call, whose queries are `q`.
+        queries: [C, *q.shape].
+        outputs: two, [C, ...].
+        each: replays on each query.
+    """
+    for query, *into in zip(queries, *outputs, strict=True):
+        q.copy_(query)
+        for _ in range(each - 1):
+            made.run()
+        for there, gave in zip(into, made.replay(), strict=True):
+            there.copy_(gave)

@@ -44,11 +44,11 @@ def measure(backend: str, settings: CoreSettings, host: Host, say: Say) -> Resul
     task = Task(
         name=f"core curve {backend}",
         backends=(backend,),
-        work="nsa.bench.core.replicate:replicate",
+        work="nsa.bench.core.worker:replicate",
         job=lambda card, process: Job(backend, settings, card, process, timed_only=True),
         processes=settings.processes,
         timeout_s=settings.timeout_s,
-        memory_bytes=memory_bytes(settings, host.device.kind),
+        memory_bytes=memory_bytes(settings, host.device.kind, copies=False),
         less_memory="use a GPU with more memory, or lower core_curve.max_tokens",
         log=Layout().log(f"core_curve_{backend}"),
     )

@@ -14,6 +14,7 @@ from nsa.report.analysis.read import Record
 from nsa.report.analysis.replicates import paces
 from nsa.report.verdict.checks import Check, aa_control, blocking
 from nsa.report.verdict.gates import NAMED, blocked_by, outcome_words, percent
+from nsa.report.verdict.isolation import clocks_disagree, torch_switched
 from nsa.report.verdict.kernel_checks import no_control
 from nsa.report.verdict.machine import Moves, machine_checks, replicates_differ
 from nsa.report.verdict.step_checks import blocks_close
@@ -157,6 +158,7 @@ def core_checks(
     seen = record.rows[["rows", "clear"]].sum()  # of the grid's rows; others have none
     close = blocks_close(record.name, int(seen["rows"]), int(seen["clear"]))
     results = [close, composed_wrong(record.name, figures), core_corners_missing(record, gates), dense_left_out(record)]
+    results.append(torch_switched(record))
     if not record.on_cuda:
         return [*results, other_processes(record)]
     values = record.rows[record.rows["value_ns"].notna()]
@@ -164,6 +166,7 @@ def core_checks(
     found = [
         *results,
         aa_control(record.name, control, BLOCKING) if again else no_control(record.name),
+        clocks_disagree(record),
         *replicates_differ(record.name, paces(record)),
         *machine_checks(record, values, run),
         clock_spread(record.name, values, record.facts.replicates),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from nsa.records.facts import Burst, CheckFacts
-from nsa.records.shapes import AXES, GridShape
+from nsa.records.facts import Burst, CheckFacts, Clocked, CoreBurst, CoreFacts
+from nsa.records.shapes import AXES, CORE_AXES, CoreShape, GridShape
 from nsa.report.analysis.kernel import PACKED_ERROR
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.replicates import medians
@@ -43,15 +44,18 @@ def baseline_disturbed(record: Record[CheckFacts]) -> Check:
     return Check(name, BLOCKING, record.name, abs(moved), DISTURBED, message, not abs(moved) <= DISTURBED)
 
 
-def clocks_disagree(record: Record[CheckFacts]) -> Check:
+def clocks_disagree(record: Record[CheckFacts] | Record[CoreFacts]) -> Check:
     """Replays without a pause, by the judge's clock, take no longer than the candidate's events say of each."""
-    name, bursts = "clocks_disagree", record.facts.bursts
+    name, facts = "clocks_disagree", record.facts
+    bursts: Sequence[Burst | CoreBurst] = facts.bursts
     timed = record.rows[(record.rows["backend"] == record.backend) & record.rows["value_ns"].notna()]
-    shown = {(burst.process, burst.shape.sizes) for burst in bursts}
-    wanted = {(int(process), tuple(map(int, sizes))) for process, *sizes in timed[["process", *AXES]].to_numpy()}
+    shown = {(burst.process, str(burst.shape)) for burst in bursts}
+    axes = CORE_AXES if isinstance(facts, CoreFacts) else AXES
+    sides = timed[["process", *axes]].drop_duplicates().itertuples(index=False)
+    wanted = {(int(process), str(_shape(axes, sizes))) for process, *sizes in sides}
     if lacking := sorted(wanted - shown):
-        process, sizes = lacking[0]
-        message = f"no burst was clocked on {GridShape(*sizes)} in process {process}, the first of {len(lacking)} such"
+        process, shape = lacking[0]
+        message = f"no burst was clocked on {shape} in process {process}, the first of {len(lacking)} such"
         return Check(name, BLOCKING, record.name, None, BURST_EXCESS, message, True)
     if not bursts:
         return Check(name, BLOCKING, record.name, None, BURST_EXCESS, "nothing was timed", False)
@@ -64,7 +68,11 @@ def clocks_disagree(record: Record[CheckFacts]) -> Check:
     return Check(name, BLOCKING, record.name, excess(worst), BURST_EXCESS, message, not excess(worst) <= BURST_EXCESS)
 
 
-def excess(burst: Burst) -> float:
+def _shape(axes: Sequence[str], sizes: Sequence[object]) -> GridShape | CoreShape:
+    return CoreShape.of(sizes) if axes == CORE_AXES else GridShape(*(int(str(size)) for size in sizes))
+
+
+def excess(burst: Clocked) -> float:
     """A replay's time by the judge's clock, what launching takes left out, over its time by events."""
     return (burst.burst_ns - burst.empty_ns) / burst.events_ns if burst.events_ns > 0 else math.inf
 
@@ -81,7 +89,7 @@ def packed_sdpa_inaccurate(record: Record[CheckFacts]) -> Check:
     return Check(name, BLOCKING, record.name, error, allowed, message, not error <= allowed)
 
 
-def torch_switched(record: Record[CheckFacts]) -> Check:
+def torch_switched(record: Record[CheckFacts] | Record[CoreFacts]) -> Check:
     """Whether the candidate changed torch's switches for the whole of its process, as it would in a user's."""
     switched = record.facts.switched
     message = "; ".join(switched) or "torch's switches are as they were before the candidate was loaded"

@@ -8,19 +8,25 @@ from typing import Any
 import pytest
 import torch
 import wrong_cores
-from standins import ON_CPU, Sampler, Timer
+from standins import CPU, ON_CPU, Sampler, Timer
 from wrong_cores import RIGHT, WRONG
 
-from nsa.bench.core import replicate as module
+from nsa.bench.apart import burst
+from nsa.bench.core import dense
 from nsa.bench.core.corners import CORNERS
 from nsa.bench.core.job import Job
-from nsa.bench.core.replicate import check_core
+from nsa.bench.core.remote import RemoteCore
+from nsa.bench.core.replicate import check_core, here
+from nsa.bench.core.shape import Run, shape_rows
+from nsa.bench.method.control import Control
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.config import CoreSettings, GateSettings
 from nsa.errors import InputError, KernelFailed
+from nsa.kernels.contract import Backend
 from nsa.records import parquet, schemas
-from nsa.records.facts import CoreFacts
+from nsa.records.facts import CoreBurst, CoreFacts
+from nsa.records.grids import core_grid
 from nsa.records.outcome import Header, Ok
 from nsa.report.analysis.core import read_core
 from nsa.report.verdict.cores import accept_core
@@ -55,7 +61,7 @@ def few_corners(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def checked(core: Any, corners: int | None = 5, settings: CoreSettings = SMALL) -> Replicated[CoreFacts]:
-    return check_core(Job("mine", settings, ON_CPU, 0, corners=corners), Turn(), core)
+    return check_core(Job("mine", settings, ON_CPU, 0, corners=corners), Turn(), Backend("mine", core=core))
 
 
 def verdict(core: Any, lab: Any) -> Any:
@@ -100,19 +106,23 @@ def test_a_core_that_refuses_the_shape_has_a_row_with_the_reason() -> None:
     assert row["fault"] == "refused: q: got float32, expected float16" and row["case"] == "timed"
 
 
-def test_everything_is_timed_equally_often_and_judged() -> None:
+def test_everything_is_timed_equally_often_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     """The core twice, the composed core and each kernel of dense attention: as many repetitions, each one judged."""
-    shape = module.core_grid(SMALL, "cpu")[0]
+    shape = core_grid(SMALL, "cpu")[0]
     settings = SMALL.model_copy(update={"iters": 4})
     left_out: list[Any] = []
+    bursts: list[CoreBurst] = []
     timer: Any = Timer()
-    kernels, _ = module.dense.kernels()
+    kernels, _ = dense.kernels()
     rivals = {"flash": kernels["flash"], "cudnn": kernels["cudnn"]}
     sampler: Any = Sampler()
-    run = module.Run(
-        Job("mine", settings, ON_CPU, 0), timer, Turn(), sampler, None, module.Control(timer), rivals, left_out
-    )
-    rows = module._shape(RIGHT, shape, 0, run)
+    job = Job("mine", settings, ON_CPU, 0)
+    monkeypatch.setattr("nsa.bench.apart.server.CudaTimer", Timer)
+    monkeypatch.setattr(burst, "MOST_REPLAYS", 20)
+    monkeypatch.setattr(burst, "MOST_QUERIES", 20)
+    core = RemoteCore(here(job, lambda: Backend("mine", core=RIGHT), CPU, True), CPU, 1 << 20, True)
+    run = Run(job, CPU, core, timer, Turn(), sampler, None, Control(timer), rivals, left_out, bursts)
+    rows = shape_rows(shape, 0, run)
     counts: dict[str, int] = {}
     for row in rows:
         if row.get("value_ns") is not None:
@@ -129,6 +139,7 @@ def test_everything_is_timed_equally_often_and_judged() -> None:
     )  # of the compressed branch, the selected blocks, the last of them partial, the window
     assert judged["mine"]["floor_bytes"] == 2 * tokens * 64 * 4
     assert judged["dense:flash"]["floor_bytes"] == 2 * 420 * 64 * 4
+    assert [(each.replays, each.queries, each.shape) for each in bursts] == [(20, 1, shape), (20, 20, shape)]
     assert [(left.name, left.shape) for left in left_out] == [("dense:cudnn", "B=2 S=420 D=32 Dv=32")]
 
 

@@ -11,8 +11,8 @@ from standins import ON_CPU, ON_CUDA, in_this_process, stage_inputs
 from nsa.attention.composition import compose
 from nsa.bench.core.corners import CORNERS
 from nsa.bench.core.job import Job
-from nsa.bench.core.replicate import replicate
 from nsa.bench.core.stage import check, memory_bytes, run
+from nsa.bench.core.worker import replicate
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.config import CoreSettings, Flags
@@ -97,6 +97,6 @@ def test_the_composed_core_on_a_gpu(anywhere: None, monkeypatch: pytest.MonkeyPa
 
 
 def test_memory_is_that_of_the_largest_shape() -> None:
-    """Two branches' caches, and one to compare with."""
+    """Two branches' caches, their copies in the candidate's memory, and room to compare."""
     caches = 32 * 4 * 65536 * (192 + 128) * 2
-    assert 3 * caches <= memory_bytes(CoreSettings(), "cuda") <= 5 * caches
+    assert 4 * caches <= memory_bytes(CoreSettings(), "cuda") <= 6 * caches

@@ -1,0 +1,92 @@
+"""What the candidate's process of a core check does with a decode core (docs/core_check.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import JsonValue
+
+from nsa.bench.apart.arena import Segments
+from nsa.bench.apart.server import Server
+from nsa.bench.apart.wire import Release, Request
+from nsa.bench.core import wire
+from nsa.bench.core.inputs import CoreCall
+from nsa.bench.core.replays import Changes
+from nsa.bench.core.subject import Prepared, bound, prepare, replayed
+
+
+class Given(Changes):
+    """The bound inputs; what is new in a block's replays is what the judge gave, and outputs go to its memory."""
+
+    def __init__(self, call: CoreCall) -> None:
+        super().__init__(call)
+        self._new: Sequence[torch.Tensor] = ()
+        self._outputs: Sequence[torch.Tensor] = ()
+
+    def begin(self, new: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> None:
+        """Take the inputs of a block, and where its outputs go."""
+        self._new, self._outputs, self.count = new, outputs, 0
+
+    def of(self, replay: int) -> Sequence[torch.Tensor]:
+        return [each[replay] for each in self._new]
+
+    def keep(self, output: torch.Tensor, blocks: torch.Tensor) -> None:
+        """Copy what a timed replay gave, in the stream."""
+        for into, gave in zip(self._outputs, (output, blocks), strict=True):
+            into[self.count].copy_(gave)
+        self.count += 1
+
+
+class CoreCandidate(Server):
+    """A backend's decode core, and what was made of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._given: Given | None = None
+        self._prepared: dict[str, Prepared] = {}
+
+    def further(self, request: Request) -> JsonValue:
+        """See Server."""
+        if isinstance(request, wire.Bind):
+            call = request.call
+            self._given = Given(call if isinstance(call, CoreCall) else call.view(self._segments))
+            return None
+        if isinstance(request, Release):
+            self._prepared, self._given = {}, None
+            return None
+        assert self._given is not None
+        return self._with(self._given, request)
+
+    def _with(self, given: Given, request: Request) -> JsonValue:
+        """Something with the bound inputs."""
+        match request:
+            case wire.Once():
+                run, blocks = bound(self.name, self.backend.decode_core, given.call)
+                _copy((run(), blocks), request.outputs, self._segments)
+            case wire.Prepare():
+                run, blocks = bound(self.name, self.backend.decode_core, given.call)
+                self._prepared[request.name] = prepare(self.name, run, blocks, given.refresh, given.keep, self._timer)
+            case wire.Replay():
+                _copy(self._prepared[request.name].replay(), request.outputs, self._segments)
+            case wire.Time():
+                return self._time(given, request)
+            case wire.Burst():
+                q, *outputs = (place.view(self._segments) for place in (request.q, *request.outputs))
+                replayed(self._prepared[request.name], given.call.q, q, outputs, request.each)
+                return [None, None]
+            case _:
+                raise TypeError(f"a core check asks no {type(request).__name__}")
+        return None
+
+    def _time(self, given: Given, request: wire.Time) -> JsonValue:
+        new, outputs = ([place.view(self._segments) for place in places] for places in (request.new, request.outputs))
+        given.begin(new, outputs)
+        if self._timer is not None:
+            self._timer.settle()
+        return [*self._prepared[request.name].time(len(new[0]))]
+
+
+def _copy(gave: Sequence[torch.Tensor], outputs: wire.Outputs, segments: Segments) -> None:
+    for place, each in zip(outputs, gave, strict=True):
+        place.view(segments).copy_(each)
