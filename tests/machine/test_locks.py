@@ -65,10 +65,10 @@ def test_one_process_may_claim_twice(tmp_path: Path) -> None:
     assert locks.named(None) == "another process"
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_file_in_the_folders_place_is_named(tmp_path: Path) -> None:
     """A file in the place of the results folder is one line."""
     (tmp_path / "results").touch()
-    with pytest.raises(RecordError, match=r"results: cannot be written \(.+\); expected a writable folder"):
+    with pytest.raises(RecordError, match=r"results: a file where the folder of results would be; move \S+ away"):
         locks.claim(tmp_path / "results")
 
 

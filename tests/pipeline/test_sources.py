@@ -29,6 +29,7 @@ UNCLAIMED = {
     "nsa/pipeline/stamps.py": "makes the stamps; what it changes is their content",
     "nsa/pipeline/finished.py": "says what is gone of a report, which is part of the stamp",
     "nsa/pipeline/findings.py": "as doctor.py",
+    "nsa/pipeline/shown.py": "as doctor.py",
     "nsa/pipeline/doctor.py": "examines a results folder; no rule runs it",
     "nsa/pipeline/progress.py": "what the console shows of a run",
     "nsa/cli/destination.py": "whether a file can be written where a user asks for it",
