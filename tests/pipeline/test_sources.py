@@ -36,6 +36,7 @@ UNCLAIMED = {
     "nsa/pipeline/bundle.py": "packs a finished run; no rule runs it",
     "nsa/cli/guide.py": "the guide's commands; no rule runs them",
     "nsa/cli/verdict.py": "reads what the report left; no rule runs it",
+    "nsa/cli/history.py": "runs over commits at the console; no rule runs it",
     "nsa/cli/console.py": "the guide's benchmark on the console; no rule runs it",
     "nsa/report/verdict/exit.py": "the verdict as an exit status; no rule runs it",
     "nsa/report/page/guide.py": "the guide's summary on the console; no rule runs it",
