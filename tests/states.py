@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from remembered import remember
 from synthetic import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ FOUR = ("cuda", "triton", "fa2", "fused")  # beside sdpa: every backend that the
 
 
 def mixed(lab: Lab) -> None:
-    """GO, one kernel and a decode core accepted, one kernel too slow, one wrong; nothing is missing."""
+    """GO, one kernel and a decode core accepted, one kernel too slow, one wrong; the history has one run before."""
+    remember(lab, 20)
     lab = replace(lab, config=lab.config.model_copy(update={"candidates": FOUR}))
     contexts = lab.config.contexts
     variants = {"varlen": 0.047, "blocks": 0.06}

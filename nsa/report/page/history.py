@@ -54,7 +54,7 @@ def no_past(why: str | None) -> Past:
 def history_table(found: Sequence[Series]) -> Table:
     """One line per measurement, the newest of a cell or check first."""
     lines = [
-        (each.backend, each.where, *_columns(each, point), point.measured.verdict or MISSING)
+        (each.backend, each.where, *described(each, point), point.measured.verdict or MISSING)
         for each in found
         for point in reversed(each.points)
     ]
@@ -72,7 +72,7 @@ def history_lines(model: str, found: Sequence[Series]) -> Iterator[str]:
     for each in found:
         yield ""
         yield f"{each.backend}, {each.where}"
-        rows = [_columns(each, point) for point in each.points]
+        rows = [described(each, point) for point in each.points]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             yield "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
@@ -112,7 +112,8 @@ def commit_of(measured: Measurement) -> str:
     return f"{(measured.git_commit or 'unknown')[:12]}{' + changes' if measured.git_dirty else ''}"
 
 
-def _columns(each: Series, point: Point) -> tuple[str, ...]:
+def described(each: Series, point: Point) -> tuple[str, ...]:
+    """A measurement in words: date, commit, time, change, what it says."""
     measured = point.measured
     said = says(each, point)
     mark = MARKS.get(point.surely or "")

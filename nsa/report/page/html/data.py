@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from nsa.report.analysis.ceilings import STEP_PARTS
 from nsa.report.analysis.stats import Estimate
 from nsa.report.analysis.summary import CellSummary, ran
+from nsa.report.history.series import Series
 from nsa.report.page.content import Content
+from nsa.report.page.history import described
 from nsa.report.page.plots import parts_of
 from nsa.report.page.tables import bracketed
 from nsa.report.verdict.cores import CoreAccept
@@ -83,6 +85,26 @@ class Dense:
 
 
 @dataclass(frozen=True)
+class Remembered:
+    """One measurement of the history that can be compared, or the reference itself, whose change is 0.
+
+    Attributes:
+        place: of its run among those that are drawn, from the oldest.
+        change, low, high: of the time since the reference, in per cent.
+        surely: slower or faster, where the whole interval says so.
+    """
+
+    series: str
+    place: int
+    change: float
+    low: float | None
+    high: float | None
+    surely: str | None
+    accepted: bool
+    text: str
+
+
+@dataclass(frozen=True)
 class Plots:
     """All figures of the plots."""
 
@@ -91,6 +113,7 @@ class Plots:
     ceilings: tuple[Ceiling, ...]
     bandwidths: tuple[Bandwidth, ...]
     dense: tuple[Dense, ...]
+    history: tuple[Remembered, ...]
 
 
 def plots(content: Content) -> Plots:
@@ -101,6 +124,7 @@ def plots(content: Content) -> Plots:
         ceilings=tuple(ceilings(content)),
         bandwidths=tuple(bandwidths(content.accepts)),
         dense=tuple(over_dense([found for found, _, _ in content.cores])),
+        history=tuple(remembered(content.past.series)),
     )
 
 
@@ -175,6 +199,32 @@ def over_dense(cores: Sequence[CoreAccept]) -> list[Dense]:
         for shape in core.shapes
         if shape.correct and (speed := (figures := shape.figures).speedup) is not None
     ]
+
+
+def remembered(found: Sequence[Series]) -> list[Remembered]:
+    """Every measurement of the history that is compared, and what it is compared with."""
+    runs = sorted({point.measured.run_utc for each in found for point in each.points})
+    drawn = []
+    for each in found:
+        for point in each.points:
+            if point.change is None and point.measured is not each.reference:
+                continue
+            ratio = point.change.ratio if point.change else Estimate(1.0, 1.0, 1.0, len(point.measured.processes))
+            low, high = (None if end is None else 100 * (end - 1) for end in bounds(ratio))
+            text = "\n".join((f"{each.backend}, {each.where}", *described(each, point)))
+            drawn.append(
+                Remembered(
+                    f"{each.backend}, {each.where.partition(', geometric')[0]}",
+                    runs.index(point.measured.run_utc),
+                    100 * (ratio.value - 1),
+                    low,
+                    high,
+                    point.surely,
+                    point.measured.accepted,
+                    text,
+                )
+            )
+    return drawn
 
 
 def bounds(found: Estimate) -> tuple[float | None, float | None]:

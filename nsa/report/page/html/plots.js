@@ -115,7 +115,33 @@ function drawDense(width) {
   });
 }
 
-const DRAWN = { parts: drawParts, ceilings: drawCeilings, bandwidths: drawBandwidths, dense: drawDense };
+function drawHistory(width) {
+  const names = [...new Set(figures.history.map((d) => d.series))];
+  const columns = Math.max(1, Math.floor(width / 260)), lines = Math.ceil(names.length / columns);
+  const panel = (d) => names.indexOf(d.series);
+  const place = { fx: (d) => panel(d) % columns, fy: (d) => Math.floor(panel(d) / columns) };
+  const titles = names.map((series) => ({ series }));
+  const ends = figures.history.flatMap((d) => [d.low ?? d.change, d.high ?? d.change, -2, 2]);
+  const runs = [...new Set(figures.history.map((d) => d.place))].sort((a, b) => a - b);
+  const colour = (d) => (d.surely === "slower" ? "var(--bad)" : d.surely === "faster" ? "var(--good)" : "var(--ink)");
+  const mark = (d) => (d.accepted ? "◆" : d.surely === "slower" ? "▲" : d.surely === "faster" ? "▼" : "●");
+  return Plot.plot({
+    width, style, height: 30 + 130 * lines, marginLeft: 48, marginRight: 12, marginTop: 24, marginBottom: 14,
+    x: { domain: runs, type: "point", axis: null, padding: 0.6 },
+    y: { domain: [Math.min(...ends), Math.max(...ends)], label: "% since the reference", labelArrow: "none", grid: true, nice: true, ticks: 4, insetTop: 20 },
+    fx: { axis: null, padding: 0.08 },
+    fy: { axis: null, padding: 0.12 },
+    marks: [
+      Plot.text(titles, { ...place, text: "series", frameAnchor: "top-left", fontWeight: 600 }),
+      Plot.ruleY([0], { stroke: "var(--ink)" }),
+      Plot.ruleX(figures.history.filter((d) => d.low !== null), { x: "place", y1: "low", y2: "high", ...place, stroke: colour, strokeWidth: 2 }),
+      Plot.text(figures.history, { x: "place", y: "change", ...place, text: mark, fill: colour, fontSize: 13 }),
+      Plot.tip(figures.history, Plot.pointer({ x: "place", y: "change", ...place, title: "text", ...tip })),
+    ],
+  });
+}
+
+const DRAWN = { parts: drawParts, ceilings: drawCeilings, bandwidths: drawBandwidths, dense: drawDense, history: drawHistory };
 
 function draw(place) {
   place.replaceChildren(DRAWN[place.dataset.plot](Math.max(place.clientWidth, 300)));

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from states import STATES
 
+from nsa.report.history.series import series
+from nsa.report.history.store import read
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -90,3 +93,23 @@ def test_a_cpu_run_has_no_ceilings_and_no_bandwidths(lab: Lab) -> None:
     plots, _ = drawn(lab, "not-measured")
     assert plots["ceilings"] == plots["bandwidths"] == plots["dense"] == []
     assert len(plots["parts"]) == 10
+
+
+def test_the_history_is_drawn_of_what_it_says(lab: Lab) -> None:
+    """Each measurement that is compared has its place, its change and its interval; the reference has no change."""
+    plots, _ = drawn(lab, "mixed")
+    found = series(read(lab.history / "nvidia-synthetic.parquet")[1])
+    compared = [point for each in found for point in each.points if point.change]
+    shown = [each for each in plots["history"] if each["low"] != each["high"]]
+    assert [each["change"] for each in shown] == [pytest.approx(100 * (p.change.ratio.value - 1)) for p in compared]
+    assert [each["low"] for each in shown] == [pytest.approx(100 * (p.change.ratio.low - 1)) for p in compared]
+    cuda = [each for each in plots["history"] if each["series"] == "cuda, S = 2048"]
+    assert [(each["place"], each["surely"]) for each in cuda] == [(0, None), (1, "faster")]
+    assert "▼ faster" in lab.layout.html.read_text() and "▼ faster" in lab.layout.report.read_text()
+
+
+def test_a_history_of_one_run_is_a_sentence(lab: Lab) -> None:
+    """Nothing is drawn of what has nothing beside it."""
+    plots, _ = drawn(lab, "many")
+    assert plots["history"] == []
+    assert "has one run: from the second on, its values are drawn here" in lab.layout.html.read_text()
