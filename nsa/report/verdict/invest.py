@@ -61,7 +61,8 @@ def invest(
         unused_gpu: a GPU of this machine that torch cannot use, and why (Environment.unused_gpu).
     """
     by_context = {cell.S: cell for cell in cells if cell.backend == baseline}
-    largest = largest_part(baseline, [by_context[S].figures for S in targets if S in by_context])
+    deciding = [by_context[S] for S in targets if S in by_context]
+    largest = largest_part(baseline, [each.figures for each in deciding if not blocking(checks, each.cell.name)])
     contexts = tuple(context_verdict(baseline, S, by_context.get(S), checks, settings, unused_gpu) for S in targets)
     verdicts = {context.verdict for context in contexts}
 
@@ -173,7 +174,11 @@ def disagrees(found: ContextVerdict, settings: GateSettings) -> bool:
 
 
 def largest_part(baseline: str, found: Sequence[CellFigures | None]) -> str | None:
-    """The part with the highest ceiling at the longest target context that CUDA measured; None without any."""
+    """The part with the highest ceiling at the longest target context that CUDA measured; None without any.
+
+    Args:
+        found: the baseline's cells that no check blocks: the figures of others decide nothing.
+    """
     measured = [cell for cell in found if cell is not None and cell.device.kind == "cuda" and cell.ceilings]
     if not measured:
         return None

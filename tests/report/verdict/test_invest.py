@@ -227,3 +227,13 @@ def test_the_largest_part_of_the_step_is_named_with_its_ceiling(lab: Lab) -> Non
         "The largest part of the sdpa step at S = 2048 is routing: without it the step would be 2.3" in found.next_part
     )
     assert invest("sdpa", [2048], lab.run([lab.cell(device="cpu")]).cells, (), GATES).next_part is None
+
+
+def test_the_largest_part_is_not_read_from_a_blocked_cell(lab: Lab) -> None:
+    """A cell whose outputs are not finite decides nothing; the next shorter context is named, or none."""
+    wrong = {"facts": {"outputs_finite": False}}
+    alone = lab.run([lab.cell("sdpa", 2048, **wrong)])
+    assert invest("sdpa", [2048], alone.cells, alone.checks, GATES).next_part is None
+    both = lab.run([lab.cell("sdpa", 128), lab.cell("sdpa", 2048, **wrong)])
+    found = invest("sdpa", [128, 2048], both.cells, both.checks, GATES).next_part
+    assert found is not None and "at S = 128" in found
