@@ -11,7 +11,7 @@ import functools
 import torch
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_wait
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from nsa.kernels.tiles import padded
 
@@ -64,6 +64,7 @@ def combine(
     head = tl.program_id(1)
     dv = tl.arange(0, DV_PADDED)
     if OVERLAP:
+        gdc_launch_dependents()
         gdc_wait()
     out = merged(partial_o, partial_m, partial_l, row * splits, splits, head, heads, DV, DV_PADDED, SPLITS_PADDED)
     tl.store(o + (row * heads + head) * DV + dv, out, mask=dv < DV)

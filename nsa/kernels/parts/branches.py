@@ -12,7 +12,7 @@ import math
 import torch
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from nsa.kernels.core import CMP, SEL, WIN
 from nsa.kernels.parts.steps import fold, leave, queries, scored, tile
@@ -61,6 +61,7 @@ def attend_window(
     split = tl.program_id(2)
     if OVERLAP:
         gdc_launch_dependents()
+        gdc_wait()
     seq_len = tl.load(seq_lens + b * s_b)
     q_tile = queries(q + b * q_b + g * q_g, q_h, heads, D, D_PADDED)
     k += b * k_b + g * k_g
@@ -91,12 +92,16 @@ def gated_sum(
     DV: tl.constexpr,
     DV_PADDED: tl.constexpr,
     ON: tl.constexpr,  # of each branch, a bit
+    OVERLAP: tl.constexpr,
 ):
     """One program: one head of one row (Eq. 5). Grid [B * G * heads]."""
     row = tl.program_id(0).to(tl.int64)
     dv = tl.arange(0, DV_PADDED)
     place = row * DV + dv
     total = tl.zeros([DV_PADDED], tl.float32)
+    if OVERLAP:
+        gdc_launch_dependents()  # the output projection loads its weight meanwhile
+        gdc_wait()
     if ON & 1:
         total += tl.load(gates + row * 3).to(tl.float32) * tl.load(cmp + place, mask=dv < DV, other=0.0)
     if ON & 2:
@@ -133,6 +138,7 @@ def window_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths:
             STAGES=STAGES,
             OVERLAP=overlap,
             num_warps=WARPS,
+            launch_pdl=overlap,
         )
         launch_combine(partial_o, partial_m, partial_l, o, overlap)
     return o
@@ -143,12 +149,15 @@ def summed(gates: torch.Tensor, outputs: dict[int, torch.Tensor]) -> torch.Tenso
     some = next(iter(outputs.values()))
     out = torch.empty(some.shape, dtype=some.dtype, device=some.device)
     branches = [outputs[branch].contiguous() if branch in outputs else out for branch in (CMP, SEL, WIN)]
+    overlap = overlaps(out.device)
     with on(out.device):
         gated_sum[(out.shape[:3].numel(),)](
             *(gates.contiguous(), *branches, out),
             DV=out.shape[3],
             DV_PADDED=padded(out.shape[3]),
             ON=sum(1 << branch for branch in outputs),
+            OVERLAP=overlap,
             num_warps=1,
+            launch_pdl=overlap,
         )
     return out

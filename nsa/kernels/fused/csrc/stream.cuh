@@ -1,6 +1,7 @@
 // One launch: C thread blocks (a cluster) stream a row. Each warp has a ring of its own of 16-token tiles (K and V
 // together) and its own online softmax; one pass over K_cmp and V_cmp leaves block sums instead of scores.
 #pragma once
+#include "order.cuh"
 #include "stream_route.cuh"
 #include "stream_sum.cuh"
 #include "stream_tile.cuh"
@@ -11,6 +12,7 @@ namespace nsa::core {
 template <typename T, int D, int DV, int C, int Stages, int Warps, int Parts>
 __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_constant__ Params p, int chunks) {
 #if __CUDA_ARCH__ >= 900  // elsewhere no plan leads here
+  in_order();
   using Shared = StreamShared<D, DV, C, Stages, Warps>;
   constexpr int kThreads = Warps * 32;
   constexpr bool kHasCmp = Parts & kCmp, kHasSel = Parts & kSel, kHasWin = Parts & kWin;

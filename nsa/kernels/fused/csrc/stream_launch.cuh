@@ -22,12 +22,12 @@ template <typename T, int D, int DV, int C, int Warps, int Parts> cudaError_t st
   config.blockDim = dim3(Warps * 32);
   config.dynamicSmemBytes = bytes;
   config.stream = stream;
-  cudaLaunchAttribute together{};
-  together.id = cudaLaunchAttributeClusterDimension;
-  together.val.clusterDim.x = C;
-  together.val.clusterDim.y = together.val.clusterDim.z = 1;
-  config.attrs = &together;
-  config.numAttrs = C > 1 ? 1 : 0;
+  cudaLaunchAttribute attributes[2] = {overlapping(true)};
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = C;
+  attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
+  config.attrs = attributes;
+  config.numAttrs = C > 1 ? 2 : 1;
   return cudaLaunchKernelEx(&config, kernel, p, chunks);
 }
 
