@@ -111,3 +111,18 @@ def test_the_locks_mode_is_what_the_umask_gives(umask: int, mode: int, tmp_path:
     finally:
         os.umask(before)
     assert Layout(tmp_path / "results").lock.stat().st_mode & 0o777 == mode
+
+
+def test_who_writes_in_a_folder_waits_for_who_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at a time; who keeps the lock too long is named, and who lets go of it is followed at once."""
+    monkeypatch.setattr(locks, "WRITING_S", 0.1)
+    with (
+        locks.folder_lock(tmp_path / "history"),
+        pytest.raises(
+            RecordError, match=r"history/\.lock: .*process.* has kept it for 0\.1 s; stop it, then run again"
+        ),
+        locks.folder_lock(tmp_path / "history"),
+    ):
+        pass
+    with locks.folder_lock(tmp_path / "history"):
+        pass
