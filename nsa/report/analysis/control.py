@@ -26,14 +26,13 @@ def series_of(record: Record[TimedFacts]) -> tuple[str, ...]:
 
 
 def controlled(record: Record[TimedFacts]) -> pd.DataFrame:
-    """The median of each process, ns [process, control]; no columns where none was timed, as on a CPU.
+    """The time of the control in each process, ns [process, control]; no columns where none was timed, as on a CPU.
 
-    Of a core check it is that of the shape where it is smallest: on some shapes, the same in every process, a train of
-    small launches takes 1.6 times as long, whatever the machine does (docs/core_check.md).
+    It is the median of the block where it is smallest, on the shape where it is smallest: in some blocks, on the same
+    machine, a train of small launches takes 1.6 times as long while nothing beside it does (docs/timing.md).
     """
     key = key_of(record)
     rows = record.rows[record.rows[key].isin(CONTROLS) & record.rows["value_ns"].notna()]
-    if record.ok and record.facts.contract == "core":
-        by_shape = rows.groupby(["process", key, *axes_of(record)])["value_ns"].median()
-        return by_shape.groupby(level=["process", key]).min().unstack(key)
-    return rows.groupby(["process", key])["value_ns"].median().unstack(key)
+    shape = () if isinstance(record, Cell) else axes_of(record)
+    blocks = rows.groupby(["process", key, "block", *shape])["value_ns"].median()
+    return blocks.groupby(level=["process", key]).min().unstack(key)

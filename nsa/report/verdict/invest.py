@@ -151,13 +151,13 @@ def share_verdict(arms: ArmFigures, settings: GateSettings) -> tuple[str, str]:
     shown = f"{share.value:.1f} % [{share.low:.1f}, {share.high:.1f}]"
     if not share.replicated:
         return INCONCLUSIVE, f"too few replicates: one process gives {share.value:.1f} % no interval"
-    points, allowed = abs(share.value - loo.value), 100 * settings.invest.max_disagreement
-    if points > allowed:
+    if contradict(share, loo, settings):
+        allowed = 100 * settings.invest.max_disagreement
         shown = f"{share.value:.1f} % and {loo.value:.1f} % of ms_total, more than {allowed:g} points apart"
         return INCONCLUSIVE, f"ms_sel and ms_sel_loo disagree: {shown}"
-    if share.low >= go:
+    if side(share, settings) == GO:
         return GO, f"{shown} ≥ {go:g} %"
-    if share.high < no_go:
+    if side(share, settings) == NO_GO:
         return NO_GO, f"{shown} < {no_go:g} %"
     shown += f" over {share.processes} processes"
     crossed = [f"{bound:g} %" for bound in (no_go, go) if share.low < bound <= share.high]
@@ -166,11 +166,29 @@ def share_verdict(arms: ArmFigures, settings: GateSettings) -> tuple[str, str]:
     return INCONCLUSIVE, f"too few replicates: {shown} reaches across {' and '.join(crossed)}; more processes narrow it"
 
 
+def contradict(share: Estimate, loo: Estimate, settings: GateSettings) -> bool:
+    """Whether selection's own share and what leaving it out saves are too far apart for either to decide.
+
+    Launches that overlap make the parts of a step add up to less, or more, than the step. Where the two are more than
+    so many points apart, but for all that their intervals say may not be, they decide if both say the same.
+    """
+    allowed = 100 * settings.invest.max_disagreement
+    surely = max(share.low - loo.high, loo.low - share.high) > allowed
+    return abs(share.value - loo.value) > allowed and (surely or side(share, settings) != side(loo, settings))
+
+
+def side(share: Estimate, settings: GateSettings) -> str:
+    """What a share alone says."""
+    if share.low >= 100 * settings.invest.go:
+        return GO
+    return NO_GO if share.high < 100 * settings.invest.no_go else INCONCLUSIVE
+
+
 def disagrees(found: ContextVerdict, settings: GateSettings) -> bool:
-    """Whether selection's own share and what leaving it out saves are too far apart for either to decide."""
+    """Whether a context is undecided because its two shares contradict each other."""
     if found.share is None or found.share_loo is None:
         return False
-    return abs(found.share.value - found.share_loo.value) > 100 * settings.invest.max_disagreement
+    return contradict(found.share, found.share_loo, settings)
 
 
 def largest_part(baseline: str, found: Sequence[CellFigures | None]) -> str | None:

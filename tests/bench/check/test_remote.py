@@ -29,7 +29,7 @@ from nsa.kernels.sdpa.packed import gather
 from nsa.machine.environment import probe
 from nsa.machine.host import Host
 from nsa.records.shapes import CheckShape
-from nsa.report.verdict.isolation import BURST_EXCESS
+from nsa.report.verdict.isolation import BURST_EXCESS, excess
 
 SHAPE = CheckShape(4, 2, 32, 32, 3, 16, 60, 2, "float32")
 LARGE = CheckShape(64, 8, 64, 64, 8, 64, 1024, 4, "float16")
@@ -200,6 +200,6 @@ def test_a_kernel_on_a_gpu_is_called_timed_and_clocked_in_its_process() -> None:
         for burst in bursts:
             assert torch.equal(burst.output, gather(*call._replace(q=burst.q)))
             assert 0 < burst.empty_ns < 60_000
-            assert burst.burst_ns <= BURST_EXCESS * burst.events_ns + burst.empty_ns
+            assert excess(burst) <= BURST_EXCESS
         kernel.release()
         assert made.switched() == () and made.backend.notes() == []

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 from synthetic import CORES, OLD, Where
 
-from nsa.report.analysis.control import controlled
 from nsa.report.analysis.core import CoreFigures, core_corners, core_figures, off_core_grid, read_core
 
 if TYPE_CHECKING:
@@ -115,12 +114,3 @@ def test_another_grid_is_told(lab: Lab) -> None:
     read = read_core(lab.core(alter=({"batch": 32}, {"batch": 16})), lab.stamps)
     assert off_core_grid(read, CORES) == "B=16 S=65536 D=128 Dv=128 is no shape of the grid that the settings ask for"
     assert off_core_grid(read_core(lab.core(), lab.stamps), CORES) is None
-
-
-def test_the_control_of_a_core_check_is_that_of_its_quietest_shape(lab: Lab) -> None:
-    """What a shape does to small launches in every process is not taken for the machine's; a shift of all is."""
-    slow = read_core(lab.core(alter=({"backend": "control:train", "batch": 32}, {"value_ns": 99_000})))
-    usual = controlled(read_core(lab.core()))
-    assert controlled(slow)["control:train"].tolist() == usual["control:train"].tolist()
-    moved = read_core(lab.core(alter=({"backend": "control:train", "process": 1}, {"value_ns": 99_000})))
-    assert controlled(moved)["control:train"].tolist()[1] == 99_000

@@ -42,7 +42,7 @@ def cell(
     middle = 32.0 if math.isinf(low) else (low + high) / 2
     share = Estimate(middle, low, high, processes)
     facts, arms = decode_facts(S, device, processes), replace(ARMS, sel_pct=share)
-    arms = replace(arms, sel_loo_pct=share if loo is None else Estimate(loo, low, high, processes))
+    arms = replace(arms, sel_loo_pct=share if loo is None else Estimate(loo, loo - 1, loo + 1, processes))
     card = GPU if device == "cuda" else CPU
     record = Cell(backend, cell_name(backend, S), outcome or Ok(facts=facts), card, S=S)
     return CellSummary(record, None if outcome else CellFigures(backend, S, facts, arms, None, None, None, None, 0))
@@ -94,6 +94,7 @@ def test_no_go_needs_every_upper_bound_below_25() -> None:
         ([cell(128, 10.0, 12.0), cell(256)], "The contexts disagree: GO at S = 256, NO-GO at S = 128."),
         ([cell(128, loo=28.9), cell(256)], "S = 128: ms_sel and ms_sel_loo disagree: 32.0 % and 28.9 %"),
         ([cell(128, loo=28.9), cell(256)], "of ms_total, more than 3 points apart"),
+        ([cell(128, 67.0, 69.0, loo=62.9), cell(256)], "S = 128: ms_sel and ms_sel_loo disagree: 68.0 % and 62.9 %"),
     ],
 )
 def test_inconclusive_says_why(cells: list[CellSummary], reason: str) -> None:
@@ -113,6 +114,13 @@ def test_contexts_that_disagree_are_named_beside_the_undecided_ones() -> None:
 def test_shares_three_points_apart_still_agree() -> None:
     """The threshold is more than 3 points."""
     assert decide(cell(128, loo=29.1), cell(256)).verdict == "GO"
+
+
+def test_shares_that_may_be_three_points_apart_decide_what_both_say() -> None:
+    """Overlapping launches part them by a little: 68 % ± 1 and 64.5 % ± 1 are both far above 30 %."""
+    assert decide(cell(128, 67.0, 69.0, loo=64.5), cell(256)).verdict == "GO"
+    assert decide(cell(128, 18.0, 20.0, loo=15.5), cell(256, 18.0, 20.0)).verdict == "NO-GO"
+    assert decide(cell(128, 23.0, 24.9, loo=27.0), cell(256, 18.0, 20.0)).verdict == "INCONCLUSIVE"
 
 
 def test_a_blocking_check_on_a_deciding_cell_blocks_the_verdict() -> None:
