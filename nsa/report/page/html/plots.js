@@ -22,6 +22,7 @@ function drawParts(width) {
   const names = 18 + 7 * letters(backends); // px, of the backends beside their bars
   const marginLeft = names + 8 + 9 * letters(contexts.map((S) => `S=${S}`)), marginRight = 20 + 7 * letters(["", ...said.map(note)]);
   const usable = width - marginLeft - marginRight;
+  const marked = (d) => figures.totals.some((each) => each.S === d.S && each.backend === d.backend && (Math.abs(each.ms - d.start - d.ms / 2) / longest) * usable < 22);
   return Plot.plot({
     width, style, height: 62 + contexts.length * (22 * backends.length + 14), marginLeft, marginRight, marginTop: 42,
     x: { label: "ms of one decode step", axis: "top", labelAnchor: "center", labelArrow: "none", grid: true, domain: [0, 1.02 * longest] },
@@ -30,7 +31,7 @@ function drawParts(width) {
     marks: [
       Plot.axisFy({ anchor: "left", label: null, dx: -names, fontWeight: 600, tickSize: 0, tickFormat: (S) => `S=${S}` }),
       Plot.barX(figures.parts, { x1: "start", x2: (d) => d.start + d.ms, ...place, fill: (d) => part(d.part), fillOpacity: (d) => (whole(d) ? 1 : 0.4), insetRight: 0.5 }),
-      Plot.text(figures.parts.filter((d) => whole(d) && (d.ms / longest) * usable > 34), {
+      Plot.text(figures.parts.filter((d) => whole(d) && !marked(d) && (d.ms / longest) * usable > 34), {
         x: (d) => d.start + d.ms / 2, ...place, text: "part", fill: "var(--on-part)",
       }),
       Plot.barX(apart, { x1: 0, x2: "ms", ...place, fill: "none", stroke: "var(--ink)", strokeWidth: 1.5 }),
@@ -97,9 +98,10 @@ function drawDense(width) {
   const short = (shape) => shape.split(" ").filter((word) => !same(word)).join(" ") || shape;
   const colour = (d) => `var(--series${backends.indexOf(d.backend) % 5})`;
   const most = Math.max(1.1, ...figures.dense.map((d) => d.high ?? d.value));
+  const names = 24 + 7 * Math.max(...shapes.map((shape) => short(shape).length)); // px, of the shapes beside their dots
   const place = { y: "shape", fy: "backend" };
   return Plot.plot({
-    width: Math.min(width, 900), style, marginLeft: 110, marginRight: 70, marginTop: 42,
+    width: Math.min(width, 900), style, marginLeft: names, marginRight: 70, marginTop: 42,
     height: 62 + backends.length * (20 * shapes.length + 14),
     x: { label: "times as fast as dense attention", axis: "top", labelAnchor: "center", labelArrow: "none", grid: true, domain: [0, 1.03 * most] },
     y: { domain: shapes, label: null, tickFormat: short },

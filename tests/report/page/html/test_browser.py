@@ -67,6 +67,12 @@ CONTRAST = """() => {
   return found;
 }"""
 
+# The words of a plot that leave it, where they would be cut off.
+CUT_OFF = """() => [...document.querySelectorAll(".plot svg text")].filter((text) => {
+  const own = text.getBoundingClientRect(), plot = text.ownerSVGElement.getBoundingClientRect();
+  return own.width && (own.left < plot.left - 1 || own.right > plot.right + 1);
+}).map((text) => text.textContent)"""
+
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
@@ -114,7 +120,7 @@ def gate(page: Page) -> dict[str, object]:
 
 @pytest.mark.parametrize("open_page", STATES, indirect=True)
 def test_it_fits_and_can_be_read_at_every_width_in_both_themes(open_page: Page) -> None:
-    """The page never scrolls sideways, its plots are drawn, and all text has the contrast that AA asks for."""
+    """The page never scrolls sideways, its plots are drawn and cut no word off, and all text has AA's contrast."""
     drawn = "[...document.querySelectorAll('[data-plot]')].every((place) => place.querySelector('svg'))"
     for theme in ("light", "dark"):
         open_page.emulate_media(color_scheme=theme)
@@ -123,6 +129,7 @@ def test_it_fits_and_can_be_read_at_every_width_in_both_themes(open_page: Page) 
             open_page.wait_for_timeout(150)  # for plots to be drawn anew
             assert open_page.evaluate("document.documentElement.scrollWidth") <= width, (theme, width)
             assert open_page.evaluate(drawn)
+            assert open_page.evaluate(CUT_OFF) == [], (theme, width)
         open_page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
         assert open_page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[-1]
         assert open_page.evaluate(CONTRAST) == []
