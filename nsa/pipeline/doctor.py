@@ -13,7 +13,7 @@ from nsa import backends
 from nsa.backends import Examine
 from nsa.config import Config
 from nsa.errors import RecordError
-from nsa.layout import ACCEPTED, Layout
+from nsa.layout import ACCEPTED, HISTORY, Layout
 from nsa.machine import locks
 from nsa.machine.fingerprint import package_version
 from nsa.pipeline import finished, stages, stamps
@@ -27,6 +27,7 @@ from nsa.report.accepted.keep import read_accepted
 from nsa.report.analysis.core import read_core
 from nsa.report.analysis.dram import read_dram
 from nsa.report.analysis.read import Record, Stamps, differing, read_cell, read_check
+from nsa.report.history import store
 
 F = TypeVar("F", bound=Model)
 
@@ -57,6 +58,7 @@ def examine(layout: Layout, given: Config, path: Path, fingerprint: Mapping[str,
         *_measured(layout, config, today),
         *_derived(layout, config, today),
         *_accepted(ACCEPTED),
+        *_history(HISTORY),
         *_another_machine(layout, today, fingerprint),
         *left_out(unreadable),
         *differences(path, given, config),
@@ -218,6 +220,15 @@ def _accepted(folder: Path) -> Iterator[Finding]:
             read_accepted(path)
         except RecordError as error:
             yield _unreadable(path, error, f"delete it, or restore it from git; then {AGAIN}")
+
+
+def _history(folder: Path) -> Iterator[Finding]:
+    """Histories to which no report can add, nor show."""
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            store.read(path)
+        except RecordError as error:
+            yield _unreadable(path, error, f"move {path} away, and the next report begins a new one")
 
 
 def _record(path: Path, record: Record[F], again: str) -> Iterator[Finding]:

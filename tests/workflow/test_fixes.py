@@ -66,6 +66,11 @@ def broken_accepted(project: Project) -> None:
     (project.root / "accepted" / "nvidia-h200.parquet").write_text("PAR1 cut short")
 
 
+def broken_history(project: Project) -> None:
+    (project.root / "history").mkdir(exist_ok=True)
+    (project.root / "history" / "nvidia-h200.parquet").write_text("PAR1 cut short")
+
+
 def measured_again(project: Project) -> None:
     cell = "results/decode/cuda/S128.parquet"
     (project.root / cell).unlink()
@@ -83,6 +88,7 @@ STATES: dict[str, Callable[[Project], object]] = {
     "touched": touched,
     "cell measured again": measured_again,
     "broken accepted run": broken_accepted,
+    "broken history": broken_history,
     "no folder": no_folder,
     "dangling link": dangling,
 }
