@@ -47,6 +47,9 @@ def die_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)  # what the kernel would have done
 
 
+INTERRUPTED = threading.Event()  # by a user or a script: jobs that then end have not failed
+
+
 def interrupt_jobs_too() -> None:
     """An interrupt of this process alone interrupts its jobs as well, as Ctrl-C at a terminal does.
 
@@ -54,6 +57,7 @@ def interrupt_jobs_too() -> None:
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
+        INTERRUPTED.set()
         for pid in children():
             with suppress(ProcessLookupError):  # it has ended
                 os.kill(pid, signal.SIGINT)

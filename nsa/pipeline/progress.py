@@ -18,6 +18,7 @@ from typing import TextIO
 
 from nsa.errors import NsaError
 from nsa.layout import Layout
+from nsa.machine.process import INTERRUPTED
 
 SNAKEMAKES = "DefaultStreamHandler"  # the name of Snakemake's own console
 NOTHING_TO_DO = "Nothing to be done"
@@ -112,6 +113,9 @@ class Progress(logging.Handler):
     def _failed(self, jobid: int, rule: str, log: tuple[Path, ...]) -> None:
         """The end of its log, unless that is the one line that the job has said here itself."""
         job = self._jobs.pop(jobid, None) or Job(rule, rule, log, time.monotonic())
+        if INTERRUPTED.is_set():
+            self._say(f"interrupted: {job.name}, after {duration(job.seconds)}; what has ended is kept")
+            return
         self._say(f"FAILED: {job.name}, after {duration(job.seconds)}; its log: {', '.join(map(str, log)) or 'none'}")
         lines = list(tail(log, TAIL))
         if lines and not lines[-1].startswith("error: "):

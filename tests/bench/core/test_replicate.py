@@ -145,7 +145,7 @@ def test_everything_is_timed_equally_often_and_judged(monkeypatch: pytest.Monkey
 
 def test_a_curve_judges_what_is_timed_and_nothing_else() -> None:
     """Neither unseen inputs nor corner cases are in its rows."""
-    rows = check_core(Job("mine", SMALL, ON_CPU, 0, timed_only=True), Turn(), RIGHT).rows
+    rows = check_core(Job("mine", SMALL, ON_CPU, 0, timed_only=True), Turn(), Backend("mine", core=RIGHT)).rows
     assert {(row["backend"], row["case"], row["fault"]) for row in rows} == {
         ("mine", "timed", None),
         ("composed", "timed", None),
