@@ -16,8 +16,9 @@ from nsa.kernels.step import Lengths
 from nsa.shapes import NsaShape
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize(
+    ("seed", "dtype"), [*((seed, torch.float32) for seed in range(16)), *((seed, torch.float16) for seed in range(4))]
+)
 def test_compressed_attention_and_routing_equal_the_oracle(seed: int, dtype: torch.dtype) -> None:
     """Any shape, ragged, NaN beyond the lengths: outputs to rounding, blocks exactly where the scores differ."""
     assert faults(random_case(seed, dtype, CPU), 2e-5 if dtype == torch.float32 else 5e-3) == []
