@@ -6,7 +6,7 @@ import pandas as pd
 
 from nsa.records.facts import TimedFacts
 from nsa.records.shapes import AXES, CORE_AXES
-from nsa.records.words import CONTROLS
+from nsa.records.words import CONTROLS, TRAIN
 from nsa.report.analysis.read import Cell, Record
 
 
@@ -28,11 +28,12 @@ def series_of(record: Record[TimedFacts]) -> tuple[str, ...]:
 def controlled(record: Record[TimedFacts]) -> pd.DataFrame:
     """The time of the control in each process, ns [process, control]; no columns where none was timed, as on a CPU.
 
-    It is the median of the block where it is smallest, on the shape where it is smallest: in some blocks, on the same
-    machine, a train of small launches takes 1.6 times as long while nothing beside it does (docs/timing.md).
+    That of the copy is its median; that of the train is its median in the block and on the shape where it is smallest:
+    in some blocks, on the same machine, it takes 1.6 times as long while nothing beside it does (docs/timing.md).
     """
     key = key_of(record)
     rows = record.rows[record.rows[key].isin(CONTROLS) & record.rows["value_ns"].notna()]
     shape = () if isinstance(record, Cell) else axes_of(record)
-    blocks = rows.groupby(["process", key, "block", *shape])["value_ns"].median()
-    return blocks.groupby(level=["process", key]).min().unstack(key)
+    found = rows.groupby(["process", key])["value_ns"].median().unstack(key)
+    trains = rows[rows[key] == TRAIN].groupby(["process", "block", *shape])["value_ns"].median()
+    return found if trains.empty else found.assign(**{TRAIN: trains.groupby(level="process").min()})

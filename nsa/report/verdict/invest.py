@@ -155,9 +155,9 @@ def share_verdict(arms: ArmFigures, settings: GateSettings) -> tuple[str, str]:
         allowed = 100 * settings.invest.max_disagreement
         shown = f"{share.value:.1f} % and {loo.value:.1f} % of ms_total, more than {allowed:g} points apart"
         return INCONCLUSIVE, f"ms_sel and ms_sel_loo disagree: {shown}"
-    if side(share, settings) == GO:
+    if share.low >= go:
         return GO, f"{shown} ≥ {go:g} %"
-    if side(share, settings) == NO_GO:
+    if share.high < no_go:
         return NO_GO, f"{shown} < {no_go:g} %"
     shown += f" over {share.processes} processes"
     crossed = [f"{bound:g} %" for bound in (no_go, go) if share.low < bound <= share.high]
@@ -167,21 +167,8 @@ def share_verdict(arms: ArmFigures, settings: GateSettings) -> tuple[str, str]:
 
 
 def contradict(share: Estimate, loo: Estimate, settings: GateSettings) -> bool:
-    """Whether selection's own share and what leaving it out saves are too far apart for either to decide.
-
-    Launches that overlap make the parts of a step add up to less, or more, than the step. Where the two are more than
-    so many points apart, but for all that their intervals say may not be, they decide if both say the same.
-    """
-    allowed = 100 * settings.invest.max_disagreement
-    surely = max(share.low - loo.high, loo.low - share.high) > allowed
-    return abs(share.value - loo.value) > allowed and (surely or side(share, settings) != side(loo, settings))
-
-
-def side(share: Estimate, settings: GateSettings) -> str:
-    """What a share alone says."""
-    if share.low >= 100 * settings.invest.go:
-        return GO
-    return NO_GO if share.high < 100 * settings.invest.no_go else INCONCLUSIVE
+    """Whether selection's own share and what leaving it out saves are too far apart for either to decide."""
+    return abs(share.value - loo.value) > 100 * settings.invest.max_disagreement
 
 
 def disagrees(found: ContextVerdict, settings: GateSettings) -> bool:

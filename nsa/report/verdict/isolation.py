@@ -15,7 +15,6 @@ from nsa.report.verdict.words import BLOCKING, WARNING
 
 DISTURBED = 0.05  # by which packed SDPA's time may move once there is a candidate, geometric mean
 BURST_EXCESS = 1.15  # times the events' time, which a replay may take by the judge's clock
-HELD_UP = 2.0  # times as long as the judge, a candidate's process may take to launch where each replay has a new query
 NS_PER_US = 1e3
 
 
@@ -64,7 +63,7 @@ def clocks_disagree(record: Record[CheckFacts] | Record[CoreFacts]) -> Check:
     message = (
         f"{worst.replays} replays on {worst.shape} in process {worst.process} took {worst.burst_ns / NS_PER_US:.4g} µs "
         f"each by the judge's clock, where its own events say {worst.events_ns / NS_PER_US:.4g} µs "
-        f"(at most {BURST_EXCESS:g} times that and {launches_ns(worst) / NS_PER_US:.3g} µs to launch it)"
+        f"(at most {BURST_EXCESS:g} times that and {worst.empty_ns / NS_PER_US:.3g} µs to launch it)"
     )
     return Check(name, BLOCKING, record.name, excess(worst), BURST_EXCESS, message, not excess(worst) <= BURST_EXCESS)
 
@@ -75,16 +74,7 @@ def _shape(axes: Sequence[str], sizes: Sequence[object]) -> GridShape | CoreShap
 
 def excess(burst: Clocked) -> float:
     """A replay's time by the judge's clock, what launching takes left out, over its time by events."""
-    return (burst.burst_ns - launches_ns(burst)) / burst.events_ns if burst.events_ns > 0 else math.inf
-
-
-def launches_ns(burst: Clocked) -> float:
-    """What launching a replay may take: what an empty graph takes in the judge, with the same copies around it.
-
-    Where each replay has a query of its own, the host is what such a burst of a small graph waits for, and beside other
-    processes it is held up: on one H100 it took up to 1.7 times as long for an honest core (docs/kernel_check.md).
-    """
-    return burst.empty_ns * (HELD_UP if burst.queries > 1 else 1.0)
+    return (burst.burst_ns - burst.empty_ns) / burst.events_ns if burst.events_ns > 0 else math.inf
 
 
 def packed_sdpa_inaccurate(record: Record[CheckFacts]) -> Check:
