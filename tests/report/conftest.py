@@ -10,19 +10,8 @@ from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
-from synthetic import (
-    CONFIG,
-    CORES,
-    CURVE,
-    ENVIRONMENT,
-    PARTS_MS,
-    STAMP,
-    Where,
-    altered,
-    decode_facts,
-    decode_rows,
-    header,
-)
+from synthetic import CONFIG, CORES, CURVE, ENVIRONMENT, STAMP, Where, altered, header
+from synthetic_cell import PARTS_MS, decode_facts, decode_rows
 from synthetic_check import check_facts, check_rows
 from synthetic_cores import core_facts, core_rows
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from simulation import Machine, each_run, simulate
-from synthetic import GPU, decode_facts
+from synthetic import GPU
+from synthetic_cell import decode_facts
 from synthetic_check import check_facts
 
 from nsa.config import GateSettings, RegressionThresholds

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 from simulation import BLOCKS, Machine, each_run, simulate
-from synthetic import GPU, decode_facts
+from synthetic import GPU
+from synthetic_cell import decode_facts
 
 from nsa.records.outcome import Ok
 from nsa.report.analysis.aa import controls

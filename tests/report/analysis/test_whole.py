@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
-from synthetic import CONFIG, decode_facts
+from synthetic import CONFIG
+from synthetic_cell import decode_facts
 
 from nsa.records import parquet, schemas
 from nsa.records.facts import CheckFacts, DecodeFacts

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from synthetic import GPU, decode_facts, judged, launches
+from synthetic import GPU
+from synthetic_cell import decode_facts, judged, launches
 
 from nsa.records import parquet
 from nsa.records.facts import Reads

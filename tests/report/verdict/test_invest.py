@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from synthetic import CPU, EMISSION_MS, GPU, PARTS_MS, WEIGHT, decode_facts
+from synthetic import CPU, GPU
+from synthetic_cell import EMISSION_MS, PARTS_MS, WEIGHT, decode_facts
 
 from nsa.config import GateSettings, InvestThresholds
 from nsa.records.outcome import Invalid, Ok, OutOfMemory, Stale

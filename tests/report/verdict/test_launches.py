@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from strategies import CPU
-from synthetic import decode_facts, launches
+from synthetic_cell import decode_facts, launches
 
 from nsa.attention.branches import compressed_attention, window_attention
 from nsa.attention.cache import CMP, KVCache
