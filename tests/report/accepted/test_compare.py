@@ -1,74 +1,19 @@
-"""A report beside the accepted run: what it says, where it says nothing, and what fails `nsa check`."""
+"""A report beside the accepted run: which changes it names, and which of them fail `nsa check`."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
-from synthetic import ABOUT, ENVIRONMENT, OLD
+from accepted_runs import Files, accept, against, lines, measure, on, verdicts
+from synthetic import ABOUT, ENVIRONMENT
 
 from nsa.config import GateSettings, RegressionThresholds
-from nsa.records import parquet
-from nsa.records.made import AcceptedHeader
 from nsa.records.words import CONTROLS
-from nsa.report.accepted.compare import Comparison, Line, compare
-from nsa.report.accepted.keep import MEDIANS, keep
 from nsa.report.verdict.exit import read as said_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from nsa.config import Config
     from tests.report.conftest import Lab
-
-Files = tuple[list["Path"], list["Path"]]
-
-
-def on(day: int) -> dict[str, object]:
-    """A header of a record that was measured on this day."""
-    return {"provenance": ABOUT.model_copy(update={"utc_time": f"2026-11-{day}T10:00:00+00:00"})}
-
-
-def measure(
-    lab: Lab,
-    speedup: float = 2.0,
-    check: dict[str, object] | None = None,
-    said: dict[str, object] | None = None,
-    day: int = 23,
-    **cell: object,
-) -> Files:
-    """The records of one run; its cuda cell and check can be made slower."""
-    of_day = on(day)
-    cells = [lab.cell("sdpa", S, processes=10, said=of_day) for S in (128, 2048)]
-    cells.append(lab.cell("cuda", 2048, **{"processes": 10, **cell}, said={**of_day, **(said or {})}))
-    made = {"speedup": speedup, "processes": 10, "said": of_day, **(check or {})}
-    return cells, [lab.check("cuda", **made)]
-
-
-def accept(lab: Lab, files: Files, *, cpu: bool = False) -> None:
-    """Keep a run as `nsa accept` does."""
-    keep(lab.run(*files), lab.config, lab.accepted, cpu=cpu)
-
-
-def against(lab: Lab, files: Files, config: Config | None = None) -> Comparison:
-    """A run beside the accepted one."""
-    return compare(lab.run(*files), lab.accepted, config or lab.config)
-
-
-def lines(found: Comparison) -> dict[tuple[str, str], Line]:
-    """The lines by backend and context; those of a kernel check by their kind."""
-    return {(line.backend, line.where.partition(" of ")[0].partition(":")[0]): line for line in found.lines}
-
-
-def verdicts(found: Comparison) -> dict[tuple[str, str], str]:
-    """What is said of each backend and context."""
-    return {key: line.verdict for key, line in lines(found).items()}
-
-
-def decode(config: Config, **changes: object) -> Config:
-    """A configuration with other settings of decode."""
-    return config.model_copy(update={"decode": config.decode.model_copy(update=changes)})
 
 
 def text(lab: Lab) -> str:
@@ -137,34 +82,6 @@ def test_a_machine_that_is_slower_is_no_slower_kernel(
     assert f"which itself moved by {moved}" in text(lab)
 
 
-def test_an_accepted_run_without_a_control_cannot_be_compared(lab: Lab) -> None:
-    """One that was kept before there was a control says so in one line, with what to do."""
-    files = measure(lab, day=22)
-    accept(lab, files)
-    path = lab.accepted / "nvidia-synthetic.parquet"
-    table, header = parquet.read(path, AcceptedHeader)
-    rows = [row for row in table.to_pylist() if row["arm"] not in CONTROLS]
-    parquet.write(path, rows, MEDIANS, header)
-    found = against(lab, measure(lab))
-    assert (found.status, found.lines) == ("not comparable", ())
-    assert found.reason == (
-        f"Not comparable: {path} was accepted when runs had no control, without which a slower kernel and a slower "
-        "machine look alike; `python -m nsa accept` keeps a run anew."
-    )
-
-
-def test_a_record_whose_control_was_not_kept_is_not_compared(lab: Lab) -> None:
-    """The other records are."""
-    accept(lab, measure(lab, day=22))
-    path = lab.accepted / "nvidia-synthetic.parquet"
-    table, header = parquet.read(path, AcceptedHeader)
-    kept = [row for row in table.to_pylist() if (row["S"], row["arm"]) != (128, "control:train")]
-    parquet.write(path, [row for row in kept if row["kind"] == "decode" or not row["arm"]], MEDIANS, header)
-    said = lines(against(lab, measure(lab)))
-    assert said["sdpa", "S = 128"].reason == said["cuda", "geometric mean"].reason == "no control was timed beside it"
-    assert said["cuda", "S = 2048"].verdict == "same"
-
-
 def test_a_slowdown_within_the_margin_is_shown_and_passes(lab: Lab) -> None:
     """The margin is the user's: 3 % slower is shown, and fails only where the margin is 2 %."""
     accept(lab, measure(lab, day=22))
@@ -182,86 +99,6 @@ def test_a_faster_kernel_is_called_so(lab: Lab) -> None:
     found = against(lab, measure(lab, speedup=2.5, parts={"sel": 0.03}))
     assert {verdicts(found)["cuda", where] for where in ("S = 2048", "geometric mean")} == {"faster"}
     assert found.regressions == ()
-
-
-NOT_COMPARABLE: dict[str, tuple[dict[str, object], dict[str, object], str]] = {
-    "config": ({}, {"window": 256}, "other config: decode.model.window was 512, is 256"),
-    "flush": (
-        {"facts": {"flush": "write 64 MiB"}},
-        {},
-        "other config: decode.flush was write 256 MiB, read 256 MiB, is",
-    ),
-    "blocked": ({"facts": {"outputs_finite": False}}, {}, "blocked by output_not_finite"),
-    "unavailable": ({"status": "unavailable"}, {}, "today it is unavailable (cuda is not here)"),
-    "stale": ({"said": {"stamp": OLD}}, {}, "today it is STALE (sources"),
-}
-
-
-@pytest.mark.parametrize("case", NOT_COMPARABLE)
-def test_what_cannot_be_compared_says_why(case: str, lab: Lab) -> None:
-    """Another setting, flush, a blocking check or no record make a line not comparable, and touch no other kind."""
-    of_cell, model, reason = NOT_COMPARABLE[case]
-    accept(lab, measure(lab, day=22))
-    config = decode(lab.config, model=lab.config.decode.model.model_copy(update=model))
-    found = lines(against(lab, measure(lab, **of_cell), config))
-    line = found["cuda", "S = 2048"]
-    assert (line.verdict, str(line.reason).startswith(reason)) == ("not comparable", True), line.reason
-    assert found["cuda", "geometric mean"].verdict == "same"
-
-
-def test_a_blocked_kernel_check_is_not_compared(lab: Lab) -> None:
-    """Times that say nothing today say nothing of a change."""
-    accept(lab, measure(lab, day=22))
-    found = lines(against(lab, measure(lab, check={"drop": {"backend": "again:cuda"}})))
-    assert found["cuda", "geometric mean"].reason == "blocked by aa_control"
-    assert found["cuda", "S = 2048"].verdict == "same"
-
-
-def test_how_often_it_is_timed_does_not_matter(lab: Lab) -> None:
-    """A run of other processes, repetitions and seeds is comparable."""
-    accept(lab, measure(lab, day=22))
-    found = against(lab, measure(lab), decode(lab.config, processes=5, iters=99, seed=3))
-    assert set(verdicts(found).values()) == {"same"}
-
-
-def test_cells_of_one_run_only_are_named(lab: Lab) -> None:
-    """A context that was added and a backend that was dropped are both said."""
-    cells, checks = measure(lab)
-    accept(lab, (cells[1:], checks))
-    found = lines(against(lab, (cells[:2], checks)))
-    assert found["sdpa", "S = 128"].reason == "it is not in the accepted run"
-    assert found["cuda", "S = 2048"].reason == "it is not measured any more"
-
-
-def test_another_gpu_is_not_comparable(lab: Lab) -> None:
-    """An accepted run of another model is named, and compared with nothing."""
-    accept(lab, measure(lab, day=22))
-    (lab.accepted / "nvidia-synthetic.parquet").rename(lab.accepted / "nvidia-h200.parquet")
-    found = against(lab, measure(lab))
-    assert found.status == "not comparable"
-    assert "another GPU. No run of NVIDIA Synthetic was accepted (nvidia-synthetic.parquet), only nvidia-h200." in (
-        found.reason
-    )
-
-
-def test_a_renamed_accepted_run_is_not_comparable(lab: Lab) -> None:
-    """The file says of which model it is; its name does not decide."""
-    accept(lab, measure(lab, day=22))
-    path = lab.accepted / "nvidia-synthetic.parquet"
-    table, header = parquet.read(path, AcceptedHeader)
-    parquet.write_table(path, table, header.model_copy(update={"model": "NVIDIA H200"}))
-    assert against(lab, measure(lab)).reason.endswith("is of NVIDIA H200, and this run is of NVIDIA Synthetic.")
-
-
-def test_a_broken_accepted_run_is_invalid_and_fails_the_check(lab: Lab) -> None:
-    """A file that cannot be read is said, and fails `nsa check`."""
-    lab.accepted.mkdir()
-    (lab.accepted / "nvidia-synthetic.parquet").write_bytes(b"broken")
-    lab.render(*measure(lab))
-    reason = json.loads(lab.layout.gate.read_text())["comparison"]["reason"]
-    found = said_of(lab.layout.gate)
-    assert found.status == 1 and f"the accepted run: {reason}" in found.lines
-    assert "The accepted run is INVALID" in text(lab)
 
 
 def test_the_accepted_records_themselves_are_the_same(lab: Lab) -> None:
