@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from synthetic import Rows, clocks, controls, timed_facts
 
-from nsa.records.facts import DecodeFacts, Geometry, Judged, Reads
+from nsa.records.decode import DecodeFacts, Geometry, Judged, Reads
 from nsa.shapes import NsaShape
 
 WEIGHT = 1 / 16

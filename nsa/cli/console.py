@@ -21,7 +21,7 @@ from nsa.layout import Layout
 from nsa.machine.environment import probe
 from nsa.machine.host import Artifact, Host
 from nsa.records import files
-from nsa.records.facts import DecodeFacts
+from nsa.records.decode import DecodeFacts
 from nsa.report.analysis.read import Cell, cell_name
 from nsa.report.analysis.summary import CellSummary, summarise
 from nsa.report.page.export import write_csv

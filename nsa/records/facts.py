@@ -1,4 +1,4 @@
-"""What holds for a whole record, typed: whoever writes it and whoever reads it have the same types."""
+"""What holds for a whole record, typed: its origin, its times, and what each check says (decode cells: decode.py)."""
 
 from __future__ import annotations
 
@@ -76,36 +76,6 @@ class Digests(Model):
     machine: str | None  # None where another machine gives the same result
 
 
-class Geometry(Model):
-    """The layer and the step of one decode cell; see nsa.shapes for the paper's symbols."""
-
-    S: int
-    batch: int
-    dim: int
-    heads: int
-    groups: int
-    head_dim: int
-    value_dim: int
-    cmp_block: int
-    cmp_stride: int
-    sel_block: int
-    sel_count: int
-    window: int
-    phi: str
-    dtype: str
-    seed: int
-
-
-class Reads(Model):
-    """KV tokens that one step touches per (sequence, group): counted in each branch, and the closed form."""
-
-    cmp: float
-    sel: float
-    win: float
-    actual: float
-    expected: float
-
-
 class Replicate(Model):
     """One process of a timed stage, and the state of the GPU while it timed; None where NVML does not tell."""
 
@@ -144,62 +114,6 @@ class TimedFacts(Model):
     replicates: Annotated[tuple[Replicate, ...], Merge.EACH]
     other_processes: Annotated[tuple[int, ...], Merge.UNITED]
     notes: Annotated[tuple[JsonValue, ...], Merge.UNITED]
-
-
-class Judged(Model):
-    """What a float64 step says of the timed steps of one process (docs/decode_cell.md#the-decode-cell-is-judged).
-
-    Errors are the worst relative L2 of a row; None where something is not finite or has the wrong shape.
-
-    Attributes:
-        steps: timed steps whose outputs and writes were judged.
-        outputs: of each arm.
-        states: of queries, of what steps wrote into the caches, and of what prefill left there.
-        lengths_right: whether the device's lengths were S after each step.
-        rows: (sequence, group) rows of the whole step whose blocks were judged.
-        clear: those in which rounding cannot have decided.
-        wrong: rows, of any arm with routing, with other blocks than the right ones.
-    """
-
-    process: int
-    steps: int
-    outputs: dict[str, float | None]
-    states: dict[str, float | None]
-    lengths_right: bool
-    rows: int
-    clear: int
-    wrong: int
-
-
-class DecodeFacts(TimedFacts):
-    """A decode cell that ran.
-
-    Attributes:
-        parts: what computed the step beside selection or the core, torch or triton.
-        variant: the backend's own among its variants of packed SDPA; None of a backend without any.
-        variants: the others, which were timed beside it.
-        left_out: the others that were not, and why.
-        emit_weight: share of the steps that add a compressed token.
-        outputs_finite: of every arm, its unread memory poisoned, the timed replays included.
-        routing_fault: the first case in which routing did not choose the oracle's blocks.
-        judged: what a float64 step says of the steps, in each process.
-        launches: how often each arm launches each kernel (operator, on a CPU); counted once a cell.
-        off_unread: whether no bit of an output changes with the caches of the parts that are off; of a core alone.
-    """
-
-    geometry: Annotated[Geometry, Merge.SAME]
-    reads: Annotated[Reads, Merge.SAME]
-    bytes_read: Annotated[int, Merge.SAME]
-    parts: Annotated[Literal["torch", "triton"], Merge.SAME]
-    variant: Annotated[str | None, Merge.SAME] = None
-    variants: Annotated[tuple[str, ...], Merge.SAME] = ()
-    left_out: Annotated[tuple[LeftOut, ...], Merge.UNITED] = ()
-    emit_weight: Annotated[float, Merge.SAME]
-    outputs_finite: Annotated[bool, Merge.ALL]
-    routing_fault: Annotated[str | None, Merge.FIRST]
-    judged: Annotated[tuple[Judged, ...], Merge.EACH]
-    launches: Annotated[dict[str, dict[str, int]] | None, Merge.FIRST]
-    off_unread: Annotated[bool, Merge.ALL] = True
 
 
 class Switches(Model):

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from nsa.records.facts import SCHEMA_VERSION, DecodeFacts, Digests
+from nsa.records.decode import DecodeFacts
+from nsa.records.facts import SCHEMA_VERSION, Digests
 from nsa.records.merge import Model
 
 

@@ -18,7 +18,7 @@ from nsa.bench.runner import Result
 from nsa.config import DecodeSettings
 from nsa.errors import ConfigError, Disturbed, RecordError
 from nsa.records import files, parquet, schemas
-from nsa.records.facts import DecodeFacts
+from nsa.records.decode import DecodeFacts
 from nsa.records.outcome import Header, NotRun, Ok, Unavailable
 from nsa.records.stamp import Sources, digest
 

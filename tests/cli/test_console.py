@@ -15,7 +15,7 @@ from nsa.kernels.extension.build import Extension
 from nsa.kernels.extension.manifest import Manifest
 from nsa.machine.host import Host
 from nsa.records import files
-from nsa.records.facts import DecodeFacts
+from nsa.records.decode import DecodeFacts
 from nsa.records.outcome import OutOfMemory
 
 QUICK = DecodeSettings(iters=3, warmup=1, processes=1)

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
+from nsa.records.decode import DecodeFacts, Geometry, Judged, Reads
 from nsa.records.dram import CountedShape, DramFacts, KernelBytes
-from nsa.records.facts import (
-    CheckFacts,
-    DecodeFacts,
-    Device,
-    Geometry,
-    Judged,
-    LeftOut,
-    Reads,
-    Replicate,
-    RooflineFacts,
-    State,
-)
+from nsa.records.facts import CheckFacts, Device, LeftOut, Replicate, RooflineFacts, State
 from nsa.records.shapes import CheckShape
 
 GPU = Device(kind="cuda", name="NVIDIA H200", uuid="GPU-1")

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from nsa.bench.tune.job import TuneFacts
-from nsa.records.facts import CheckFacts, DecodeFacts, RooflineFacts
+from nsa.records.decode import DecodeFacts
+from nsa.records.facts import CheckFacts, RooflineFacts
 from nsa.records.merge import Disagreement, Merge, Model, merge
 
 MERGED = (DecodeFacts, CheckFacts, RooflineFacts, TuneFacts)

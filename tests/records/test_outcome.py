@@ -14,7 +14,8 @@ from standins import DIGESTS, PROVENANCE
 
 from nsa.errors import RecordError
 from nsa.records import files, parquet
-from nsa.records.facts import SCHEMA_VERSION, DecodeFacts
+from nsa.records.decode import DecodeFacts
+from nsa.records.facts import SCHEMA_VERSION
 from nsa.records.merge import Model
 from nsa.records.outcome import Failed, Header, NotRun, Ok, OutOfMemory, Skipped, Unavailable
 

@@ -10,7 +10,7 @@ import pytest
 from project import CLAIM, Project
 
 from nsa.records import parquet
-from nsa.records.facts import DecodeFacts
+from nsa.records.decode import DecodeFacts
 from nsa.records.outcome import Failed, Header
 
 TIME = "from nsa.machine.gpus import gpu_lock\nwith gpu_lock(None, print): print('held', flush=True); input()"

@@ -10,7 +10,7 @@ import pytest
 from project import Project
 
 from nsa.records import parquet
-from nsa.records.facts import DecodeFacts
+from nsa.records.decode import DecodeFacts
 from nsa.records.outcome import Header
 
 CONTEXTS = [128, 192, 256, 320]

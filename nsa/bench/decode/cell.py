@@ -22,7 +22,7 @@ from nsa.errors import InputError
 from nsa.kernels.contract import SelectAttention
 from nsa.kernels.core import Core, Parts
 from nsa.kernels.step import Lengths
-from nsa.records.facts import Reads
+from nsa.records.decode import Reads
 from nsa.records.words import OTHER, TORCH_PARTS, VARIED
 
 FILL_TOKENS = 2048  # hidden states drawn at once in prefill

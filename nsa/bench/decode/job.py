@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nsa.config import DecodeSettings
 from nsa.machine.host import Host
-from nsa.records.facts import Geometry
+from nsa.records.decode import Geometry
 
 
 @dataclass(frozen=True)

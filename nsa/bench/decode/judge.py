@@ -11,7 +11,7 @@ from nsa.bench.decode.choice import Choices, judge_choice
 from nsa.bench.decode.errors import Errors, worse, worst
 from nsa.bench.decode.exact import CMP, SEL, WIN, Exact, ExactStep
 from nsa.bench.decode.kept import Kept, Taken
-from nsa.records.facts import Judged
+from nsa.records.decode import Judged
 
 
 @torch.no_grad()

@@ -28,7 +28,8 @@ from nsa.kernels import registry
 from nsa.kernels.contract import Backend, SelectAttention
 from nsa.kernels.core import Core
 from nsa.machine.nvml import Sampler
-from nsa.records.facts import DecodeFacts, LeftOut
+from nsa.records.decode import DecodeFacts
+from nsa.records.facts import LeftOut
 from nsa.records.words import EMPTY, OTHER, Row
 
 REFUSED = "change decode.dtype or decode.model to what the backend takes, or leave it out of candidates"

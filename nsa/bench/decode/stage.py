@@ -12,7 +12,7 @@ from nsa.bench.runner import run as run_task
 from nsa.config import DecodeSettings
 from nsa.layout import Layout
 from nsa.machine.host import Host
-from nsa.records.facts import DecodeFacts
+from nsa.records.decode import DecodeFacts
 from nsa.records.words import ARMS, ITEM_BYTES
 
 JUDGE_BYTES = 1 << 30  # what a float64 step holds at once

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from nsa.errors import RecordError
 from nsa.layout import backend_of, cell_of
 from nsa.records import parquet, schemas
-from nsa.records.facts import CheckFacts, DecodeFacts, Device, Digests, Provenance
+from nsa.records.decode import DecodeFacts
+from nsa.records.facts import CheckFacts, Device, Digests, Provenance
 from nsa.records.merge import Model
 from nsa.records.outcome import Failed, Header, Invalid, Ok, OutOfMemory, Skipped, Stale, Unavailable
 from nsa.report.analysis.validate import (

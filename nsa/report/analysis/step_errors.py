@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nsa.records.facts import DecodeFacts
+from nsa.records.decode import DecodeFacts
 from nsa.records.words import OTHER
 
 # Of a row's relative L2 error. The worst of 5 geometries, 6 contexts and 3 seeds on a CPU was 1.2e-6 in float32, 8.9e-4

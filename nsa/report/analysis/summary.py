@@ -13,7 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nsa.records import parquet, schemas, words
-from nsa.records.facts import DecodeFacts, Device, Digests, Geometry, Reads
+from nsa.records.decode import DecodeFacts, Geometry, Reads
+from nsa.records.facts import Device, Digests
 from nsa.records.made import SummaryHeader
 from nsa.records.words import OTHER, PARTS, TORCH_PARTS, VARIED, Scalar
 from nsa.report.analysis.ceilings import ceilings

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from nsa.errors import RecordError
-from nsa.records.facts import DecodeFacts, Device, Replicate
+from nsa.records.decode import DecodeFacts
+from nsa.records.facts import Device, Replicate
 from nsa.records.merge import Model
 from nsa.records.outcome import Header
 from nsa.records.shapes import CONSTANT

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from nsa.errors import RecordError
-from nsa.records.facts import Reads, TimedFacts
+from nsa.records.decode import Reads
+from nsa.records.facts import TimedFacts
 from nsa.records.shapes import AXES, GridShape
 from nsa.records.words import AGAIN, CONTROL, CONTROLS, EMPTY
 

@@ -10,7 +10,8 @@ from itertools import groupby
 
 from pydantic import JsonValue
 
-from nsa.records.facts import Provenance, Reads
+from nsa.records.decode import Reads
+from nsa.records.facts import Provenance
 from nsa.report.accepted.compare import Comparison
 from nsa.report.accepted.keep import DECODE
 from nsa.report.analysis.corners import RIGHT

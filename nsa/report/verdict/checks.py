@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from nsa.records import parquet
-from nsa.records.facts import DecodeFacts, Reads
+from nsa.records.decode import DecodeFacts, Reads
 from nsa.records.made import ChecksHeader
 from nsa.records.merge import Model
 from nsa.report.analysis.aa import Control

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from nsa.records.facts import DecodeFacts
+from nsa.records.decode import DecodeFacts
 from nsa.records.words import ARMS, STEP
 from nsa.report.verdict.checks import Check
 from nsa.report.verdict.words import BLOCKING

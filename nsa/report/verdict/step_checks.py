@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from nsa.records.facts import DecodeFacts, Judged
+from nsa.records.decode import DecodeFacts, Judged
 from nsa.records.words import ARMS, OTHER
 from nsa.report.analysis.step_errors import TOLERANCE, wrong_variants
 from nsa.report.verdict.checks import Check

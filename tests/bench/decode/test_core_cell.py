@@ -20,7 +20,7 @@ from nsa.kernels import registry
 from nsa.kernels.contract import Backend
 from nsa.kernels.core import WIN, Core, Parts, Sizes
 from nsa.kernels.sdpa.packed import gather
-from nsa.records.facts import DecodeFacts
+from nsa.records.decode import DecodeFacts
 from nsa.report.verdict.checks import output_not_finite, reads_differ, routing_wrong
 from nsa.report.verdict.launches import skipped_part_launched
 from nsa.report.verdict.step_checks import step_checks

@@ -23,7 +23,7 @@ from nsa.kernels import registry
 from nsa.kernels.contract import Backend, SelectAttention
 from nsa.kernels.core import Core
 from nsa.kernels.sdpa.packed import gather, index_select
-from nsa.records.facts import DecodeFacts
+from nsa.records.decode import DecodeFacts
 from nsa.records.schemas import REPETITIONS
 from nsa.records.words import ARMS, CONTROLS, EMPTY
 from nsa.report.analysis.step_errors import wrong_variants

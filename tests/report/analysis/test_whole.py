@@ -10,7 +10,8 @@ from synthetic import CONFIG
 from synthetic_cell import decode_facts
 
 from nsa.records import parquet, schemas
-from nsa.records.facts import CheckFacts, DecodeFacts
+from nsa.records.decode import DecodeFacts
+from nsa.records.facts import CheckFacts
 from nsa.records.outcome import Header
 from nsa.report.analysis.read import read_cell, read_check
 

@@ -9,7 +9,7 @@ from synthetic import GPU
 from synthetic_cell import decode_facts, judged, launches
 
 from nsa.records import parquet
-from nsa.records.facts import Reads
+from nsa.records.decode import Reads
 from nsa.records.made import ChecksHeader
 from nsa.records.outcome import Invalid, Ok, OutOfMemory, Stale
 from nsa.report.analysis.aa import controls
@@ -20,7 +20,7 @@ from nsa.report.verdict.checks import CHECKS, Check, aa_control, blocking_checks
 from nsa.report.verdict.words import BLOCKING, WARNING
 
 if TYPE_CHECKING:
-    from nsa.records.facts import DecodeFacts
+    from nsa.records.decode import DecodeFacts
     from tests.report.conftest import Lab
 
 SOUND = judged(0)
