@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pandas as pd
 
-from nsa.bench.check import replicate
+from nsa.bench.check import correctness, replicate
 from nsa.bench.method import accuracy, failures, kernels
 from nsa.config import GateSettings
 from nsa.records.facts import CheckFacts
@@ -76,10 +76,10 @@ _OFF: dict[str, tuple[tuple[object, str, Any], ...]] = {
         (kernels, "changed_input", _nothing),
         (replicate, "changed_input", _nothing),
     ),
-    "same bits": ((replicate, "repeats", _nothing), (replicate, "on_unseen", _without_repeat)),
-    "reads": ((replicate, "reads_what_it_is_given", _nothing),),
-    "follows": ((replicate, "follows_its_inputs", _nothing),),
-    "packed SDPA": ((replicate, "is_packed_sdpa", _nothing),),
+    "same bits": ((correctness, "repeats", _nothing), (replicate, "on_unseen", _without_repeat)),
+    "reads": ((correctness, "reads_what_it_is_given", _nothing),),
+    "follows": ((correctness, "follows_its_inputs", _nothing),),
+    "packed SDPA": ((correctness, "is_packed_sdpa", _nothing),),
     SIGHT: ((accuracy, "fault", _nothing), (kernels, "fault", _nothing)),
     PLAIN: ((failures, "is_plain", lambda output: True),),
 }

@@ -14,16 +14,16 @@ from nsa.bench.apart.burst import Clocked
 from nsa.bench.apart.process import CandidateProcess
 from nsa.bench.check.burst import fact, judge_burst
 from nsa.bench.check.corners.judge import corner_rows
+from nsa.bench.check.correctness import judged_rows, untimed_rows
 from nsa.bench.check.job import Job
 from nsa.bench.check.loading import Loaded, here, shared_bytes, there
 from nsa.bench.check.remote import RemoteCandidate
 from nsa.bench.method import switches
-from nsa.bench.method.accuracy import oracle, run_poisoned, selected_oracle
-from nsa.bench.method.behaviour import follows_its_inputs, is_packed_sdpa, reads_what_it_is_given, repeats
+from nsa.bench.method.accuracy import selected_oracle
 from nsa.bench.method.clocks import Clock
 from nsa.bench.method.control import Control
 from nsa.bench.method.failures import device_at_work
-from nsa.bench.method.inputs import Call, full_case, ragged_case
+from nsa.bench.method.inputs import full_case, ragged_case
 from nsa.bench.method.interleave import Group, interleave, replicate_facts
 from nsa.bench.method.kernels import (
     Kernels,
@@ -52,7 +52,6 @@ from nsa.records.words import AGAIN, BASELINE, PACKED, REFUSED, VARIANT, Row
 
 BLOCKS = 5  # randomised blocks that the repetitions are spread over
 CPU_CALLS = 5  # of each kernel on a CPU, which records no time
-SEEDS = 1000  # draws that one seed of the check keeps for itself
 TIMED_SEED = 1000  # the inputs that are timed, one draw a process, are none of those checked before
 UNSEEN_SEED = 500_000  # nor are those on which what is timed is replayed before
 REPLAY_SEED = 1_000_000  # replays of one call that draw something of their own each
@@ -142,14 +141,14 @@ def check(
                 rows.append({**run.columns, "backend": name, "seed": 0, "fault": f"{REFUSED}{refused[name]}"})
                 continue
             left_out += (LeftOut(name=each, shape=str(shape), reason=why) for each, why in refused.items())
-            rows += _judged(name, takes, shape, job, run.columns, counts=first is None)
+            rows += judged_rows(name, takes, shape, job, run.columns, counts=first is None)
             first = first or (shape, takes)
             found, clocked = _timed(name, takes, shape, run)
             rows += found
             bursts += clocked
             others.update(sampler.other_processes(turn.ours))
             print(f"check {name}: process {job.process + 1}: {shape}", flush=True)
-        rows += _untimed(name, first, job)
+        rows += untimed_rows(name, first, job)
         if first is not None and job.process == 0 and job.corners is not None:
             rows += corner_rows(name, kernels[name], rivals[PACKED], first[0], job.corners, device)
         notes, switched = registry.notes(candidate.backend), candidate.switched()
@@ -169,50 +168,6 @@ def check(
         switched=switched,
     )
     return Replicated(rows, facts)
-
-
-def _untimed(name: str, first: tuple[CheckShape, Kernels] | None, job: Job) -> list[Row]:
-    """What needs no timing, after all of it: a process that was profiled launches more slowly ever after."""
-    rows: list[Row] = []
-    if first is not None and job.process == 0 and not job.packs:
-        shape, kernels = first
-        fault = is_packed_sdpa(name, kernels, _probe(shape, job))
-        rows += [{**asdict(shape), "process": 0, "backend": name, "seed": 0, "fault": fault}] if fault else []
-    return rows
-
-
-def _judged(name: str, kernels: Kernels, shape: CheckShape, job: Job, columns: Row, *, counts: bool) -> list[Row]:
-    """Fresh ragged inputs for each of the process's seeds; in the first process, too, how the kernel behaves.
-
-    The processes share the seeds among them. The first row is the checked kernel's, and has the fault of its behaviour.
-    Reads are counted on one shape (counts): no shape changes what that shows.
-    """
-    seeds = range(job.process, job.settings.seeds, job.of)
-    rows = [row for seed in seeds for row in _correctness(kernels, shape, seed, job, columns)]
-    if job.process > 0:
-        return rows
-    kernel, call = kernels[name], _probe(shape, job)
-    fault = rows[0].get("fault") or repeats(kernel, call)
-    if fault is None and counts:
-        fault = reads_what_it_is_given(kernel, call)
-    return [{**rows[0], "fault": fault or follows_its_inputs(kernel, call)}, *rows[1:]]
-
-
-def _probe(shape: CheckShape, job: Job) -> Call:
-    """The ragged inputs on which a kernel's behaviour is looked at."""
-    return ragged_case(shape, SEEDS * job.seed + SEEDS // 2, torch.device(job.host.device.kind))
-
-
-def _correctness(kernels: Kernels, shape: CheckShape, seed: int, job: Job, columns: Row) -> list[Row]:
-    """One row a kernel: its faults and errors on fresh ragged inputs, its output memory poisoned before.
-
-    The dense oracle judges the first seed and the batched one the others: were the latter wrong, kernels that are right
-    on the first seed would fail on them.
-    """
-    call = ragged_case(shape, SEEDS * job.seed + seed, torch.device(job.host.device.kind))
-    outputs = {name: run_poisoned(kernel, call) for name, kernel in kernels.items()}
-    exact = oracle(call) if seed == 0 else selected_oracle(call)
-    return judge(outputs, PACKED, columns, seed, exact)
 
 
 def _alone(rivals: Kernels, run: Run) -> list[Alone]:

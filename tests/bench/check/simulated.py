@@ -9,6 +9,7 @@ import pytest
 import torch
 from standins import CPU, ON_CUDA, Sampler, Timer
 
+from nsa.bench.check import correctness
 from nsa.bench.check import replicate as module
 from nsa.bench.check.job import Job
 from nsa.bench.check.replicate import check_kernel
@@ -52,9 +53,9 @@ def simulate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CudaTimer", Timer)
     monkeypatch.setattr(module, "Sampler", Sampler)
     monkeypatch.setattr(module, "bandwidths", lambda device: (4e12, 3.8e12))
-    for case in (full_case, ragged_case):
+    for place, case in ((module, full_case), (module, ragged_case), (correctness, ragged_case)):
         on_cpu: Callable[..., object] = lambda shape, seed, device, case=case: case(shape, seed, CPU)
-        monkeypatch.setattr(module, case.__name__, on_cpu)
+        monkeypatch.setattr(place, case.__name__, on_cpu)
 
 
 def checked(

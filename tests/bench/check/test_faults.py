@@ -11,6 +11,7 @@ import torch
 from bench.check.simulated import RIVALS, SHAPES, SMALL, checked, judged, mine, timed
 from standins import ON_CPU, Timer
 
+from nsa.bench.check import correctness
 from nsa.bench.check import replicate as module
 from nsa.bench.check.job import Job
 from nsa.bench.check.judge import replicate
@@ -197,7 +198,7 @@ def test_the_profiler_comes_after_the_timing(monkeypatch: pytest.MonkeyPatch) ->
         calls.append(timers[0].calls)
 
     monkeypatch.setattr(module, "CudaTimer", lambda device: timers.append(Timer()) or timers[-1])
-    monkeypatch.setattr(module, "is_packed_sdpa", noted)
+    monkeypatch.setattr(correctness, "is_packed_sdpa", noted)
     checked()
     assert calls == [timers[0].calls] and calls[0] > 0
 

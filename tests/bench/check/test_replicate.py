@@ -11,6 +11,7 @@ import pytest
 from bench.check.simulated import KERNELS, SHAPES, SMALL, checked, judged, timed
 from standins import ON_CPU, ON_CUDA
 
+from nsa.bench.check import correctness
 from nsa.bench.check import replicate as module
 from nsa.bench.check.job import Job
 from nsa.bench.check.judge import replicate
@@ -22,7 +23,20 @@ from nsa.machine.nvml import Sampler
 from nsa.records.schemas import CHECK_REPETITIONS
 from nsa.records.words import CONTROLS
 
-JUDGING = ("judge", "judge_timed", "on_unseen", "changed_input", "selected_oracle", "oracle")
+UNTIMED = {  # what captures, draws or judges, where it is called
+    module: (
+        "judge",
+        "judge_timed",
+        "on_unseen",
+        "changed_input",
+        "selected_oracle",
+        "enter",
+        "able",
+        "full_case",
+        "ragged_case",
+    ),
+    correctness: ("judge", "selected_oracle", "oracle", "ragged_case"),
+}
 
 
 def test_every_kernel_is_timed_equally_often_and_the_checked_one_twice() -> None:
@@ -110,8 +124,9 @@ def test_nothing_is_captured_or_judged_in_a_turn(monkeypatch: pytest.MonkeyPatch
 
         return call
 
-    for name in (*JUDGING, "enter", "able", "full_case", "ragged_case"):
-        monkeypatch.setattr(module, name, outside(getattr(module, name)))
+    for place, names in UNTIMED.items():
+        for name in names:
+            monkeypatch.setattr(place, name, outside(getattr(place, name)))
     seen: list[bool] = []
     monkeypatch.setattr(module, "bandwidths", lambda device: seen.append(turn.inside) or (4e12, 3.8e12))
     found = checked(turn=turn)
@@ -158,7 +173,8 @@ def test_a_backend_competes_with_every_packed_variant() -> None:
 def test_the_batched_oracle_judges_all_but_the_first_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oracle that gathers nothing judges a seed of every shape, and the batched one all the rest."""
     calls: Counter[str] = Counter()
-    for where, name in ((module, "oracle"), (module, "selected_oracle"), (kernels, "selected_oracle")):
+    batched = [(where, "selected_oracle") for where in (correctness, module, kernels)]
+    for where, name in ((correctness, "oracle"), *batched):
         judge = getattr(where, name)
         monkeypatch.setattr(where, name, lambda call, name=name, judge=judge: (calls.update([name]), judge(call))[1])
     checked()
