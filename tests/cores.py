@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-from nsa.kernels.contract import HEAD_DIMS
 from nsa.kernels.core import Parts, Sizes
+from nsa.kernels.limits import HEAD_DIMS
 
 EVERY = (
     Parts(),

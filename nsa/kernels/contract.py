@@ -12,16 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from pydantic import JsonValue
 
-from nsa import shapes
 from nsa.errors import BackendUnavailable, InputError
+from nsa.kernels.limits import DTYPES, MAX_SEL_COUNT, check_heads, check_tensor
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a type alone: no stamp of a selection kernel depends on the core contract
     from nsa.kernels.core import Core
-
-MAX_HEADS_PER_GROUP = shapes.MAX_HEADS_PER_GROUP
-MAX_SEL_COUNT = shapes.MAX_SEL_COUNT
-HEAD_DIMS = (32, 64, 96, 128, 192, 256)
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 class SelectAttention(Protocol):
@@ -112,13 +107,8 @@ def check_inputs(
         "seq_lens": (seq_lens, (B,)),
     }
     for name, (tensor, shape) in wanted.items():
-        if tuple(tensor.shape) != shape:
-            expected = ", ".join("any" if size < 0 else str(size) for size in shape)
-            raise InputError(f"{name}: got shape {tuple(tensor.shape)}, expected [{expected}] for q {tuple(q.shape)}")
-        if tensor.device != q.device:
-            raise InputError(f"{name}: on {tensor.device}, expected q's device {q.device}")
-    if not 1 <= h <= MAX_HEADS_PER_GROUP:
-        raise InputError(f"q: got h = {h} heads a group, expected 1 to {MAX_HEADS_PER_GROUP}")
+        check_tensor(name, tensor, shape, q)
+    check_heads(h)
     if (n := block_indices.shape[2]) > MAX_SEL_COUNT:
         raise InputError(f"block_indices: got n = {n} blocks a row, expected at most {MAX_SEL_COUNT}")
     if q.dtype not in DTYPES or k.dtype != q.dtype or v.dtype != q.dtype:

@@ -16,7 +16,7 @@ import torch
 
 from nsa import shapes
 from nsa.errors import InputError
-from nsa.kernels.contract import DTYPES, HEAD_DIMS, MAX_HEADS_PER_GROUP
+from nsa.kernels.limits import DTYPES, check_head_dims, check_heads, check_tensor
 from nsa.shapes import NsaShape
 
 CMP, SEL, WIN = 0, 1, 2  # the branches' places in gates, k and v
@@ -129,18 +129,12 @@ def check_core(
     }
     integers = ("seq_lens", "block_indices")
     for name, (tensor, shape) in wanted.items():
-        if tuple(tensor.shape) != shape:
-            expected = ", ".join("any" if size < 0 else str(size) for size in shape)
-            raise InputError(f"{name}: got shape {tuple(tensor.shape)}, expected [{expected}] for q {tuple(q.shape)}")
-        if tensor.device != q.device:
-            raise InputError(f"{name}: on {tensor.device}, expected q's device {q.device}")
+        check_tensor(name, tensor, shape, q)
         dtype = torch.int32 if name in integers else q.dtype
         if tensor.dtype != dtype:
             raise InputError(f"{name}: got {tensor.dtype}, expected {dtype}")
-    if not 1 <= h <= MAX_HEADS_PER_GROUP:
-        raise InputError(f"q: got h = {h} heads a group, expected 1 to {MAX_HEADS_PER_GROUP}")
-    if D not in HEAD_DIMS or Dv not in HEAD_DIMS:
-        raise InputError(f"D, Dv: got {D} and {Dv}, expected each one of {HEAD_DIMS}")
+    check_heads(h)
+    check_head_dims(D, Dv)
     if q.dtype not in DTYPES:
         raise InputError(f"q: got {q.dtype}, expected one of float32, float16, bfloat16")
     if sizes.num_compressed(S) > M:

@@ -9,7 +9,8 @@ from strategies import CPU
 
 from nsa.bench.method.inputs import full_case, ragged_case
 from nsa.errors import InputError
-from nsa.kernels.contract import MAX_SEL_COUNT, check_inputs, dense, strides
+from nsa.kernels.contract import check_inputs, dense, strides
+from nsa.kernels.limits import MAX_SEL_COUNT
 from nsa.kernels.sdpa.packed import VARIANTS
 from nsa.records.shapes import CheckShape
 

@@ -24,8 +24,9 @@ from nsa.bench.runner import Replicated
 from nsa.bench.tune.job import Job, Sizes, Tried, TunedSize, TuneFacts
 from nsa.bench.workers import Turn
 from nsa.kernels.compiling import NotCompiled
-from nsa.kernels.contract import HEAD_DIMS, MAX_HEADS_PER_GROUP, SelectAttention
+from nsa.kernels.contract import SelectAttention
 from nsa.kernels.failures import kernel_at_work
+from nsa.kernels.limits import HEAD_DIMS, MAX_HEADS_PER_GROUP
 from nsa.kernels.triton.plan import LaunchConfig, candidates, rule
 from nsa.kernels.triton.select import describe, run, size_of
 from nsa.machine.nvml import Sampler

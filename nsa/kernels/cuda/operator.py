@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from nsa.errors import InputError
-from nsa.kernels.contract import HEAD_DIMS, check_inputs, dense, strides
+from nsa.kernels.contract import check_inputs, dense, strides
+from nsa.kernels.limits import check_head_dims
 
 BLOCK_SIZES = (16, 32, 64, 128)
 MAX_STRIDE = 8 * (2**32 - 1)  # of q, k and v, in elements: the kernel counts 16-byte units in 32 bits
@@ -60,8 +61,7 @@ def select_attention(
     check_inputs(q, k, v, block_indices, seq_lens, block_size)
     if q.dtype == torch.float32:
         raise InputError("q, k, v: got float32, expected float16 or bfloat16 for the cuda backend")
-    if q.shape[3] not in HEAD_DIMS or v.shape[3] not in HEAD_DIMS:
-        raise InputError(f"D, Dv: got {q.shape[3]} and {v.shape[3]}, expected each one of {HEAD_DIMS}")
+    check_head_dims(q.shape[3], v.shape[3])
     if block_size not in BLOCK_SIZES:
         raise InputError(f"block_size: got {block_size}, expected one of {BLOCK_SIZES}")
     for name, tensor in (("q", q), ("k", k), ("v", v)):

@@ -15,11 +15,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from nsa.bench.method.accuracy import fault, oracle, worst_row_error
 from nsa.bench.method.inputs import Call, ragged_case
 from nsa.errors import InputError
-from nsa.kernels.contract import HEAD_DIMS
 from nsa.kernels.cuda import operator
 from nsa.kernels.cuda.build import EXTENSION
 from nsa.kernels.extension import build as stage
 from nsa.kernels.extension.manifest import Manifest
+from nsa.kernels.limits import HEAD_DIMS
 from nsa.kernels.sdpa.packed import gather
 from nsa.machine import nvcc
 from nsa.records.shapes import CheckShape

@@ -7,9 +7,9 @@ import itertools
 import pytest
 
 from nsa.errors import InputError
-from nsa.kernels.contract import HEAD_DIMS
 from nsa.kernels.core import Parts, Sizes
 from nsa.kernels.fused.plan import ARMS, RESERVED_BYTES, RESIDENT, WIDTHS, Call, Device, Plan, plan, stream_bytes
+from nsa.kernels.limits import HEAD_DIMS
 
 AMPERE = Device((8, 0), 108, 166912)
 ADA = Device((8, 9), 128, 101376)  # 99 KiB, no clusters

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from nsa.attention import reference
 from nsa.bench.method.inputs import Call, ragged_case
-from nsa.kernels.contract import HEAD_DIMS, SelectAttention
+from nsa.kernels.contract import SelectAttention
+from nsa.kernels.limits import HEAD_DIMS
 from nsa.records.shapes import CheckShape
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}

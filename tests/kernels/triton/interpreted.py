@@ -19,7 +19,7 @@ from strategies import CPU
 
 from nsa.attention import reference
 from nsa.bench.method.inputs import Call, full_case, ragged_case
-from nsa.kernels.contract import HEAD_DIMS
+from nsa.kernels.limits import HEAD_DIMS
 from nsa.kernels.triton import kernel
 from nsa.kernels.triton.plan import LaunchConfig
 from nsa.kernels.triton.select import SelectAttention, run

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsa.kernels.contract import HEAD_DIMS
+from nsa.kernels.limits import HEAD_DIMS
 from nsa.kernels.triton.plan import MAX_SPLITS, LaunchConfig, Size, candidates, rule, steps
 
 H200 = Size(rows=256, heads=8, count=16, block=64, head_dim=128, value_dim=128, itemsize=2, processors=132)

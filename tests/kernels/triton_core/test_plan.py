@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from nsa.kernels.contract import HEAD_DIMS
+from nsa.kernels.limits import HEAD_DIMS
 from nsa.kernels.triton_core.plan import MAX_SPLITS, STEP_BYTES, Call, plan
 
 

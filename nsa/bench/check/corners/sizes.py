@@ -8,7 +8,7 @@ import torch
 
 from nsa.bench.check.corners.draw import Draw, Drawn
 from nsa.bench.method.inputs import Call
-from nsa.kernels.contract import HEAD_DIMS
+from nsa.kernels.limits import HEAD_DIMS
 
 ODD_COUNTS = (3, 5, 7, 9, 11, 13, 15)
 NEAR = 3  # shapes near the grid
