@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("importlinter", reason="import-linter is not installed")
 
+import grimp
 from importlinter.api import read_configuration
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
@@ -31,3 +32,11 @@ def test_every_rule_has_its_contract() -> None:
         "the report: figures, then verdicts, then accepted runs, then the history, then pages",
         "the Snakefile imports nothing heavy",
     }
+
+
+def test_no_module_needs_itself() -> None:
+    """No chain of imports leads back to where it starts, those in functions and for types alone included."""
+    graph = grimp.build_graph("nsa", exclude_type_checking_imports=False, cache_dir=None)
+    imports = [(module, other) for module in graph.modules for other in graph.find_modules_directly_imported_by(module)]
+    circles = [chain for module, other in imports if (chain := graph.find_shortest_chain(other, module))]
+    assert circles == []

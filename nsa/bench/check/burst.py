@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from nsa.bench.apart.burst import Clocked
 from nsa.bench.method.accuracy import fault, selected_oracle
-from nsa.bench.method.kernels import KernelCandidate, judge
+from nsa.bench.method.candidate import KernelCandidate
+from nsa.bench.method.kernels import judge
 from nsa.bench.method.replays import Replays
 from nsa.records.facts import Burst
 from nsa.records.shapes import CheckShape, GridShape

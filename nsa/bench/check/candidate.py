@@ -11,9 +11,10 @@ from nsa.bench.apart.arena import Place
 from nsa.bench.apart.server import Server, copied
 from nsa.bench.apart.wire import Release, Request
 from nsa.bench.check import wire
+from nsa.bench.method.candidate import KernelCandidate, Returned
 from nsa.bench.method.failures import guarded
 from nsa.bench.method.inputs import Call
-from nsa.bench.method.kernels import KernelCandidate, Returned, prepare
+from nsa.bench.method.kernels import prepare
 from nsa.bench.method.launches import launched
 from nsa.bench.method.replays import Changes, Drawn
 from nsa.kernels.contract import SelectAttention

@@ -16,8 +16,8 @@ from nsa.bench.apart.peer import Channel, Peer
 from nsa.bench.apart.wire import Release, no_answer
 from nsa.bench.check import wire
 from nsa.bench.method.accuracy import same_bits
+from nsa.bench.method.candidate import KernelCandidate, Returned
 from nsa.bench.method.inputs import Call
-from nsa.bench.method.kernels import KernelCandidate, Returned
 from nsa.bench.method.remote import RemoteKernel
 from nsa.bench.method.replays import Replays
 from nsa.bench.method.timing import Captured, CudaTimer

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from nsa.bench.method.accuracy import fault, mean_absolute_error, selected_oracle, worst_row_error
+from nsa.bench.method.candidate import KernelCandidate, Returned
 from nsa.bench.method.failures import guarded
 from nsa.bench.method.inputs import Call
-from nsa.bench.method.interleave import Candidate
 from nsa.bench.method.remote import RemoteKernel
 from nsa.bench.method.replays import Changes, Judge, Replays
 from nsa.bench.method.timing import CudaTimer, wall
@@ -25,36 +25,6 @@ WARMUP = 3  # calls before a capture
 
 Kernels = Mapping[str, SelectAttention]
 Outputs = dict[str, tuple[torch.Tensor, str | None]]  # what kernels returned, and what is wrong with it at first sight
-
-
-@dataclass
-class Returned:
-    """What the timed calls of one kernel returned, and which replay each was; kept where `every` is set."""
-
-    every: bool
-    outputs: list[torch.Tensor] = field(default_factory=list)
-    replays: list[int] = field(default_factory=list)
-
-    def keep(self, output: torch.Tensor, replay: int) -> None:
-        """Keep a copy, made in the stream."""
-        if self.every:
-            self.outputs.append(output.clone())
-            self.replays.append(replay)
-
-
-@dataclass(frozen=True)
-class KernelCandidate(Candidate):
-    """A kernel on one call.
-
-    Attributes:
-        replay: one untimed call on the inputs as they are: what is under test is what is timed.
-        returned: what its timed calls gave.
-        run: what is timed, bare.
-    """
-
-    replay: Callable[[], torch.Tensor]
-    returned: Returned
-    run: Callable[[], object]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from nsa.bench.method.launches import launched
 from nsa.kernels.contract import SelectAttention
 
 if TYPE_CHECKING:
-    from nsa.bench.method.kernels import KernelCandidate, Returned
+    from nsa.bench.method.candidate import KernelCandidate, Returned
     from nsa.bench.method.replays import Replays
     from nsa.records.words import Row
 
