@@ -16,7 +16,7 @@ from wrong.attack import Attack
 from wrong_cores import RIGHT, arguments, zeros
 
 from nsa.bench.apart import server, wire
-from nsa.bench.core import candidate, subject
+from nsa.bench.core import candidate
 from nsa.kernels.contract import Backend
 
 if not torch.cuda.is_available():
@@ -178,19 +178,24 @@ def patches_the_events(name: str, machine: object, flags: object) -> Backend:
 def skips_the_burst(name: str, machine: object, flags: object) -> Backend:
     """Replays without a pause are not made."""
 
-    def replayed(made: object, q: torch.Tensor, queries: torch.Tensor, outputs: Any, each: int) -> None:
-        q.copy_(queries[-1])
-        for output in outputs:
-            output.zero_()
+    gave: list[torch.Tensor] = []
+    prepared = candidate.CoreCandidate.prepared
 
-    candidate.replayed = replayed
+    def kept(self: candidate.CoreCandidate, name: str) -> Any:
+        if not gave:
+            gave.extend(each.clone() for each in prepared(self, name)[1]())
+        return (lambda: None), lambda: gave
+
+    candidate.CoreCandidate.prepared = kept
+    candidate.CoreCandidate.call = lambda *_: lambda: gave
     return backend(name, RIGHT)
 
 
 def computes_around_its_graph(name: str, machine: object, flags: object) -> Backend:
     """The graph waits for a while; the work is done where the harness copies what the graph gave."""
     given: list[candidate.Given] = []
-    begin, keep, copy, replayed = candidate.Given.__init__, candidate.Given.keep, candidate._copy, candidate.replayed
+    begin, keep, copy = candidate.Given.__init__, candidate.Given.keep, candidate._copy
+    prepared, call = candidate.CoreCandidate.prepared, candidate.CoreCandidate.call
 
     def bound(self: candidate.Given, call: Any) -> None:
         begin(self, call)
@@ -200,13 +205,17 @@ def computes_around_its_graph(name: str, machine: object, flags: object) -> Back
         RIGHT(*self.call._replace(block_indices=blocks), output)
         keep(self, output, blocks)
 
-    def each_replayed(made: Any, q: torch.Tensor, queries: torch.Tensor, outputs: Any, each: int) -> None:
-        def replay() -> Any:
-            output, blocks = made.replay()
+    def finished(gives: Callable[[], Any]) -> Callable[[], Any]:
+        def gave() -> Any:
+            output, blocks = gives()
             RIGHT(*given[0].call._replace(block_indices=blocks), output)
             return output, blocks
 
-        replayed(subject.Prepared(made.run, replay, made.time), q, queries, outputs, each)
+        return gave
+
+    def of_replays(self: candidate.CoreCandidate, name: str) -> Any:
+        again, last = prepared(self, name)
+        return again, finished(last)
 
     def core(*of: Any) -> torch.Tensor:
         if not torch.cuda.is_current_stream_capturing():
@@ -220,7 +229,8 @@ def computes_around_its_graph(name: str, machine: object, flags: object) -> Back
         copy((RIGHT(*given[0].call._replace(block_indices=blocks), output), blocks), outputs, segments)
 
     candidate.Given.__init__, candidate.Given.keep = bound, kept
-    candidate.replayed, candidate._copy = each_replayed, copied
+    candidate.CoreCandidate.prepared, candidate._copy = of_replays, copied
+    candidate.CoreCandidate.call = lambda self: finished(call(self))
     return backend(name, core)
 
 

@@ -13,6 +13,7 @@ import torch
 from wrong.attack import Attack
 from wrong.kernels import right
 
+from nsa.bench.apart import server, steps
 from nsa.bench.check import candidate
 from nsa.bench.method import timing
 from nsa.bench.method.inputs import Call
@@ -90,11 +91,13 @@ def computes_around_its_graph(name: str, machine: Machine, flags: Flags) -> Back
 
     def prepare(self: candidate.Candidate, request: Any) -> None:
         prepared(self, request)
-        candidate.copied = copy
+        for module in (candidate, server, steps):
+            module.copied = copy
 
     def release(self: candidate.Candidate, request: Any) -> Any:
         if type(request).__name__ == "Release":
-            candidate.copied = copied
+            for module in (candidate, server, steps):
+                module.copied = copied
         return asked(self, request)
 
     prepared, asked = candidate.Candidate._prepare, candidate.Candidate.asked

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from nsa.bench.apart.arena import Place
 from nsa.bench.apart.peer import Peer
-from nsa.bench.apart.wire import Request
+from nsa.bench.apart.steps import Steps
+from nsa.bench.apart.wire import Burst, PrepareSteps, TakeSteps
+from nsa.bench.method.timing import CudaTimer
 
 BURSTS = 3  # the shortest counts: a host that is held up makes one longer
 MOST_BURSTS = 12  # while the shortest is longer than the candidate's events say
 LONG = 1.1  # times what they say
 BURST_NS = 6e6  # what a burst takes by the candidate's events: a round trip of 0.1 ms, part of it, is small beside it
-MOST_REPLAYS, MOST_QUERIES = 2000, 100  # of a burst on one query, and of one with a query for each replay
+MOST_REPLAYS, MOST_QUERIES = 2000, 500  # of a burst on one query, and of one with a query for each call
 
 
 @dataclass(frozen=True)
@@ -25,28 +28,26 @@ class Kind:
     """What a burst of one candidate is made of.
 
     Attributes:
+        name: of what is prepared.
         query: [B, G, h, D], as large as each query is.
-        outputs: shape and dtype of what a replay gives.
-        queries: draws so many new queries, [replays, B, G, h, D].
-        request: asks for a burst on queries, into outputs, so many replays on each.
-        empty: the same of an empty graph, here, waited for: what its launches and the copies around it take.
+        outputs: shape and dtype of what a call gives.
+        queries: draws so many new queries, [count, B, G, h, D].
     """
 
+    name: str
     query: torch.Tensor
     outputs: Sequence[tuple[tuple[int, ...], torch.dtype]]
     queries: Callable[[int], torch.Tensor]
-    request: Callable[[Place, Sequence[Place], int], Request]
-    empty: Callable[[torch.Tensor, Sequence[torch.Tensor], int], float]
 
 
 @dataclass(frozen=True)
 class Clocked:
-    """The shortest burst, in nanoseconds a replay (see nsa.records.facts.Burst), and one of its replays.
+    """The shortest burst, in nanoseconds a call (see nsa.records.facts.Burst), and one of its calls.
 
     Attributes:
-        q: the query of that replay, which was drawn after it, [B, G, h, D].
+        q: the query of that call, which was drawn after it, [B, G, h, D].
         outputs: what it gave.
-        last_q: the query of the last replay, which the candidate has now.
+        last_q: the query of the last call, which the candidate has now.
     """
 
     replays: int
@@ -64,43 +65,86 @@ class Clocked:
         return {"burst_ns": self.burst_ns, "events_ns": self.events_ns, "empty_ns": self.empty_ns}
 
 
-def bursts(peer: Peer, kind: Kind, events_ns: float) -> list[Clocked]:
-    """Time replays of what is prepared without a pause: on one query, and on one for each.
+def bursts(peer: Peer, kind: Kind, events_ns: float, timer: CudaTimer) -> list[Clocked]:
+    """Time what is prepared without a pause: its replays on one query, and calls with a query for each.
 
-    The process neither knows a query before the clock runs, nor times anything itself. Replays on one query are bound
-    by the GPU where they take longer than a launch: such a burst shows what the graph takes. What is done around the
-    graph, the other burst shows.
+    The process neither knows a query before the clock runs, nor times anything itself. Replays on one query show what
+    the graph takes that was timed; they are bound by the GPU where they take longer than a launch. Calls with queries
+    of their own are captured as one graph, which nothing on the host holds up: they show what an output takes.
 
     Args:
         peer: the candidate's process.
         kind: of the bursts.
         events_ns: the median of the timed replays, by the process's events.
+        timer: of this process.
     """
     count = math.ceil(BURST_NS / max(events_ns, 1.0))
-    sizes = (1, min(MOST_REPLAYS, count)), (min(MOST_QUERIES, count), 1)
-    return [_burst(peer, kind, events_ns, *each) for each in sizes]
+    sizes = (1, min(MOST_REPLAYS, count)), (max(2, min(MOST_QUERIES, count)), 1)
+    return [_burst(peer, kind, events_ns, timer, *each) for each in sizes]
 
 
-def _burst(peer: Peer, kind: Kind, events_ns: float, queries: int, each: int) -> Clocked:
+def _burst(peer: Peer, kind: Kind, events_ns: float, timer: CudaTimer, queries: int, each: int) -> Clocked:
     """The shortest of some bursts on so many queries, so many replays each."""
     arena, count = peer.arena, queries * each
     shortest_ns, query, kept = math.inf, kind.query, list[torch.Tensor]()
     with peer.placing():
-        q = arena.place(kind.query.new_empty(queries, *kind.query.shape))
-        outputs = [arena.poisoned((queries, *shape), dtype) for shape, dtype in kind.outputs]
+        new = kind.queries(queries)
+        q = arena.place(new)
+        outputs = tuple(arena.poisoned((queries, *shape), dtype) for shape, dtype in kind.outputs)
+        if queries > 1:
+            peer.ask(PrepareSteps(q, outputs))
+        request = TakeSteps() if queries > 1 else Burst(kind.name, q, outputs, each)
         views = [arena.view(place) for place in outputs]
-        empty_ns = min(kind.empty(arena.view(q), views, each) for _ in range(BURSTS))
+        empty_ns = _empty_ns(peer, kind, timer, new, arena.view(q), views, each)
         for burst in range(MOST_BURSTS):
-            arena.write(q, kind.queries(queries))
+            new = kind.queries(queries)
             for place in outputs:
                 arena.poison(place)
-            took_ns, said = peer.clocked(kind.request(q, outputs, each))
+            took_ns, said = peer.clocked(partial(arena.write, q, new), request)
             odd = peer.each(said, len(outputs))
             if took_ns < shortest_ns:
                 drawn = secrets.randbelow(queries)
                 kept = [peer.output(*one, queries)[drawn].clone() for one in zip(outputs, odd, strict=True)]
-                shortest_ns, query = took_ns, arena.view(q)[drawn].clone()
+                shortest_ns, query = took_ns, new[drawn].clone()
             if burst + 1 >= BURSTS and shortest_ns <= count * LONG * events_ns + empty_ns:
                 break
-        last = arena.view(q)[-1].clone()
+        last = new[-1].clone()
     return Clocked(count, queries, shortest_ns / count, events_ns, empty_ns / count, query, kept, last)
+
+
+def _empty_ns(
+    peer: Peer,
+    kind: Kind,
+    timer: CudaTimer,
+    new: torch.Tensor,
+    queries: torch.Tensor,
+    outputs: Sequence[torch.Tensor],
+    each: int,
+) -> float:
+    """The shortest of some bursts here, of calls of one launch that does nothing: what is done around the others."""
+    q, trivial, empty = kind.query.clone(), torch.zeros(1, device=peer.device), timer.capture_empty(1)
+    gave = [q.new_empty(shape, dtype=dtype) for shape, dtype in kind.outputs]
+
+    def run() -> Sequence[torch.Tensor]:
+        trivial.add_(0)
+        return gave
+
+    def replays() -> None:
+        q.copy_(queries[0])
+        for _ in range(each):
+            empty.graph.replay()
+        for there, output in zip(outputs, gave, strict=True):
+            output.zero_()
+            there[0].copy_(output)
+
+    go = Steps(q, run, queries, outputs, timer).go if len(queries) > 1 else replays
+    shortest_ns = math.inf
+    for _ in range(BURSTS):
+        peer.wait()
+        start = time.perf_counter_ns()
+        queries.copy_(new)
+        peer.wait()
+        go()
+        peer.wait()
+        shortest_ns = min(shortest_ns, float(time.perf_counter_ns() - start))
+    return shortest_ns

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from nsa.backends import resolve
 from nsa.bench.apart import wire
+from nsa.bench.apart.steps import Outputs, Steps, copied
 from nsa.bench.method import switches
 from nsa.bench.method.timing import CudaTimer
 from nsa.kernels import registry
@@ -31,6 +32,7 @@ class Server(ABC):
         self._device = torch.device("cpu")
         self._backend: Backend | None = None
         self._timer: CudaTimer | None = None
+        self._steps: Steps | None = None
         self._before = switches.read()
 
     def asked(self, request: wire.Request) -> JsonValue:
@@ -43,6 +45,19 @@ class Server(ABC):
     @abstractmethod
     def further(self, request: wire.Request) -> JsonValue:
         """What the check asks beside what every check does."""
+
+    @property
+    @abstractmethod
+    def query(self) -> torch.Tensor:
+        """That of the bound inputs, [B, G, h, D]."""
+
+    @abstractmethod
+    def call(self) -> Callable[[], Outputs]:
+        """A call on the bound inputs."""
+
+    @abstractmethod
+    def prepared(self, name: str) -> tuple[Callable[[], object], Callable[[], Outputs]]:
+        """A replay of what is prepared under a name, bare, and one into poisoned memory."""
 
     @property
     def backend(self) -> Backend:
@@ -75,9 +90,28 @@ class Server(ABC):
             case wire.About():
                 switched = switches.changed(self._before, switches.read())
                 return {"notes": [*registry.notes(self.backend)], "switched": [*switched]}
+            case wire.PrepareSteps():
+                queries, *outputs = (place.view(self._segments) for place in (request.q, *request.outputs))
+                self._steps = Steps(self.query, self.call(), queries, outputs, self._timer)
+            case wire.TakeSteps():
+                assert self._steps is not None
+                self._steps.go()
+                return [*self._steps.odd]
+            case wire.Burst():
+                return self._burst(request)
+            case wire.Release():
+                self._steps = None
+                return self.further(request)
             case _:
                 return self.further(request)
         return None
+
+    def _burst(self, request: wire.Burst) -> JsonValue:
+        again, last = self.prepared(request.name)
+        self.query.copy_(request.q.view(self._segments)[0])
+        for _ in range(request.each - 1):
+            again()
+        return [copied(gave, into.view(self._segments)[0]) for gave, into in zip(last(), request.outputs, strict=True)]
 
     def _segment(self, request: wire.Segment) -> None:
         if request.tensor is None:
@@ -101,11 +135,3 @@ def serve(connection: Connection[bytes, wire.Request], server: Server) -> None:
         except BaseException as error:  # noqa: BLE001 (the judge raises it)
             said = wire.refusal(server.name, error)
         connection.send_bytes(said)
-
-
-def copied(output: torch.Tensor, into: torch.Tensor) -> JsonValue:
-    """None where the output was copied, else its odd shape and dtype."""
-    if output.shape != into.shape or output.dtype != into.dtype:
-        return {"shape": [*output.shape], "dtype": str(output.dtype).removeprefix("torch.")}
-    into.copy_(output)
-    return None

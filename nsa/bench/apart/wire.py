@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from pydantic import JsonValue
 
+from nsa.bench.apart.arena import Place
 from nsa.config import Flags
 from nsa.errors import (
     BackendUnavailable,
@@ -68,6 +69,31 @@ class Load(Request):
 @dataclass(frozen=True)
 class Release(Request):
     """Give up all that is prepared, and the inputs."""
+
+
+@dataclass(frozen=True)
+class Burst(Request):
+    """Replay what is prepared so often on one query, all without a pause. -> for each output None, or its odd shape
+    and dtype.
+    """
+
+    name: str
+    q: Place  # [1, B, G, h, D]
+    outputs: tuple[Place, ...]  # [1, ...], of the last replay
+    each: int
+
+
+@dataclass(frozen=True)
+class PrepareSteps(Request):
+    """Capture a call on each of these queries, and copies of what each gives, as one graph."""
+
+    q: Place  # [C, B, G, h, D]
+    outputs: tuple[Place, ...]  # [C, ...]
+
+
+@dataclass(frozen=True)
+class TakeSteps(Request):
+    """Replay that graph once. -> for each output None, or its odd shape and dtype."""
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from pydantic import JsonValue
 
 from nsa.bench.apart.arena import Place
-from nsa.bench.apart.server import Server, copied
+from nsa.bench.apart.server import Server
+from nsa.bench.apart.steps import copied
 from nsa.bench.apart.wire import Release, Request
 from nsa.bench.check import wire
 from nsa.bench.method.candidate import KernelCandidate, Returned
@@ -63,6 +64,20 @@ class Candidate(Server):
         self._given: Given | None = None
         self._prepared: dict[str, tuple[KernelCandidate, Outputs]] = {}
 
+    @property
+    def query(self) -> torch.Tensor:
+        assert self._given is not None
+        return self._given.call.q
+
+    def call(self) -> Callable[[], Sequence[torch.Tensor]]:
+        assert self._given is not None
+        kernel, call = self._kernel(taken=True), self._given.call
+        return lambda: (kernel(*call),)
+
+    def prepared(self, name: str) -> tuple[Callable[[], object], Callable[[], Sequence[torch.Tensor]]]:
+        candidate, _ = self._prepared[name]
+        return candidate.run, lambda: (candidate.replay(),)
+
     def further(self, request: Request) -> JsonValue:
         """See Server."""
         match request:
@@ -80,8 +95,6 @@ class Candidate(Server):
                 return self._replay(request)
             case wire.Time():
                 return self._time(request)
-            case wire.Burst():
-                return self._burst(request)
             case Release():
                 self._prepared, self._given = {}, None
             case _:
@@ -122,18 +135,6 @@ class Candidate(Server):
         if self._timer is not None:
             self._timer.settle()
         return {"ns": [*prepared.time(len(drawn))], "odd": outputs.odd}
-
-    def _burst(self, request: wire.Burst) -> JsonValue:
-        assert self._given is not None
-        prepared, _ = self._prepared[request.name]
-        queries, outputs = (place.view(self._segments) for place in (request.q, request.outputs))
-        odd = None
-        for query, output in zip(queries, outputs, strict=True):
-            self._given.call.q.copy_(query)
-            for _ in range(request.each - 1):
-                prepared.run()
-            odd = copied(prepared.replay(), output) or odd
-        return [odd]
 
     def _kernel(self, taken: bool) -> SelectAttention:
         return guarded(self.name, self.backend.selection_kernel, takes=taken)

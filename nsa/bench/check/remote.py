@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
@@ -20,7 +18,7 @@ from nsa.bench.method.candidate import KernelCandidate, Returned
 from nsa.bench.method.inputs import Call
 from nsa.bench.method.remote import RemoteKernel
 from nsa.bench.method.replays import Replays
-from nsa.bench.method.timing import Captured, CudaTimer
+from nsa.bench.method.timing import CudaTimer
 from nsa.records.words import Row
 
 
@@ -145,24 +143,9 @@ class Remote(RemoteKernel):
             events_ns: the median of the timed replays, by the process's events.
             timer: of this process.
         """
-        call, empty = replays.call, partial(self._empty_burst, timer.capture_empty(1))
-        outputs = [(_output_shape(call), call.q.dtype)]
-        request = lambda q, places, each: wire.Burst(name, q, places[0], each)
-        return bursts(self._peer, Kind(call.q, outputs, replays.queries, request, empty), events_ns)
-
-    def _empty_burst(self, empty: Captured, q: torch.Tensor, outputs: Sequence[torch.Tensor], each: int) -> float:
-        """Nanoseconds of as many replays of an empty graph here, with the copies that are made around the others."""
-        query, output = q[0].clone(), outputs[0][0].clone()
-        self._peer.wait()
-        start = time.perf_counter_ns()
-        for one, there in zip(q, outputs[0], strict=True):
-            query.copy_(one)
-            output.fill_(torch.nan)
-            for _ in range(each):
-                empty.graph.replay()
-            there.copy_(output)
-        self._peer.wait()
-        return float(time.perf_counter_ns() - start)
+        call = replays.call
+        kind = Kind(name, call.q, [(_output_shape(call), call.q.dtype)], replays.queries)
+        return bursts(self._peer, kind, events_ns, timer)
 
     def release(self) -> None:
         """Give up what is prepared."""

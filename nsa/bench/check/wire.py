@@ -78,13 +78,3 @@ class Time(Request):
     name: str
     block: Block
     outputs: Place  # [C, B, G, h, Dv]
-
-
-@dataclass(frozen=True)
-class Burst(Request):
-    """Replay what is prepared so often on each of these queries, all without a pause. -> as Calls, of one output."""
-
-    name: str
-    q: Place  # [C, B, G, h, D]
-    outputs: Place  # [C, B, G, h, Dv], of each query's last replay
-    each: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from pydantic import JsonValue
@@ -13,7 +13,7 @@ from nsa.bench.apart.wire import Release, Request
 from nsa.bench.core import wire
 from nsa.bench.core.inputs import CoreCall
 from nsa.bench.core.replays import Changes
-from nsa.bench.core.subject import Prepared, bound, prepare, replayed
+from nsa.bench.core.subject import Gave, Prepared, bound, prepare
 
 
 class Given(Changes):
@@ -46,6 +46,20 @@ class CoreCandidate(Server):
         self._given: Given | None = None
         self._prepared: dict[str, Prepared] = {}
 
+    @property
+    def query(self) -> torch.Tensor:
+        assert self._given is not None
+        return self._given.call.q
+
+    def call(self) -> Callable[[], Gave]:
+        assert self._given is not None
+        run, blocks = bound(self.name, self.backend.decode_core, self._given.call)
+        return lambda: (run(), blocks)
+
+    def prepared(self, name: str) -> tuple[Callable[[], object], Callable[[], Gave]]:
+        made = self._prepared[name]
+        return made.run, made.replay
+
     def further(self, request: Request) -> JsonValue:
         """See Server."""
         if isinstance(request, wire.Bind):
@@ -71,10 +85,6 @@ class CoreCandidate(Server):
                 _copy(self._prepared[request.name].replay(), request.outputs, self._segments)
             case wire.Time():
                 return self._time(given, request)
-            case wire.Burst():
-                q, *outputs = (place.view(self._segments) for place in (request.q, *request.outputs))
-                replayed(self._prepared[request.name], given.call.q, q, outputs, request.each)
-                return [None, None]
             case _:
                 raise TypeError(f"a core check asks no {type(request).__name__}")
         return None

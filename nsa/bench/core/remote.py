@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
 import torch
 
-from nsa.bench.apart.arena import Place
 from nsa.bench.apart.burst import Clocked, Kind, bursts
 from nsa.bench.apart.peer import Channel, Peer
 from nsa.bench.apart.wire import Release
 from nsa.bench.core import wire
 from nsa.bench.core.inputs import CoreCall
 from nsa.bench.core.replays import Replays
-from nsa.bench.core.subject import Gave, Kept, Prepared, Subject, prepare, replayed
+from nsa.bench.core.subject import Gave, Kept, Subject
 from nsa.bench.method.accuracy import same_bits
 from nsa.bench.method.timing import CudaTimer
 from nsa.kernels.core import SEL
-from nsa.records.words import EMPTY, Row
+from nsa.records.words import Row
 
 
 class RemoteCore:
@@ -114,34 +112,9 @@ class BoundCore:
             first, replays.count = replays.count, replays.count + count
             return replays.queries(count, first)
 
-        def request(q: Place, outputs: Sequence[Place], each: int) -> wire.Burst:
-            output, blocks = outputs
-            return wire.Burst(name, q, (output, blocks), each)
-
-        q = self._call.q.clone()
+        q = self._call.q
         outputs = [(self._output_shape, q.dtype), (tuple(self._call.block_indices.shape), torch.int32)]
-        empty = partial(self._empty_burst, self._empty(timer), q)
-        return bursts(self._peer, Kind(q, outputs, queries, request, empty), events_ns)
-
-    def _empty(self, timer: CudaTimer) -> Prepared:
-        """A call of one launch that does nothing, beside which all else is as beside the core's."""
-        trivial, blocks = torch.zeros(1, device=self._peer.device), torch.empty_like(self._call.block_indices)
-        out = self._call.q.new_empty(self._output_shape)
-
-        def run() -> torch.Tensor:
-            trivial.add_(0)
-            return out
-
-        return prepare(EMPTY, run, blocks, lambda: None, lambda *_: None, timer)
-
-    def _empty_burst(
-        self, made: Prepared, q: torch.Tensor, queries: torch.Tensor, outputs: Sequence[torch.Tensor], each: int
-    ) -> float:
-        self._peer.wait()
-        start = time.perf_counter_ns()
-        replayed(made, q, queries, outputs, each)
-        self._peer.wait()
-        return float(time.perf_counter_ns() - start)
+        return bursts(self._peer, Kind(name, q, outputs, queries), events_ns, timer)
 
     @property
     def _output_shape(self) -> tuple[int, ...]:

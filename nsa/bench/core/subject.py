@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -153,22 +153,3 @@ def subject(
         return output.clone(), chosen.clone()
 
     return Subject(columns, made.time, replay, kept)
-
-
-def replayed(
-    made: Prepared, q: torch.Tensor, queries: torch.Tensor, outputs: Sequence[torch.Tensor], each: int
-) -> None:
-    """Replay a call so often on each of some queries, all without a pause, and copy what each query's last one gave.
-
-    Args:
-        made: the call, whose queries are `q`.
-        queries: [C, *q.shape].
-        outputs: two, [C, ...].
-        each: replays on each query.
-    """
-    for query, *into in zip(queries, *outputs, strict=True):
-        q.copy_(query)
-        for _ in range(each - 1):
-            made.run()
-        for there, gave in zip(into, made.replay(), strict=True):
-            there.copy_(gave)

@@ -84,13 +84,3 @@ class Time(Request):
     name: str
     new: tuple[Place, ...]  # what nsa.bench.core.replays.Changes writes, [C, ...] each
     outputs: Outputs  # [C, ...]
-
-
-@dataclass(frozen=True)
-class Burst(Request):
-    """Replay what is prepared so often on each of C queries, all without a pause. -> None for each of both outputs."""
-
-    name: str
-    q: Place  # [C, B, G, h, D]
-    outputs: Outputs  # [C, ...], of each query's last replay
-    each: int

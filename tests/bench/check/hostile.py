@@ -70,14 +70,8 @@ def patches_the_clock(name: str, machine: object, flags: object) -> Backend:
 
 def skips_the_burst(name: str, machine: object, flags: object) -> Backend:
     """Replays are made while they are timed one by one, and not without a pause."""
-    bursts = candidate.Candidate._burst
-
-    def burst(self: candidate.Candidate, request: Any) -> Any:
-        for prepared, _ in self._prepared.values():
-            object.__setattr__(prepared, "replay", lambda: torch.zeros(2, 2, 2, 32))
-        return bursts(self, request)
-
-    candidate.Candidate._burst = burst
+    candidate.Candidate.prepared = lambda *_: (lambda: None, lambda: [torch.zeros(2, 2, 2, 32)])
+    candidate.Candidate.call = lambda *_: lambda: [torch.zeros(2, 2, 2, 32)]
     return Backend(name, mine)
 
 

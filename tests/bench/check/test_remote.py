@@ -198,7 +198,7 @@ def test_a_kernel_on_a_gpu_is_called_timed_and_clocked_in_its_process() -> None:
         assert changed_input(own.inputs(), call._replace(q=bursts[-1].last_q)) is None
         assert [burst.queries for burst in bursts] == [1, bursts[1].replays]
         for burst in bursts:
-            assert torch.equal(burst.output, gather(*call._replace(q=burst.q)))
+            assert torch.equal(burst.outputs[0], gather(*call._replace(q=burst.q)))
             assert 0 < burst.empty_ns < 60_000
             assert excess(burst) <= BURST_EXCESS
         kernel.release()
