@@ -20,7 +20,7 @@ BURSTS = 3  # the shortest counts: a host that is held up makes one longer
 MOST_BURSTS = 12  # while the shortest is longer than the candidate's events say
 LONG = 1.1  # times what they say
 BURST_NS = 6e6  # what a burst takes by the candidate's events: a round trip of 0.1 ms, part of it, is small beside it
-MOST_REPLAYS, MOST_QUERIES = 2000, 500  # of a burst on one query, and of one with a query for each call
+MOST_REPLAYS, MOST_QUERIES = 2000, 200  # of a burst on one query, and of one with a query for each call
 
 
 @dataclass(frozen=True)
