@@ -111,8 +111,10 @@ class NsaAttention(nn.Module):
             keys_win, v_win = self._window(cache)
             outputs[WIN] = window_attention(q, keys_win.keys, v_win, keys_win.mask)
 
-        add = computed_by.gated_sum if outputs and computed_by.gated_sum is not None else gated_sum
-        o = add(gates, outputs)
+        if computed_by.gated_sum is not None:
+            o: torch.Tensor | None = computed_by.gated_sum(gates, outputs, shape.value_dim)
+        else:
+            o = gated_sum(gates, outputs)
         heads = cache.no_output if o is None else o.flatten(1)  # [B, H*Dv]
         return Step(computed_by.linear(heads, self.out.weight), block_indices, keys_win, q)
 

@@ -46,7 +46,7 @@ class Token(NamedTuple):
 
 TokenKernel = Callable[[Token, NsaShape], tuple[torch.Tensor, torch.Tensor]]
 WindowKernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Lengths, int], torch.Tensor]
-SumKernel = Callable[[torch.Tensor, dict[int, torch.Tensor]], torch.Tensor]
+SumKernel = Callable[[torch.Tensor, dict[int, torch.Tensor], int], torch.Tensor]
 
 
 class StepParts(Protocol):
@@ -60,8 +60,9 @@ class StepParts(Protocol):
             whose capture belongs to the lengths.
         window: attention over the last min(w, S) tokens of each sequence: q [B, G, h, D], its own k [B, G, S, D] and
             v [B, G, S, Dv], the lengths, w -> o [B, G, h, Dv]. None: the layer's torch operators.
-        gated_sum: of the branches that ran, at least one, by CMP, SEL and WIN: gates [B, G, h, 3], outputs
-            [B, G, h, Dv] each -> [B, G, h, Dv]. None: the layer's torch operators.
+        gated_sum: of the branches that ran, by CMP, SEL and WIN: gates [B, G, h, 3], outputs [B, G, h, Dv] each,
+            Dv -> [B, G, h, Dv]; of none zeros, in a launch as well: it is work of every step. None: the layer's torch
+            operators.
     """
 
     @property

@@ -144,10 +144,9 @@ def window_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths:
     return o
 
 
-def summed(gates: torch.Tensor, outputs: dict[int, torch.Tensor]) -> torch.Tensor:
-    """The gated sum of the branches that ran, at least one; see nsa.kernels.step.StepParts."""
-    some = next(iter(outputs.values()))
-    out = torch.empty(some.shape, dtype=some.dtype, device=some.device)
+def summed(gates: torch.Tensor, outputs: dict[int, torch.Tensor], value_dim: int) -> torch.Tensor:
+    """The gated sum of the branches that ran; see nsa.kernels.step.StepParts."""
+    out = torch.empty(*gates.shape[:3], value_dim, dtype=gates.dtype, device=gates.device)
     branches = [outputs[branch].contiguous() if branch in outputs else out for branch in (CMP, SEL, WIN)]
     overlap = overlaps(out.device)
     with on(out.device):

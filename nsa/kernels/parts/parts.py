@@ -40,9 +40,9 @@ class TritonParts:
         return window_attention(q, k, v, lengths, window)
 
     @told
-    def gated_sum(self, gates: torch.Tensor, outputs: dict[int, torch.Tensor]) -> torch.Tensor:
+    def gated_sum(self, gates: torch.Tensor, outputs: dict[int, torch.Tensor], value_dim: int) -> torch.Tensor:
         """The gated sum."""
-        return summed(gates, outputs)
+        return summed(gates, outputs, value_dim)
 
     @told
     def compressed(

@@ -234,12 +234,13 @@ def test_a_core_that_does_more_or_less_is_seen(changes: dict[str, object], said:
     assert made.fired and said in made.message
 
 
-FUSED_SUM = {  # one launch sums the branches that ran
-    name: {"gemm": 2, **{part: 1 for part in on}, **({"gated_sum": 1} if on else {})} for name, on in words.ARMS.items()
+FUSED_SUM = {  # one launch sums the branches that ran, in the arm without any as well: it is fixed work
+    name: {"gemm": 2, "gated_sum": 1, **{part: 1 for part in on}} for name, on in words.ARMS.items()
 }
 
 
 def test_a_gated_sum_of_one_launch_is_each_arms_own() -> None:
-    """Every arm with a branch may launch it once, and none twice."""
+    """Every arm may launch it once, and none twice; so may one that has none where there is no branch."""
     assert not check(1024, FUSED_SUM).fired
+    assert not check(1024, {**FUSED_SUM, "none": {"gemm": 2}}).fired
     assert check(1024, {**FUSED_SUM, "win": {**FUSED_SUM["win"], "gated_sum": 2}}).fired
