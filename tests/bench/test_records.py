@@ -138,7 +138,7 @@ def test_the_command_sides_import_neither_torch_nor_arrow_nor_pandas() -> None:
     stages = ", ".join(
         f"nsa.bench.{name}.stage" for name in ("decode", "check", "core_curve", "dram", "roofline", "tune")
     )
-    stages += ", nsa.bench.check.judge"  # which starts another process before it imports torch itself
+    stages += ", nsa.bench.apart.worker"  # which starts another process before it imports torch itself
     heavy = {"torch", "pyarrow", "pandas", "scipy", "triton"}
     program = f"import sys, {stages}; print(*{heavy} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

@@ -9,10 +9,10 @@ from wrong.attacks import ATTACKS
 from wrong.trial import ON_GPU, PLAIN, Trial, on_a_gpu, trial_of
 
 from nsa.bench.apart import burst, peer
+from nsa.bench.apart.worker import replicate
 from nsa.bench.check.corners import judge
 from nsa.bench.check.corners.cases import cases
 from nsa.bench.check.job import Job
-from nsa.bench.check.judge import replicate
 from nsa.bench.workers import Turn
 from nsa.config import CheckSettings
 from nsa.errors import KernelFailed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nsa.config import CheckSettings
 from nsa.machine.host import Host
@@ -19,6 +20,9 @@ class Job:
         corners: a seed that nobody knows before the run, of the corner cases and of what changes from replay to replay;
             None where the corner cases are left out.
     """
+
+    check: ClassVar[str] = "nsa.bench.check.replicate"  # see nsa.bench.apart.worker.Job
+    server: ClassVar[str] = "nsa.bench.check.candidate:Candidate"
 
     backend: str
     settings: CheckSettings

@@ -74,7 +74,7 @@ Loader = Callable[[torch.device, bool], Loaded]  # of a device, and whether its 
 
 
 def check_here(job: Job, turn: Turn) -> Replicated[CheckFacts]:
-    """Check the job's backend in this process; raises as nsa.bench.check.judge.replicate does."""
+    """Check the job's backend in this process; raises as nsa.bench.apart.worker.replicate does."""
     machine, flags = job.host.machine, job.host.flags
     return check(job, turn, _variants(job), lambda *_: here(lambda: registry.load(job.backend, machine, flags)))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nsa import backends as specs
+from nsa.bench.apart.worker import WORK
 from nsa.bench.check.job import Job
 from nsa.bench.records import open_stage, write
 from nsa.bench.runner import CONTEXT_BYTES, Result, Say, Task
@@ -55,7 +56,7 @@ def check(
     task = Task(
         name=f"check {backend}",
         backends=(backend, BASELINE),
-        work="nsa.bench.check.judge:replicate",
+        work=WORK,
         job=lambda card, process: Job(backend, settings, card, process, processes, seed, packs, own, corners),
         processes=processes,
         timeout_s=settings.timeout_s,

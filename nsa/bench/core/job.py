@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nsa.config import CoreSettings
 from nsa.machine.host import Host
@@ -20,6 +21,9 @@ class Job:
         corners: a seed that nobody knows before the run, of all inputs; None where the corner cases are left out.
         timed_only: whether neither unseen inputs nor dense attention take part.
     """
+
+    check: ClassVar[str] = "nsa.bench.core.replicate"  # see nsa.bench.apart.worker.Job
+    server: ClassVar[str] = "nsa.bench.core.candidate:CoreCandidate"
 
     backend: str
     settings: CoreSettings

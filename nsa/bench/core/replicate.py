@@ -40,7 +40,7 @@ Loader = Callable[[torch.device, bool], peer.Channel]  # of a device, and whethe
 
 
 def check_here(job: Job, turn: Turn) -> Replicated[CoreFacts]:
-    """Check the job's core in this process; raises as nsa.bench.core.worker.replicate does."""
+    """Check the job's core in this process; raises as nsa.bench.apart.worker.replicate does."""
     return check(job, turn, lambda *where: here(job, lambda: registry.load(job.backend, *_machine(job)), *where))
 
 

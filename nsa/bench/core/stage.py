@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+from nsa.bench.apart.worker import WORK
 from nsa.bench.core.job import Job
 from nsa.bench.records import open_stage, write
 from nsa.bench.runner import CONTEXT_BYTES, Result, Say, Task
@@ -52,7 +53,7 @@ def check(
     task = Task(
         name=f"core {backend}",
         backends=(backend,),
-        work="nsa.bench.core.worker:replicate",
+        work=WORK,
         job=lambda card, process: Job(backend, settings, card, process, seed, own, corners),
         processes=settings.processes if on_cuda else 1,
         timeout_s=settings.timeout_s,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from nsa.bench.apart.worker import WORK
 from nsa.bench.core.job import Job
 from nsa.bench.core.stage import memory_bytes
 from nsa.bench.records import open_stage, write
@@ -44,7 +45,7 @@ def measure(backend: str, settings: CoreSettings, host: Host, say: Say) -> Resul
     task = Task(
         name=f"core curve {backend}",
         backends=(backend,),
-        work="nsa.bench.core.worker:replicate",
+        work=WORK,
         job=lambda card, process: Job(backend, settings, card, process, timed_only=True),
         processes=settings.processes,
         timeout_s=settings.timeout_s,

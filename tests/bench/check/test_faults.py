@@ -11,10 +11,10 @@ import torch
 from bench.check.simulated import RIVALS, SHAPES, SMALL, checked, judged, mine, timed
 from standins import ON_CPU, Timer
 
+from nsa.bench.apart.worker import replicate
 from nsa.bench.check import correctness
 from nsa.bench.check import replicate as module
 from nsa.bench.check.job import Job
-from nsa.bench.check.judge import replicate
 from nsa.bench.workers import Turn
 from nsa.errors import BackendUnavailable, InputError, KernelFailed
 from nsa.kernels import registry

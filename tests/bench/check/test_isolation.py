@@ -17,8 +17,8 @@ from standins import ON_CPU, ON_CUDA
 
 from nsa.bench.apart import burst, peer, wire
 from nsa.bench.apart.process import CandidateProcess
+from nsa.bench.apart.worker import replicate
 from nsa.bench.check.job import Job
-from nsa.bench.check.judge import SERVER, replicate
 from nsa.bench.check.stage import check
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn, run_together
@@ -201,7 +201,7 @@ def test_a_candidate_that_never_answers_is_killed_with_its_judge(tmp_path: Path)
 
 def says_its_candidate(_: object, turn: Turn) -> frozenset[int]:
     """The pids that a judge gives its parent, beside what the parent knows in its turn."""
-    with CandidateProcess("cuda", SERVER) as process:
+    with CandidateProcess("cuda", Job.server) as process:
         turn.helpers = frozenset({process.pid})
         with turn:
             return turn.ours if process.pid in turn.ours else frozenset()
@@ -215,7 +215,7 @@ def test_the_candidates_process_is_one_of_the_runs_own() -> None:
 
 def test_a_candidate_that_is_killed_from_outside_leaves_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user, a scheduler or a full memory is no fault of the kernel's."""
-    with CandidateProcess("cuda", SERVER) as process:
+    with CandidateProcess("cuda", Job.server) as process:
         psutil.Process(process.pid).kill()
         with pytest.raises(Killed, match=r"^the candidate's process was killed from outside \(SIGKILL\); run again$"):
             process.ask(wire.Ping())
@@ -240,7 +240,7 @@ class Unsent:
 )
 def test_memory_that_cannot_be_shared_is_no_kernels_failure(memory: Any, why: str) -> None:
     """One line says what the machine does not give, and the candidate is not blamed."""
-    with CandidateProcess("cuda", SERVER) as process:
+    with CandidateProcess("cuda", Job.server) as process:
         process.ready()
         with pytest.raises(NoSharedMemory) as caught:
             process.ask(wire.Segment(0, memory))

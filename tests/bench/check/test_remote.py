@@ -14,7 +14,7 @@ from standins import CPU, ON_CPU
 from nsa.bench.apart import peer
 from nsa.bench.apart.process import CandidateProcess
 from nsa.bench.check import loading
-from nsa.bench.check.judge import SERVER
+from nsa.bench.check.job import Job
 from nsa.bench.check.remote import Remote, RemoteCandidate
 from nsa.bench.method.accuracy import run_poisoned
 from nsa.bench.method.inputs import Call, full_case, ragged_case
@@ -44,7 +44,7 @@ def start() -> Iterator[Start]:
 
     def of(entry: str) -> Remote:
         if entry not in running:
-            process = CandidateProcess("cuda", SERVER)
+            process = CandidateProcess("cuda", Job.server)
             process.ready()
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(peer, "ENTRY", f"bench.check.hostile:{entry}")
@@ -176,7 +176,7 @@ def test_a_kernel_on_a_gpu_is_called_timed_and_clocked_in_its_process() -> None:
     """Memory of the judge reaches it by a handle: outputs have the bits of this process's, and its times are sound."""
     device, shape = torch.device("cuda"), CheckShape(256, 8, 64, 64, 8, 64, 4096, 4, "bfloat16")
     host = Host.of("cuda", Flags(), probe(), {})
-    with CandidateProcess("sdpa", SERVER) as process:
+    with CandidateProcess("sdpa", Job.server) as process:
         process.ready()
         made = loading.there(process, host.machine, host.flags, device, True, 1 << 20)
         kernel = made.backend.selection

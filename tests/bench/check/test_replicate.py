@@ -11,10 +11,10 @@ import pytest
 from bench.check.simulated import KERNELS, SHAPES, SMALL, checked, judged, timed
 from standins import ON_CPU, ON_CUDA
 
+from nsa.bench.apart.worker import replicate
 from nsa.bench.check import correctness
 from nsa.bench.check import replicate as module
 from nsa.bench.check.job import Job
-from nsa.bench.check.judge import replicate
 from nsa.bench.method import kernels
 from nsa.bench.method.control import REPETITIONS
 from nsa.bench.workers import Turn

@@ -16,11 +16,11 @@ from synthetic import ABOUT, STAMP
 from wrong_core_attacks import CORE_ATTACKS
 
 from nsa.bench.apart import burst, peer
+from nsa.bench.apart.worker import replicate
 from nsa.bench.core import replicate as module
 from nsa.bench.core.corners import CORNERS
 from nsa.bench.core.job import Job
 from nsa.bench.core.stage import check
-from nsa.bench.core.worker import replicate
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.config import DtypeByDevice, Flags, GateSettings

@@ -9,10 +9,10 @@ import pytest
 from standins import ON_CPU, ON_CUDA, in_this_process, stage_inputs
 
 from nsa.attention.composition import compose
+from nsa.bench.apart.worker import replicate
 from nsa.bench.core.corners import CORNERS
 from nsa.bench.core.job import Job
 from nsa.bench.core.stage import check, memory_bytes, run
-from nsa.bench.core.worker import replicate
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.config import CoreSettings, Flags
