@@ -21,10 +21,11 @@ from nsa.report.analysis.core import CoreFigures
 from nsa.report.analysis.read import Stamps
 from nsa.report.page.core_curve_plot import draw
 from nsa.report.page.core_records import (
+    CORE_COLUMNS,
     NO_CORE,
     CorePage,
-    bounds,
     conditions,
+    core_row,
     fault_of,
     not_measured,
     read_cores,
@@ -44,16 +45,7 @@ GROWTH = """What a core takes more at the longest S than at that one, beside wha
 of memory."""
 COLUMNS = pa.schema(
     [
-        ("backend", pa.string()),
-        ("batch", pa.int32()),
-        ("context", pa.int32()),
-        ("head_dim", pa.int32()),
-        ("value_dim", pa.int32()),
-        ("core_us", pa.float64()),
-        ("core_us_lo", pa.float64()),
-        ("core_us_hi", pa.float64()),
-        ("floor_us", pa.float64()),
-        ("bandwidth_share", pa.float64()),
+        *CORE_COLUMNS,
         ("target_us", pa.float64()),
         ("fault", pa.string()),  # why there is no time
     ]
@@ -185,16 +177,4 @@ def _growth(points: Sequence[Point]) -> Iterator[tuple[str, ...]]:
 
 
 def _row(backend: str, each: Point) -> Row:
-    found = each.found
-    return {
-        "backend": backend,
-        "batch": found.shape.batch,
-        "context": found.shape.context,
-        "head_dim": found.shape.head_dim,
-        "value_dim": found.shape.value_dim,
-        **bounds("core_us", None if each.fault else found.time_us),
-        "floor_us": found.floor_us,
-        "bandwidth_share": None if each.fault else found.rate,
-        "target_us": each.target_us,
-        "fault": each.fault,
-    }
+    return {**core_row(backend, each.found, each.fault), "target_us": each.target_us}

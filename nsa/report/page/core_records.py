@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from nsa.config import CoreSettings
 from nsa.records.facts import CoreFacts
 from nsa.records.words import Row
@@ -16,6 +18,18 @@ from nsa.report.page.tables import plain
 from nsa.report.verdict.gates import outcome_words, percent
 from nsa.settings import Settings
 
+CORE_COLUMNS = (  # of a page's table: what every core has on every shape, see core_row
+    ("backend", pa.string()),
+    ("batch", pa.int32()),
+    ("context", pa.int32()),
+    ("head_dim", pa.int32()),
+    ("value_dim", pa.int32()),
+    ("core_us", pa.float64()),
+    ("core_us_lo", pa.float64()),
+    ("core_us_hi", pa.float64()),
+    ("floor_us", pa.float64()),
+    ("bandwidth_share", pa.float64()),
+)
 NO_CORE = "**NOT MEASURED**: no backend of config.yaml offers a decode core; add one to candidates."
 
 
@@ -85,3 +99,19 @@ def bounds(name: str, estimate: Estimate | None) -> Row:
     if estimate is None:
         return {}
     return {name: estimate.value, f"{name}_lo": estimate.low, f"{name}_hi": estimate.high}
+
+
+def core_row(backend: str, found: CoreFigures, fault: str | None) -> Row:
+    """CORE_COLUMNS and `fault` of one core on one shape; no time and no share of the bandwidth where it has a fault."""
+    shape = found.shape
+    return {
+        "backend": backend,
+        "batch": shape.batch,
+        "context": shape.context,
+        "head_dim": shape.head_dim,
+        "value_dim": shape.value_dim,
+        **bounds("core_us", None if fault else found.time_us),
+        "floor_us": found.floor_us,
+        "bandwidth_share": None if fault else found.rate,
+        "fault": fault,
+    }

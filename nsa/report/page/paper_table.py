@@ -19,11 +19,13 @@ from nsa.records.words import DENSE, Row
 from nsa.report.analysis.core import CoreFigures, Rival
 from nsa.report.analysis.read import Stamps
 from nsa.report.page.core_records import (
+    CORE_COLUMNS,
     NO_CORE,
     CorePage,
     Cores,
     bounds,
     conditions,
+    core_row,
     fault_of,
     not_measured,
     read_cores,
@@ -40,16 +42,7 @@ judged against float64. Keys are noise, runs of topics, and with sinks, in turn.
 selected and the window's tokens over the copy bandwidth of the same run; dense must read all of K and V once."""
 COLUMNS = pa.schema(
     [
-        ("backend", pa.string()),
-        ("batch", pa.int32()),
-        ("context", pa.int32()),
-        ("head_dim", pa.int32()),
-        ("value_dim", pa.int32()),
-        ("core_us", pa.float64()),
-        ("core_us_lo", pa.float64()),
-        ("core_us_hi", pa.float64()),
-        ("floor_us", pa.float64()),
-        ("bandwidth_share", pa.float64()),
+        *CORE_COLUMNS,
         ("dense", pa.string()),  # the fastest correct kernel
         ("dense_us", pa.float64()),
         ("ratio", pa.float64()),  # dense over core
@@ -166,19 +159,11 @@ def _rows(cores: Cores) -> list[Row]:
 
 
 def _row(backend: str, found: CoreFigures) -> Row:
-    shape, fault, winner = found.shape, fault_of(found), found.winner
+    fault, winner = fault_of(found), found.winner
     return {
-        "backend": backend,
-        "batch": shape.batch,
-        "context": shape.context,
-        "head_dim": shape.head_dim,
-        "value_dim": shape.value_dim,
-        **bounds("core_us", None if fault else found.time_us),
+        **core_row(backend, found, fault),
         **bounds("ratio", None if fault else found.speedup),
-        "floor_us": found.floor_us,
-        "bandwidth_share": found.rate,
         "dense": winner.name.removeprefix(DENSE) if winner else None,
         "dense_us": winner.time_us.value if winner and winner.time_us else None,
-        "expected": EXPECTED.get(shape.context),
-        "fault": fault,
+        "expected": EXPECTED.get(found.shape.context),
     }
