@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +20,27 @@ Artifacts = Annotated[
     list[Path] | None, typer.Option(help="What a backend's own stage made before; its place says whose it is.")
 ]
 Out = Annotated[Path, typer.Option(help="The record to write.")]
+Table = Annotated[Path, typer.Option(help="Where its figures go, as Parquet.")]
+Drawing = Annotated[Path, typer.Option(help="Where they go drawn, as SVG.")]
 OutDir = Annotated[Path, typer.Option(help="The folder to write to.")]
+MEASURES = {  # of one backend: the command, where its stage lies, and what it does
+    "kernel-check": (
+        "nsa.bench.check.stage",
+        "Check a backend on the acceptance grid: correctness, and its speedup over packed SDPA.",
+    ),
+    "core-check": (
+        "nsa.bench.core.stage",
+        "Check a backend's decode core: correctness, and its time beside dense attention.",
+    ),
+    "core-curve": (
+        "nsa.bench.core_curve.stage",
+        "Time a backend's decode core over S and B, or record why nothing was timed.",
+    ),
+    "dram": (
+        "nsa.bench.dram.stage",
+        "Count the DRAM bytes of a backend's kernel with ncu, or record why nothing was counted.",
+    ),
+}
 
 
 @app.command()
@@ -62,6 +84,21 @@ def decode(
     stage.run(backend, S, stamp, environment, artifacts or (), out)
 
 
+def measure(stage: str) -> Callable[[str, Path, Path, Path, list[Path] | None], None]:
+    """The command of a stage that measures one backend."""
+
+    def command(
+        backend: Backend, stamp: Stamp, environment: Environment, out: Out, artifacts: Artifacts = None
+    ) -> None:
+        importlib.import_module(stage).run(backend, stamp, environment, artifacts or (), out)
+
+    return command
+
+
+for name, (module, text) in MEASURES.items():
+    app.command(name, help=text, hidden=True)(measure(module))
+
+
 @app.command(hidden=True)
 def collect(cells: list[Path], stamp: Stamp, out: Out) -> None:
     """Summarise the cells of one backend as one table."""
@@ -75,39 +112,11 @@ def collect(cells: list[Path], stamp: Stamp, out: Out) -> None:
 
 
 @app.command(hidden=True)
-def kernel_check(
-    backend: Backend,
-    stamp: Stamp,
-    environment: Environment,
-    out: Out,
-    artifacts: Artifacts = None,
-) -> None:
-    """Check a backend on the acceptance grid: correctness, and its speedup over packed SDPA."""
-    from nsa.bench.check import stage
-
-    stage.run(backend, stamp, environment, artifacts or (), out)
-
-
-@app.command(hidden=True)
-def core_check(
-    backend: Backend,
-    stamp: Stamp,
-    environment: Environment,
-    out: Out,
-    artifacts: Artifacts = None,
-) -> None:
-    """Check a backend's decode core: correctness, and its time beside dense attention."""
-    from nsa.bench.core import stage
-
-    stage.run(backend, stamp, environment, artifacts or (), out)
-
-
-@app.command(hidden=True)
 def paper_table(
     stamp: Stamp,
     out: Out,
-    table: Annotated[Path, typer.Option(help="Where its figures go, as Parquet.")],
-    drawing: Annotated[Path, typer.Option(help="Where they go drawn, as SVG.")],
+    table: Table,
+    drawing: Drawing,
     records: Annotated[list[Path] | None, typer.Argument(help="Core checks.")] = None,
 ) -> None:
     """Write the paper's table 4 on this machine's clock, from the records of the core check."""
@@ -121,25 +130,11 @@ def paper_table(
 
 
 @app.command(hidden=True)
-def core_curve(
-    backend: Backend,
-    stamp: Stamp,
-    environment: Environment,
-    out: Out,
-    artifacts: Artifacts = None,
-) -> None:
-    """Time a backend's decode core over S and B, or record why nothing was timed."""
-    from nsa.bench.core_curve import stage
-
-    stage.run(backend, stamp, environment, artifacts or (), out)
-
-
-@app.command(hidden=True)
 def core_curve_report(
     stamp: Stamp,
     out: Out,
-    table: Annotated[Path, typer.Option(help="Where its figures go, as Parquet.")],
-    drawing: Annotated[Path, typer.Option(help="Where they go drawn, as SVG.")],
+    table: Table,
+    drawing: Drawing,
     records: Annotated[list[Path] | None, typer.Argument(help="Records of core-curve.")] = None,
 ) -> None:
     """Write how a decode core's time grows with S and B, beside the memory floor."""
@@ -149,20 +144,6 @@ def core_curve_report(
 
     settings = parse(page.CoreCurve, stamps.read(stamp).settings, str(stamp))
     page.report(records or (), stamps.digests(stamp.parent), settings, out, table, drawing)
-
-
-@app.command(hidden=True)
-def dram(
-    backend: Backend,
-    stamp: Stamp,
-    environment: Environment,
-    out: Out,
-    artifacts: Artifacts = None,
-) -> None:
-    """Count the DRAM bytes of a backend's kernel with ncu, or record why nothing was counted."""
-    from nsa.bench.dram import stage
-
-    stage.run(backend, stamp, environment, artifacts or (), out)
 
 
 @app.command(hidden=True)
