@@ -21,6 +21,7 @@ from nsa.errors import KernelFailed, NoMemory
 from nsa.kernels.compiling import NotCompiled
 from nsa.kernels.failures import BackendBroken, PartsBroken, kernel_at_work
 from nsa.kernels.parts import kernels as parts_kernels
+from nsa.kernels.parts import routing
 from nsa.kernels.parts.parts import TritonParts
 from nsa.kernels.step import Lengths
 from nsa.kernels.triton import kernel
@@ -96,8 +97,8 @@ def test_other_failures_are_not_of_the_compiler(
 @pytest.mark.parametrize("part", ["compressed", "route", "select_blocks"])
 def test_parts_that_do_not_compile_fail_their_cells(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compressed attention and routing run in the cells of every backend: each has its outcome, and a way without."""
-    for name in ("attend", "choose"):
-        monkeypatch.setattr(parts_kernels, name, Raises(PTXASError(PTXAS)))
+    for module, name in ((parts_kernels, "attend"), (routing, "choose")):
+        monkeypatch.setattr(module, name, Raises(PTXASError(PTXAS)))
     parts, shape = TritonParts(), NsaShape()
     lengths = Lengths(torch.tensor([512], dtype=torch.int32), 512, True)
     calls: dict[str, Callable[[], object]] = {

@@ -59,10 +59,21 @@ def fold(s, v_tile, live, m, l, acc):
     """Fold a step's scores and values into maxima m, sums l [HEADS] and weighted values acc [HEADS, DV_PADDED]."""
     s = tl.where(live[None, :], s, float("-inf"))
     m_new = tl.maximum(m, tl.max(s, 1))
-    p = tl.exp2(s - m_new[:, None])
-    decay = tl.exp2(m - m_new)
+    l, acc = add(tl.exp2(s - m_new[:, None]), v_tile, tl.exp2(m - m_new), l, acc)
+    return m_new, l, acc
+
+
+@triton.jit
+def add(p, v_tile, decay, l, acc):
+    """Add exponentials p [HEADS, TOKENS] and the values they weigh; `decay` [HEADS] brings l and acc to their base."""
     acc = tl.dot(p.to(v_tile.dtype), v_tile, acc * decay[:, None], input_precision="ieee")
-    return m_new, l * decay + tl.sum(p, 1), acc
+    return l * decay + tl.sum(p, 1), acc
+
+
+@triton.jit
+def power(k):
+    """2 to the power of whole numbers k <= 127, exactly; below -126 zero."""
+    return ((tl.maximum(k, -127.0).to(tl.int32) + 127) << 23).to(tl.float32, bitcast=True)
 
 
 @triton.jit

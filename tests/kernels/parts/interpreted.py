@@ -11,6 +11,7 @@ from strategies import CPU
 
 from nsa.bench.decode.routing_check import routing_fault
 from nsa.bench.method.reads import compressed_by_parts, window_by_kernel
+from nsa.kernels.parts import host
 from nsa.kernels.parts.parts import TritonParts
 from nsa.kernels.step import Lengths
 from nsa.shapes import NsaShape
@@ -22,6 +23,14 @@ from nsa.shapes import NsaShape
 def test_compressed_attention_and_routing_equal_the_oracle(seed: int, dtype: torch.dtype) -> None:
     """Any shape, ragged, NaN beyond the lengths: outputs to rounding, blocks exactly where the scores differ."""
     assert faults(random_case(seed, dtype, CPU), 2e-5 if dtype == torch.float32 else 5e-3) == []
+
+
+@pytest.mark.parametrize("seed", [1, 3, 9, 14, 22])  # whose l, d and l' allow it
+def test_routing_by_sums_of_blocks_equals_the_oracle(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are many scores their sums are kept: the same blocks as float64 chooses from queries and keys."""
+    monkeypatch.setattr(host, "SUMMED_BYTES", -1)
+    monkeypatch.setattr(host, "_weigh", None)
+    assert faults(random_case(seed, torch.float32, CPU), 2e-5) == []
 
 
 @pytest.mark.parametrize("S", [320, 323, 1000])

@@ -14,10 +14,13 @@ from strategies import CPU
 
 from nsa.errors import InputError
 from nsa.kernels.core import Parts, Sizes
+from nsa.kernels.parts import host
 from nsa.kernels.triton_core import kernels
 from nsa.kernels.triton_core.operator import DecodeCore
 
 SMALL = Drawn(Sizes(8, 4, 16, 4, 30), (75, 0, 5), 75, 1, 3, 32, 64, torch.float32, Parts())
+
+LONG = Drawn(Sizes(8, 4, 16, 4, 30), (600, 0, 263, 5), 600, 1, 3, 32, 32, torch.float32, Parts(sel=False))
 
 
 def test_it_is_the_interpreter() -> None:
@@ -53,6 +56,35 @@ def test_of_equal_blocks_the_lowest_are_selected() -> None:
     call.k_cmp.copy_(call.k_cmp[:, :, :1].clone())
     CORE(*call)
     assert call.block_indices[0, 0].tolist() == [0, 1, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        LONG,
+        LONG._replace(sizes=Sizes(8, 8, 16, 4, 30), heads=16),  # l = d: no token reaches beyond its block
+        LONG._replace(sizes=Sizes(12, 4, 8, 20, 30), heads=1),  # a token gives to the next block as much as l' holds
+        LONG._replace(sizes=Sizes(4, 2, 64, 3, 0), dtype=torch.float16),  # two blocks a step of attention
+    ],
+    ids=lambda made: str(made.sizes),
+)
+def test_sums_of_blocks_in_place_of_scores_equal_the_oracle(made: Drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept where there are many scores, over several steps of attention; lengths at the border of a step."""
+    monkeypatch.setattr(host, "SUMMED_BYTES", -1)
+    monkeypatch.setattr(host, "_weigh", None)
+    assert fault(made, 5, CPU) is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equal_sums_stay_equal_whatever_they_are_relative_to(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block in the middle outweighs the others, so that those behind it are relative to more: the first ones win."""
+    monkeypatch.setattr(host, "SUMMED_BYTES", -1)
+    call = case(LONG._replace(lengths=(600,), sizes=Sizes(8, 4, 16, 6, 30)), seed, CPU)
+    call.q.mul_(4).round_().div_(4)  # so that products are exact: no rounding of theirs tells equal tokens apart
+    call.k_cmp.copy_(call.k_cmp[:, :, :1].mul(4).round().div(4))
+    call.k_cmp[:, :, 72:76] = (call.q.sum(2, keepdim=True) * 2).round()  # of block 18; its last gives half to the next
+    CORE(*call)
+    assert call.block_indices[0, 0].tolist() == [0, 1, 18, 19, 36, 37]
 
 
 def test_strides_of_the_contract_are_taken_and_others_refused() -> None:

@@ -10,6 +10,8 @@ from cores import EVERY, case, drawn, paper
 from kernels.triton_core.faults import CORE, LIMIT, fault
 
 from nsa.bench.method.core_oracle import core_oracle, routing_fault
+from nsa.kernels.core import Parts
+from nsa.kernels.parts import host
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda")
@@ -25,6 +27,14 @@ def test_random_shapes_equal_the_oracle() -> None:
     assert {seed: (wrong, made[seed]) for seed, wrong in found.items()} == {}
 
 
+def test_random_shapes_by_sums_of_blocks_equal_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same with sums kept in place of scores wherever l, d and l' allow it, as if there were many scores."""
+    monkeypatch.setattr(host, "SUMMED_BYTES", -1)
+    made = {seed: drawn(seed)._replace(parts=Parts()) for seed in range(FIRST, FIRST + SHAPES // 2)}
+    found = {seed: wrong for seed, shape in made.items() if (wrong := fault(shape, seed, GPU)) is not None}
+    assert {seed: (wrong, made[seed]) for seed, wrong in found.items()} == {}
+
+
 @pytest.mark.parametrize("parts", EVERY, ids=str)
 def test_every_part_mask_equals_the_oracle(parts: object) -> None:
     """The paper's geometry with each set of parts, at rows that are split and at rows that are not."""
@@ -32,18 +42,20 @@ def test_every_part_mask_equals_the_oracle(parts: object) -> None:
         assert fault(paper(lengths)._replace(parts=parts), 0, GPU) is None
 
 
-@pytest.mark.parametrize("batch", [1, 8, 40, 256])
-def test_of_equal_blocks_the_lowest_are_selected(batch: int) -> None:
-    """With all compressed keys alike every inner block weighs the same: the lower index wins, exactly."""
+@pytest.mark.parametrize(("batch", "above"), [(1, 5 << 20), (8, 5 << 20), (1, -1), (8, -1), (40, -1), (256, -1)])
+def test_of_equal_blocks_the_lowest_are_selected(batch: int, above: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all compressed keys alike every inner block weighs the same: the lower index wins, by scores and by sums."""
+    monkeypatch.setattr(host, "SUMMED_BYTES", above)
     call = case(paper((4096,) * batch), 0, GPU)
     call.k_cmp.copy_(call.k_cmp[:1, :, :1].clone())
     CORE(*call)
     assert (call.block_indices == torch.tensor([*range(14), 62, 63], device=GPU)).all()
 
 
-@pytest.mark.parametrize("batch", [1, 3, 40])
-def test_one_graph_serves_growing_lengths(batch: int) -> None:
-    """One captured call is right at every length, NaN beyond, and each replay gives the same bits."""
+@pytest.mark.parametrize(("batch", "above"), [(1, 5 << 20), (3, 5 << 20), (3, -1), (40, -1)])
+def test_one_graph_serves_growing_lengths(batch: int, above: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One captured call is right at every length, NaN beyond, by scores and by sums; replays give the same bits."""
+    monkeypatch.setattr(host, "SUMMED_BYTES", above)
     made = paper((2000,) * batch)
     full = case(made, 7, GPU)
     call = full._replace(k=full.k.clone(), v=full.v.clone(), k_cmp=full.k_cmp.clone(), v_cmp=full.v_cmp.clone())
