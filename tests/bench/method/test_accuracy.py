@@ -163,6 +163,18 @@ def test_bits_are_compared_to_the_last(dtype: torch.dtype, numbers: int) -> None
     assert not same_bits(torch.zeros(numbers, dtype=dtype), torch.zeros(numbers, dtype=torch.int32))
 
 
+def test_numbers_that_lie_in_one_place_are_compared_once() -> None:
+    """Caches of 2⁴⁰ numbers that share their tokens are compared by what memory they have, an expanded one with a whole
+    one by all of it."""
+    one, other = torch.randn(2, 1, 4), torch.randn(2, 1, 4)
+    wide = one.expand(2, 2**37, 4)
+    assert same_bits(wide, one.clone().expand(2, 2**37, 4)) and not same_bits(wide, other.expand(2, 2**37, 4))
+    whole = one.expand(2, 3, 4).clone()
+    assert same_bits(one.expand(2, 3, 4), whole)
+    whole[1, 2, 3] += 1
+    assert not same_bits(one.expand(2, 3, 4), whole) and same_bits(wide[:, :0], other.expand(2, 0, 4))
+
+
 def test_a_right_kernel_has_no_fault_and_a_small_error() -> None:
     """What is right passes."""
     call = ragged_case(SHAPE, 4, CPU)
