@@ -21,6 +21,7 @@ from nsa.machine.process import die_with_parent, how_it_ended, killed_from_outsi
 if TYPE_CHECKING:
     from nsa.bench.apart import wire
 
+START = "spawn"  # a new interpreter; a forked one would hold what the judge knows
 GRACE_S = 5.0  # in which a process that says no more must have ended
 
 
@@ -39,7 +40,7 @@ class CandidateProcess:
     def __init__(self, name: str, server: str) -> None:
         self.name = name
         self._connection: Connection[wire.Request, bytes]
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context(START)
         self._connection, there = multiprocessing.Pipe()
         self._process = context.Process(target=begin, args=(there, os.getpid(), server), daemon=True)
         self._process.start()

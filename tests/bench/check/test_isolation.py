@@ -15,7 +15,7 @@ import torch
 from bench.check.simulated import SHAPES, SMALL, judged, timed
 from standins import ON_CPU, ON_CUDA
 
-from nsa.bench.apart import burst, peer, wire
+from nsa.bench.apart import burst, peer, process, wire
 from nsa.bench.apart.process import CandidateProcess
 from nsa.bench.apart.worker import replicate
 from nsa.bench.check.job import Job
@@ -32,18 +32,25 @@ from nsa.report.verdict.isolation import BURST_EXCESS, excess
 
 HOSTILE = "bench.check.hostile"
 ONE = SMALL.model_copy(update={"value_dim": (32,)})
+SPAWN = process.START
 DIED = r"^cuda: its process died while it ran \(exit status {}\)$"
 
 
+@pytest.fixture(autouse=True)
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A candidate's process is forked: an interpreter takes seconds to import torch, and attacks as a fork does."""
+    monkeypatch.setattr(process, "START", "fork")
+
+
 def apart(
-    monkeypatch: pytest.MonkeyPatch, entry: str, host: Host = ON_CPU, settings: object = ONE, process: int = 0
+    monkeypatch: pytest.MonkeyPatch, entry: str, host: Host = ON_CPU, settings: object = ONE, number: int = 0
 ) -> Replicated[CheckFacts]:
     """What a replicate finds of one of the hostile module's backends; this process is the judge."""
     monkeypatch.setattr(peer, "ENTRY", f"{HOSTILE}:{entry}")
     monkeypatch.setattr(burst, "MOST_REPLAYS", 20)
     monkeypatch.setattr(burst, "MOST_QUERIES", 20)
     turn = Turn()
-    found = replicate(Job("cuda", settings, host, process, apart=True), turn)
+    found = replicate(Job("cuda", settings, host, number, apart=True), turn)
     (pid,) = turn.helpers
     assert not psutil.pid_exists(pid)  # known to the parent, and ended with the check
     assert HOSTILE not in sys.modules  # what judges has imported nothing of the candidate's
@@ -84,6 +91,14 @@ def test_a_right_kernel_is_right_in_a_process_of_its_own(host: Host, monkeypatch
     alone = [(each.backend, each.shape.value_dim) for each in found.facts.baseline_alone]
     assert sorted(alone) == [(name, Dv) for name in ("sdpa:gather", "sdpa:index_select") for Dv in (32, 64)]
     assert [burst.shape.value_dim for burst in found.facts.bursts] == [32, 32, 64, 64]
+
+
+def test_the_candidates_interpreter_is_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the judge's is in it, as would be in a fork."""
+    (left,) = apart(monkeypatch, "looks_around").facts.notes
+    assert str(left).endswith("check.test_isolation")
+    monkeypatch.setattr(process, "START", SPAWN)
+    assert apart(monkeypatch, "looks_around").facts.notes == ()
 
 
 def test_a_candidate_that_patches_the_judging_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +179,7 @@ def test_an_output_that_is_none_and_an_input_that_is_changed_are_faults(
 
 def test_inputs_that_are_changed_when_it_is_timed_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """The judge compares what the candidate had with its own copies after the timing; packed SDPA had the latter."""
-    found = apart(monkeypatch, "shortens", process=1)
+    found = apart(monkeypatch, "shortens", number=1)
     assert faults(found) == {"the input seq_lens was changed"} and max(errors(found, "sdpa:gather")) < 1e-5
 
 
@@ -181,9 +196,9 @@ def hung(told: Path, turn: Turn) -> None:
         told.write_text("")
         start = CandidateProcess.__enter__
 
-        def enter(process: CandidateProcess) -> CandidateProcess:
-            told.write_text(str(process.pid))
-            return start(process)
+        def enter(candidate: CandidateProcess) -> CandidateProcess:
+            told.write_text(str(candidate.pid))
+            return start(candidate)
 
         patch.setattr(CandidateProcess, "__enter__", enter)
         apart(patch, "hangs")
@@ -201,10 +216,10 @@ def test_a_candidate_that_never_answers_is_killed_with_its_judge(tmp_path: Path)
 
 def says_its_candidate(_: object, turn: Turn) -> frozenset[int]:
     """The pids that a judge gives its parent, beside what the parent knows in its turn."""
-    with CandidateProcess("cuda", Job.server) as process:
-        turn.helpers = frozenset({process.pid})
+    with CandidateProcess("cuda", Job.server) as candidate:
+        turn.helpers = frozenset({candidate.pid})
         with turn:
-            return turn.ours if process.pid in turn.ours else frozenset()
+            return turn.ours if candidate.pid in turn.ours else frozenset()
 
 
 def test_the_candidates_process_is_one_of_the_runs_own() -> None:
@@ -215,10 +230,10 @@ def test_the_candidates_process_is_one_of_the_runs_own() -> None:
 
 def test_a_candidate_that_is_killed_from_outside_leaves_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user, a scheduler or a full memory is no fault of the kernel's."""
-    with CandidateProcess("cuda", Job.server) as process:
-        psutil.Process(process.pid).kill()
+    with CandidateProcess("cuda", Job.server) as candidate:
+        psutil.Process(candidate.pid).kill()
         with pytest.raises(Killed, match=r"^the candidate's process was killed from outside \(SIGKILL\); run again$"):
-            process.ask(wire.Ping())
+            candidate.ask(wire.Ping())
 
 
 class Unopened:
@@ -240,10 +255,10 @@ class Unsent:
 )
 def test_memory_that_cannot_be_shared_is_no_kernels_failure(memory: Any, why: str) -> None:
     """One line says what the machine does not give, and the candidate is not blamed."""
-    with CandidateProcess("cuda", Job.server) as process:
-        process.ready()
+    with CandidateProcess("cuda", Job.server) as candidate:
+        candidate.ready()
         with pytest.raises(NoSharedMemory) as caught:
-            process.ask(wire.Segment(0, memory))
+            candidate.ask(wire.Segment(0, memory))
         assert re.match(rf"the judge's memory cannot be seen .*\({why}.*sandbox$", str(caught.value))
 
 

@@ -12,6 +12,7 @@ from bench.check.simulated import mine
 from standins import CPU, ON_CPU
 
 from nsa.bench.apart import peer
+from nsa.bench.apart import process as module
 from nsa.bench.apart.process import CandidateProcess
 from nsa.bench.check import loading
 from nsa.bench.check.job import Job
@@ -44,9 +45,10 @@ def start() -> Iterator[Start]:
 
     def of(entry: str) -> Remote:
         if entry not in running:
-            process = CandidateProcess("cuda", Job.server)
-            process.ready()
             with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(module, "START", "fork")  # a new interpreter takes seconds to import torch
+                process = CandidateProcess("cuda", Job.server)
+                process.ready()
                 patch.setattr(peer, "ENTRY", f"bench.check.hostile:{entry}")
                 made = loading.there(process, ON_CPU.machine, ON_CPU.flags, CPU, False, RESERVE)
             assert isinstance(made.backend.selection, Remote)

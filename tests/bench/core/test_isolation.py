@@ -15,7 +15,7 @@ from standins import ON_CPU, ON_CUDA, Sampler, Timer
 from synthetic import ABOUT, STAMP
 from wrong_core_attacks import CORE_ATTACKS
 
-from nsa.bench.apart import burst, peer
+from nsa.bench.apart import burst, peer, process
 from nsa.bench.apart.worker import replicate
 from nsa.bench.core import replicate as module
 from nsa.bench.core.corners import CORNERS
@@ -51,6 +51,7 @@ def small(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> No
     """Few corner cases and short bursts; a CPU stands in for a GPU, but in tests on one."""
     monkeypatch.setattr("nsa.bench.core.corners.CORNERS", {name: CORNERS[name] for name in FEW[:3]})
     if not request.node.get_closest_marker("gpu"):
+        monkeypatch.setattr(process, "START", "fork")  # a new interpreter takes seconds to import torch
         monkeypatch.setattr(burst, "MOST_REPLAYS", 20)
         monkeypatch.setattr(burst, "MOST_QUERIES", 20)
         monkeypatch.setattr(module, "CudaTimer", Timer)
