@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -148,10 +149,8 @@ extern "C" void launch_twice(float *x) { twice<<<1, 32>>>(x); }
 """
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> stage.Extension:
+def extension_of(csrc: Path) -> stage.Extension:
     """An extension of one kernel and one header in place of ours."""
-    csrc = tmp_path / "csrc"
     csrc.mkdir()
     (csrc / "scale.cuh").write_text("#define SCALE 2\n")
     (csrc / "twice.cu").write_text(KERNEL)
@@ -159,11 +158,29 @@ def tiny(tmp_path: Path) -> stage.Extension:
     return stage.Extension("cuda", csrc)
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    """The folder that the tiny extension was built in, for each test to copy, and the manifest of that build."""
+    folder = tmp_path_factory.mktemp("once")
+    tiny = extension_of(folder / "csrc")
+    return folder / "out", stage.build(tiny, "require", folder / "out" / "cuda.json", archs=["90a"])
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, once: tuple[Path, Manifest]) -> stage.Extension:
+    """The tiny extension, and in `out` what its first build left."""
+    shutil.copytree(once[0], tmp_path / "out")
+    return extension_of(tmp_path / "csrc")
+
+
 @needs_nvcc
-def test_a_build_is_incremental_and_its_manifest_tells_all(tiny: stage.Extension, tmp_path: Path) -> None:
+def test_a_build_is_incremental_and_its_manifest_tells_all(
+    once: tuple[Path, Manifest], tiny: stage.Extension, tmp_path: Path
+) -> None:
     """Unchanged objects are kept, a changed header compiles all again, and the manifest has each kernel's figures."""
-    first = stage.build(tiny, "require", tmp_path / "out" / "cuda.json", archs=["90a"])
+    folder, first = once
     assert first.status == "built" and first.built.is_file() and first.archs == ("90a",)
+    assert first.built.parent == folder
     assert {step.source: step.reused for step in first.objects} == {
         "twice.cu": False,
         "other.cpp": False,
@@ -180,14 +197,28 @@ def test_a_build_is_incremental_and_its_manifest_tells_all(tiny: stage.Extension
     assert not any(step.reused for step in changed.objects) and changed.digest != first.digest
 
 
-@needs_nvcc
+STAND_IN = """#!/bin/sh
+case "$1" in
+--version) echo "Cuda compilation tools, release 13.0, V13.0.88" ;;
+--list-gpu-code) echo sm_90 ;;
+*) for last; do :; done; echo made > "$last" ;; # -o and the file come last
+esac
+"""
+
+
 @pytest.mark.parametrize("variable", ["NVCC_APPEND_FLAGS", "NVCC_PREPEND_FLAGS", "CPATH"])
 def test_what_the_compiler_obeys_is_part_of_the_build(
-    tiny: stage.Extension, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     """With other flags in the environment nothing is reused, and digest and manifest say so."""
-    out, value = tmp_path / "out" / "cuda.json", "-DOTHER=1"
-    first = stage.build(tiny, "require", out, archs=["90a"])
+    compiler = tmp_path / "toolkit" / "bin" / "nvcc"  # what it makes does not count, when it is asked does
+    compiler.parent.mkdir(parents=True)
+    compiler.write_text(STAND_IN)
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CUDA_HOME", str(compiler.parents[1]))
+    tiny, out, value = extension_of(tmp_path / "csrc"), tmp_path / "out" / "cuda.json", "-DOTHER=1"
+    first, again = (stage.build(tiny, "require", out, archs=["90a"]) for _ in range(2))
+    assert first.nvcc_path == str(compiler) and [step.reused for step in again.objects] == [True, True, False]
     monkeypatch.setenv(variable, value)
     other = stage.build(tiny, "require", out, archs=["90a"])
     assert other.status == "built" and not any(step.reused for step in other.objects)
@@ -197,7 +228,7 @@ def test_what_the_compiler_obeys_is_part_of_the_build(
 @needs_nvcc
 def test_a_failed_build_keeps_the_compilers_words_and_no_library(tiny: stage.Extension, tmp_path: Path) -> None:
     """A build that fails keeps the compiler's log and removes the library of the build before."""
-    stage.build(tiny, "require", tmp_path / "out" / "cuda.json", archs=["90a"])
+    assert (tmp_path / "out" / tiny.library).exists()
     (tiny.csrc / "twice.cu").write_text(KERNEL.replace("SCALE", "undeclared"))
     manifest = stage.build(tiny, "auto", tmp_path / "out" / "cuda.json", archs=["90a"])
     assert manifest.status == "failed" and str(manifest.reason).startswith("nvcc could not build twice.cu: ")
