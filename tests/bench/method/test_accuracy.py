@@ -164,7 +164,7 @@ def test_bits_are_compared_to_the_last(dtype: torch.dtype, numbers: int) -> None
 
 
 def test_numbers_that_lie_in_one_place_are_compared_once() -> None:
-    """Caches of 2⁴⁰ numbers that share their tokens take no more memory to compare than one; a whole one is all read."""
+    """Caches of 2⁴⁰ numbers that share their tokens are compared in the memory of a few; a whole one is all read."""
     one, other = torch.randn(2, 1, 4), torch.randn(2, 1, 4)
     wide = one.expand(2, 2**37, 4)
     assert same_bits(wide, one.clone().expand(2, 2**37, 4)) and not same_bits(wide, other.expand(2, 2**37, 4))
