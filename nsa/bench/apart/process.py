@@ -10,7 +10,7 @@ import os
 import signal
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import JsonValue
 
@@ -21,7 +21,7 @@ from nsa.machine.process import die_with_parent, how_it_ended, killed_from_outsi
 if TYPE_CHECKING:
     from nsa.bench.apart import wire
 
-START = "spawn"  # a new interpreter; a forked one would hold what the judge knows
+START: Final = "spawn"  # a new interpreter; a forked one would hold what the judge knows
 GRACE_S = 5.0  # in which a process that says no more must have ended
 
 
