@@ -113,9 +113,9 @@ def _table(figures: Sequence[CoreFigures]) -> Table:
     )
     lines = []
     for found in figures:
-        shape, time, fault = found.shape, found.time_us, fault_of(found)
+        shape, fault = found.shape, fault_of(found)
+        time = None if fault else found.time_us
         expected, winner = EXPECTED.get(shape.context), found.winner
-        known = time is not None and found.floor_us is not None
         over = (time.value / found.floor_us, time.value - found.floor_us) if time and found.floor_us else (None, None)
         ratio = None if fault else found.speedup
         lines.append(
@@ -124,9 +124,9 @@ def _table(figures: Sequence[CoreFigures]) -> Table:
                 str(shape.batch),
                 str(shape.context),
                 fault or bracketed(time),
-                significant(found.floor_us) if known else MISSING,
+                significant(found.floor_us),
                 *(significant(value) for value in over),
-                percent(round(found.rate, 3)) if found.rate is not None else MISSING,
+                percent(round(found.rate, 3)) if found.rate is not None and not fault else MISSING,
                 bracketed(winner.time_us) if winner else MISSING,
                 winner.name.removeprefix(DENSE) if winner else MISSING,
                 bracketed(ratio),

@@ -48,9 +48,12 @@ def test_the_ratio_stands_beside_the_papers(lab: Lab) -> None:
 
 
 def test_a_wrong_core_has_no_ratio(lab: Lab) -> None:
-    """Its fault stands where its time would, in the page and in the table."""
+    """Its fault stands where its time would, in the page and in the table, and nothing follows from that time."""
     text, table = made(lab, "fused", alter=({"backend": "fused", "case": "timed", "batch": 1}, {"fault": "a fault"}))
     assert text.count("WRONG: a fault") == 2
+    wrong = [line.split(" | ") for line in text.splitlines() if "WRONG" in line]
+    assert [line[4:8] for line in wrong] == [["1.00", "–", "–", "–"]] * 2
+    assert table[table["batch"] == 1][["core_us", "bandwidth_share"]].isna().all(axis=None)
     assert table[table["batch"] == 1]["ratio"].isna().all() and table[table["batch"] == 32]["ratio"].notna().all()
     assert set(table[table["batch"] == 1]["fault"].str[:6]) == {"WRONG:"}
 
