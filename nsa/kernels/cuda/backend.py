@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nsa.config import Flags
-from nsa.errors import BackendUnavailable
-from nsa.kernels.extension.backend import library, rebuild
+from nsa.kernels.extension.backend import library, load_library
 from nsa.kernels.guards import require_cuda
 from nsa.machine.host import Artifact, Machine
 
@@ -29,8 +28,5 @@ def load(machine: Machine, artifact: Artifact | None) -> Backend:
     from nsa.kernels.contract import Backend
     from nsa.kernels.cuda import operator
 
-    try:
-        operator.load(library("cuda", machine, artifact))
-    except OSError as error:
-        raise BackendUnavailable("cuda", f"its library does not load ({error})", rebuild("cuda")) from error
+    load_library("cuda", machine, artifact, operator.load)
     return Backend("cuda", operator.select_attention)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from nsa.errors import BackendUnavailable
@@ -35,6 +36,18 @@ def library(name: str, machine: Machine, artifact: Artifact | None) -> Path:
             name, f"its library {made.built} is damaged: not the one that was built", rebuild(name)
         )
     return made.built
+
+
+def load_library(name: str, machine: Machine, artifact: Artifact | None, load: Callable[[Path], object]) -> None:
+    """Load the library of backend `name` by its operator's own function; raises as `library` does.
+
+    Raises:
+        BackendUnavailable: it does not load, too.
+    """
+    try:
+        load(library(name, machine, artifact))
+    except OSError as error:
+        raise BackendUnavailable(name, f"its library does not load ({error})", rebuild(name)) from error
 
 
 def rebuild(name: str) -> str:

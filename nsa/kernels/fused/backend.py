@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nsa.config import Flags
 from nsa.errors import BackendUnavailable
-from nsa.kernels.extension.backend import library, rebuild
+from nsa.kernels.extension.backend import library, load_library
 from nsa.kernels.guards import require_cuda
 from nsa.machine.host import Artifact, Machine
 
@@ -35,8 +35,5 @@ def load(machine: Machine, artifact: Artifact | None) -> Backend:
     from nsa.kernels.contract import Backend
     from nsa.kernels.fused import operator
 
-    try:
-        operator.load(library("fused", machine, artifact))
-    except OSError as error:
-        raise BackendUnavailable("fused", f"its library does not load ({error})", rebuild("fused")) from error
+    load_library("fused", machine, artifact, operator.load)
     return Backend("fused", core=operator.decode_core, notes=operator.notes)
