@@ -3,7 +3,7 @@
 // branch's values beside it. Everything is exchanged by messages that count bytes at their receiver.
 #pragma once
 #include "order.cuh"
-#include "resident_end.cuh"
+#include "resident_route.cuh"
 #include "resident_side.cuh"
 
 namespace nsa::core {
@@ -20,12 +20,12 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   extern __shared__ __align__(128) unsigned char shared[];
   const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, tid = threadIdx.x & (kHalf - 1), warp = tid >> 5;
   const bool path = threadIdx.x < kHalf;
-  const int rank = blockIdx.x, free_slots = (kFree - rank + Ranks - 1) / Ranks;  // slots 0 to 12 are of chosen blocks
-  const int heads = min(max(16 - rank * kShare, 0), kShare);                     // that this thread block sums
+  const int rank = blockIdx.x;
+  const int heads = min(max(16 - rank * kShare, 0), kShare);  // that this thread block sums
   const uint32_t base = shared_address(shared);
   const int asked = load_length(p, blockIdx.z);
   Row row(blockIdx.z, blockIdx.y);
-  const Half<Ranks, Groups> me{p, row, shared, base, tid, warp, lane, rank};
+  const Half<Shared> me{p, row, shared, base, tid, warp, lane, rank};
   // Slices are whole selection blocks; by capacity where that is not far off, so that the first keys are asked for
   // before the length is known.
   const int most = (p.capacity + kSelBlock * Ranks - 1) / (kSelBlock * Ranks);
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   }
   if (path && tid == 0) {
     expect(me.bar(kInCmp), Ranks * 16 * 16), expect(me.bar(kInWin), Ranks * 16 * 8);
-    expect(me.bar(kInKeys), Ranks * kFree * 8), expect(me.bar(kInBlock), free_slots * 4);
+    expect(me.bar(kInKeys), Ranks * kFree * 8), expect(me.bar(kInBlock), me.free_slots() * 4);
     expect(me.bar(kInOut), Ranks * heads * ((kSide ? 512 : 0) + (kHasSel ? 512 + 8 : 0))),
         expect(me.bar(kInBlocks), 16 * 4);
     publish();
@@ -50,11 +50,11 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   if (path && tid < kFree) reinterpret_cast<uint64_t *>(shared + Shared::key)[tid] = 0;
   __syncwarp();
   cluster_arrive();
-  uint16_t gate_sel[HeadTurns<Ranks, Groups>::kTurns] = {};
+  uint16_t gate_sel[HeadTurns<Shared>::kTurns] = {};
   if (kHasSel && path)
 #pragma unroll
-    for (int i = 0; i < HeadTurns<Ranks, Groups>::kTurns; ++i)
-      gate_sel[i] = load_gate(p, row, rank * kShare + (i * kHalf + tid) / HeadTurns<Ranks, Groups>::kLanes / 128, 1);
+    for (int i = 0; i < HeadTurns<Shared>::kTurns; ++i)
+      gate_sel[i] = load_gate(p, row, rank * kShare + (i * kHalf + tid) / HeadTurns<Shared>::kLanes / 128, 1);
   if (!path && kHasWin)
     me.load_q(Shared::in_side);  // a copy of its own, where results arrive only after it has been read
   row.measure(p, asked);
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   const bool route = kHasRoute && row.blocks > p.blocks;
   float *max_w = me.floats(Shared::max_a), *sum_w = me.floats(Shared::sum_a);  // [16 heads][8 warps]
 
-  if (!path) return beside<T, Ranks, Groups, Parts>(me, width, {first, padded, valid});
+  if (!path) return beside<T, Shared, Parts>(me, width, {first, padded, valid});
 
   // -------------------------------------------------------------------------------- the critical path
   if (kHasSel && !kHasCmp) me.load_q(Shared::q);
@@ -164,28 +164,13 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
     if (!route) await(me.bar(kInCmp));  // nobody leaves before every message to it has arrived
   }
   if (route) {
-    float *scale = reinterpret_cast<float *>(shared + Shared::scale),
-          *before = reinterpret_cast<float *>(shared + Shared::before);
+    const float *scale = reinterpret_cast<const float *>(shared + Shared::scale),
+                *before = reinterpret_cast<const float *>(shared + Shared::before);
     const float *sums = reinterpret_cast<const float *>(shared + Shared::sums),
                 *last = reinterpret_cast<const float *>(shared + Shared::last);
     uint32_t *importance = reinterpret_cast<uint32_t *>(shared + Shared::importance);
     uint64_t *keys = reinterpret_cast<uint64_t *>(shared + Shared::key);
-    await(me.bar(kInCmp));
-    if (tid < 64) {
-      // What the last token of the slice before gives to this slice's first block, at this slice's exponent: exact. A
-      // slice without a token takes the other's exponent.
-      const int h = tid >> 2;
-      const float2 here = *reinterpret_cast<const float2 *>(shared + Shared::in_cmp + (rank * 16 + h) * 16);
-      const float4 there =
-          *reinterpret_cast<const float4 *>(shared + Shared::in_cmp + (max(rank - 1, 0) * 16 + h) * 16);
-      const bool empty = here.x == -INFINITY && rank > 0;
-      const float f = factor<Ranks, 16>(shared + Shared::in_cmp, tid, empty ? rank - 1 : rank, p.heads);
-      if ((tid & 3) == 0) {
-        scale[h] = f;
-        before[h] = rank == 0 ? 0.f : empty ? there.z : there.z * exp2_fast(there.x - here.x);
-      }
-    }
-    half_sync<kBarPath>();
+    scale_slice(me);
     const int j = tid >> 2, quarter = tid & 3, mine = rank * owned + j;  // four lanes a block
     uint32_t key = 0;
     float value = 0.f;
@@ -211,62 +196,9 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
     above += __shfl_xor_sync(~0u, above, 1), above += __shfl_xor_sync(~0u, above, 2);
     if (quarter == 0 && j < owned && above < kFree) keys[above] = key_of(key, mine);
     half_sync<kBarPath>();
-    const uint64_t *in_keys = reinterpret_cast<const uint64_t *>(shared + Shared::in_keys);
-    {
-      const int to = tid >> 4, k = tid & 15;
-      if (k < kFree && to < Ranks)
-        send_key(peer_address(base + Shared::in_keys + (rank * kFree + k) * 8, to), keys[k],
-                 peer_address(me.bar(kInKeys), to));
-    }
-    await(me.bar(kInKeys));
-    {  // each block ranks its own candidates among all, and tells the thread block that will attend to the winner
-      const int c = tid >> 4, from = tid & 15;
-      uint32_t count = 0;
-      uint64_t my = 0;
-      if (c < kFree) {
-        my = in_keys[rank * kFree + c];
-        if (from < Ranks)
-#pragma unroll
-          for (int k = 0; k < kFree; ++k) count += in_keys[from * kFree + k] > my;
-      }
-      count = __reduce_add_sync(~0u, count << (lane & 16)) >> (lane & 16) & 0xffffu;
-      if (from == 0 && c < kFree && count < kFree && my)
-        send_word(peer_address(base + Shared::block + count / Ranks * 4, count % Ranks), block_of(my),
-                  peer_address(me.bar(kInBlock), count % Ranks));
-    }
-    if (free_slots) await(me.bar(kInBlock));
-#pragma unroll
-    for (int i = 0; i < kShare; ++i) {
-      const int slot = i * Ranks + rank;
-      block[i] = slot < kFree        ? reinterpret_cast<const int *>(shared + Shared::block)[i]
-                 : slot == kFree     ? 0
-                 : slot <= kFree + 2 ? current - (kFree + 2 - slot)
-                                     : -1;
-    }
+    exchange_keys(me, block);
   }
-  int here[kShare];
-#pragma unroll
-  for (int i = 0; i < kShare; ++i) here[i] = block[i] < 0 ? 0 : min(max(S - block[i] * kSelBlock, 0), kSelBlock);
-  if constexpr (kHasSel) {
-#pragma unroll
-    for (int i = 0; i < kShare; ++i)
-      me.load(Shared::k_sel + i * kSelBlock * 256, p.k_sel, block[i] * kSelBlock, kSelBlock, here[i]);
-    copy_commit();
-    if (Shared::kTight && kHasWin) take_over<kBarWindow>();  // the window's keys have been read
-#pragma unroll
-    for (int i = 0; i < kShare; ++i)
-      me.load(Shared::v_sel + i * kSelBlock * 256, p.v_sel, block[i] * kSelBlock, kSelBlock, here[i]);
-    copy_commit();
-  }
-  if (kHasRoute && tid == 0)
-#pragma unroll
-    for (int i = 0; i < kShare; ++i)
-      if (i * Ranks + rank < kMostBlocks)
-        send_word(peer_address(base + Shared::blocks + (i * Ranks + rank) * 4, 0), block[i],
-                  peer_address(me.bar(kInBlocks), 0));
-  if constexpr (kHasSel) attend_blocks<T, Ranks, Groups, Parts>(me, q, here);
-  if (kSide || kHasSel) await(me.bar(kInOut));
-  sum_heads<T, Ranks, Groups, Parts>(me, gate_sel);
+  attend_selected<T, Shared, Parts>(me, q, block, gate_sel);
 #endif
 }
 

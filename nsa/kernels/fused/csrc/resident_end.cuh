@@ -5,18 +5,16 @@
 namespace nsa::core {
 
 // Threads of a half sum one or two of a thread block's heads a turn.
-template <int Ranks, int Groups> struct HeadTurns {
-  static constexpr int kLanes = Ranks == 16 ? 2 : 1;
-  static constexpr int kTurns = (ResidentShared<Ranks, Groups>::kShare * 128 * kLanes + kHalf - 1) / kHalf;
+template <typename Shared> struct HeadTurns {
+  static constexpr int kLanes = Shared::kRanks == 16 ? 2 : 1;
+  static constexpr int kTurns = (Shared::kShare * 128 * kLanes + kHalf - 1) / kHalf;
 };
 
 #if __CUDA_ARCH__ >= 900
 
 // `here` tokens of each block, whose copies have been started, K first; every thread block gets its heads' share.
-template <typename T, int Ranks, int Groups, int Parts>
-NSA_DEVICE void attend_blocks(const Half<Ranks, Groups> &me, uint32_t (&q)[8][4],
-                              const int (&here)[ResidentShared<Ranks, Groups>::kShare]) {
-  using Shared = ResidentShared<Ranks, Groups>;
+template <typename T, typename Shared, int Parts>
+NSA_DEVICE void attend_blocks(const Half<Shared> &me, uint32_t (&q)[8][4], const int (&here)[Shared::kShare]) {
   const Params &p = me.p;
   unsigned char *shared = me.shared;
   const uint32_t base = me.base;
@@ -84,12 +82,11 @@ NSA_DEVICE void attend_blocks(const Half<Ranks, Groups> &me, uint32_t (&q)[8][4]
 }
 
 // Thread block `rank` sums its heads, once all shares of them have arrived: a lane a column, or two where 16 arrive.
-template <typename T, int Ranks, int Groups, int Parts>
-NSA_DEVICE void sum_heads(const Half<Ranks, Groups> &me, const uint16_t (&gate_sel)[HeadTurns<Ranks, Groups>::kTurns]) {
-  using Shared = ResidentShared<Ranks, Groups>;
-  using Turns = HeadTurns<Ranks, Groups>;
+template <typename T, typename Shared, int Parts>
+NSA_DEVICE void sum_heads(const Half<Shared> &me, const uint16_t (&gate_sel)[HeadTurns<Shared>::kTurns]) {
+  using Turns = HeadTurns<Shared>;
   constexpr bool kHasSel = Parts & kSel, kSide = Parts & (kCmp | kWin);
-  constexpr int kShare = Shared::kShare, kLanes = Turns::kLanes, kSources = Ranks / kLanes;
+  constexpr int kShare = Shared::kShare, kLanes = Turns::kLanes, kSources = Shared::kRanks / kLanes;
   const Params &p = me.p;
   const Row &row = me.row;
   const unsigned char *shared = me.shared;

@@ -8,6 +8,7 @@ constexpr int kResidentThreads = 512, kHalf = 256;
 
 // Groups: of 64 compressed tokens, by capacity.
 template <int Ranks, int Groups> struct ResidentShared {
+  static constexpr int kRanks = Ranks, kGroups = Groups;
   static constexpr int kShare = (16 + Ranks - 1) / Ranks;  // selected blocks that it attends to, heads that it sums
   static constexpr int kTokens = Ranks == 16                 ? 256
                                  : Ranks == 6 && Groups == 4 ? 192
@@ -33,6 +34,8 @@ template <int Ranks, int Groups> struct ResidentShared {
                        in_side = in_keys + Ranks * kFree * 8, in_sel = in_side + kOutputs * 512,
                        in_sel_ml = in_sel + kOutputs * 512, block = in_sel_ml + (kOutputs * 8 + 15) / 16 * 16,
                        blocks = block + 16, barriers = blocks + 64, bytes = barriers + 64;
+  static constexpr int staged =
+      v_win;  // rows of the window's and the compressed branch's output, when its values have been read
 };
 
 // Scores of 16 heads x 8 tokens: rows g and g + 8, tokens 2t and 2t + 1; scaled.
@@ -60,7 +63,7 @@ NSA_DEVICE float sum8(const float *p) {
 NSA_DEVICE float finite(float m) { return m == -INFINITY ? 0.f : m; }
 
 // A thread of one half of the warps: its place, and what it copies.
-template <int Ranks, int Groups> struct Half {
+template <typename Shared> struct Half {
   const Params &p;
   const Row &row;
   unsigned char *shared;
@@ -87,8 +90,10 @@ template <int Ranks, int Groups> struct Half {
 #pragma unroll
     for (int k = 0; k < 8; ++k) load_matrix(q[k], base + offset + place<128>(lane & 15, 2 * k + (lane >> 4)));
   }
+  // Of the chosen blocks those that are not forced ones (slots 0 to 12) and that this thread block attends to.
+  NSA_DEVICE int free_slots() const { return (kFree - rank + Shared::kRanks - 1) / Shared::kRanks; }
   NSA_DEVICE float *floats(int offset) const { return reinterpret_cast<float *>(shared + offset); }
-  NSA_DEVICE uint32_t bar(int i) const { return base + ResidentShared<Ranks, Groups>::barriers + 8 * i; }
+  NSA_DEVICE uint32_t bar(int i) const { return base + Shared::barriers + 8 * i; }
 };
 // Message barriers, in the order of their waits.
 constexpr int kInCmp = 0, kInWin = 1, kInKeys = 2, kInBlock = 3, kInOut = 4, kInBlocks = 5;

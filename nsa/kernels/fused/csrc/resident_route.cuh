@@ -1,0 +1,113 @@
+// What follows the importance of blocks on the critical path: a cluster's thread blocks rank their best, one of them
+// attends to each winner.
+#pragma once
+#include "resident_end.cuh"
+
+namespace nsa::core {
+
+#if __CUDA_ARCH__ >= 900
+
+// Each head's factor from this slice's exponents to the row's probabilities (scale), and what the slice before gives to
+// this one's first block (before).
+template <typename Shared> NSA_DEVICE void scale_slice(const Half<Shared> &me) {
+  constexpr int Ranks = Shared::kRanks;
+  const Params &p = me.p;
+  const unsigned char *shared = me.shared;
+  const int tid = me.tid, rank = me.rank;
+  float *scale = me.floats(Shared::scale), *before = me.floats(Shared::before);
+  await(me.bar(kInCmp));
+  if (tid < 64) {
+    // What the last token of the slice before gives to this slice's first block, at this slice's exponent: exact. A
+    // slice without a token takes the other's exponent.
+    const int h = tid >> 2;
+    const float2 here = *reinterpret_cast<const float2 *>(shared + Shared::in_cmp + (rank * 16 + h) * 16);
+    const float4 there = *reinterpret_cast<const float4 *>(shared + Shared::in_cmp + (max(rank - 1, 0) * 16 + h) * 16);
+    const bool empty = here.x == -INFINITY && rank > 0;
+    const float f = factor<Ranks, 16>(shared + Shared::in_cmp, tid, empty ? rank - 1 : rank, p.heads);
+    if ((tid & 3) == 0) {
+      scale[h] = f;
+      before[h] = rank == 0 ? 0.f : empty ? there.z : there.z * exp2_fast(there.x - here.x);
+    }
+  }
+  half_sync<kBarPath>();
+}
+
+// From the best of each thread block, in order (Shared::key), to the blocks that this one attends to; -1: none.
+template <typename Shared> NSA_DEVICE void exchange_keys(const Half<Shared> &me, int (&block)[Shared::kShare]) {
+  constexpr int Ranks = Shared::kRanks, kShare = Shared::kShare;
+  const unsigned char *shared = me.shared;
+  const uint32_t base = me.base;
+  const int tid = me.tid, lane = me.lane, rank = me.rank, current = me.row.blocks - 1;
+  const uint64_t *keys = reinterpret_cast<const uint64_t *>(shared + Shared::key);
+  const uint64_t *in_keys = reinterpret_cast<const uint64_t *>(shared + Shared::in_keys);
+  {
+    const int to = tid >> 4, k = tid & 15;
+    if (k < kFree && to < Ranks)
+      send_key(peer_address(base + Shared::in_keys + (rank * kFree + k) * 8, to), keys[k],
+               peer_address(me.bar(kInKeys), to));
+  }
+  await(me.bar(kInKeys));
+  {  // each block ranks its own candidates among all, and tells the thread block that will attend to the winner
+    const int c = tid >> 4, from = tid & 15;
+    uint32_t count = 0;
+    uint64_t my = 0;
+    if (c < kFree) {
+      my = in_keys[rank * kFree + c];
+      if (from < Ranks)
+#pragma unroll
+        for (int k = 0; k < kFree; ++k) count += in_keys[from * kFree + k] > my;
+    }
+    count = __reduce_add_sync(~0u, count << (lane & 16)) >> (lane & 16) & 0xffffu;
+    if (from == 0 && c < kFree && count < kFree && my)
+      send_word(peer_address(base + Shared::block + count / Ranks * 4, count % Ranks), block_of(my),
+                peer_address(me.bar(kInBlock), count % Ranks));
+  }
+  if (me.free_slots()) await(me.bar(kInBlock));
+#pragma unroll
+  for (int i = 0; i < kShare; ++i) {
+    const int slot = i * Ranks + rank;
+    block[i] = slot < kFree        ? reinterpret_cast<const int *>(shared + Shared::block)[i]
+               : slot == kFree     ? 0
+               : slot <= kFree + 2 ? current - (kFree + 2 - slot)
+                                   : -1;
+  }
+}
+
+// Selected attention, the exchange of all branches' shares, and their sum.
+template <typename T, typename Shared, int Parts>
+NSA_DEVICE void attend_selected(const Half<Shared> &me, uint32_t (&q)[8][4], const int (&block)[Shared::kShare],
+                                const uint16_t (&gate_sel)[HeadTurns<Shared>::kTurns]) {
+  constexpr bool kHasRoute = Parts & kRoute, kHasSel = Parts & kSel, kHasWin = Parts & kWin,
+                 kSide = Parts & (kCmp | kWin);
+  constexpr int Ranks = Shared::kRanks, kShare = Shared::kShare;
+  const Params &p = me.p;
+  const uint32_t base = me.base;
+  const int tid = me.tid, rank = me.rank, S = me.row.length;
+  int here[kShare];
+#pragma unroll
+  for (int i = 0; i < kShare; ++i) here[i] = block[i] < 0 ? 0 : min(max(S - block[i] * kSelBlock, 0), kSelBlock);
+  if constexpr (kHasSel) {
+#pragma unroll
+    for (int i = 0; i < kShare; ++i)
+      me.load(Shared::k_sel + i * kSelBlock * 256, p.k_sel, block[i] * kSelBlock, kSelBlock, here[i]);
+    copy_commit();
+    if (Shared::kTight && kHasWin) take_over<kBarWindow>();  // the window's keys have been read
+#pragma unroll
+    for (int i = 0; i < kShare; ++i)
+      me.load(Shared::v_sel + i * kSelBlock * 256, p.v_sel, block[i] * kSelBlock, kSelBlock, here[i]);
+    copy_commit();
+  }
+  if (kHasRoute && tid == 0)
+#pragma unroll
+    for (int i = 0; i < kShare; ++i)
+      if (i * Ranks + rank < kMostBlocks)
+        send_word(peer_address(base + Shared::blocks + (i * Ranks + rank) * 4, 0), block[i],
+                  peer_address(me.bar(kInBlocks), 0));
+  if constexpr (kHasSel) attend_blocks<T, Shared, Parts>(me, q, here);
+  if (kSide || kHasSel) await(me.bar(kInOut));
+  sum_heads<T, Shared, Parts>(me, gate_sel);
+}
+
+#endif
+
+}  // namespace nsa::core
