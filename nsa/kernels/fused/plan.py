@@ -18,7 +18,7 @@ FAST_SELECTED = 16  # n of theirs, at most
 # Thread blocks a row that the streaming kernel is built for, and the share of multiprocessors, in percent, up to which
 # all of a launch's clusters are resident (measured on an H100; beyond it a launch runs in two waves).
 SPLITS = {8: 80, 4: 80, 3: 80, 2: 100, 1: 100}
-RESIDENT_WINDOW = 512  # of the resident kernel (csrc/resident.cuh)
+CLUSTER_WINDOW = 512  # of the resident and the ring kernel (csrc/resident.cuh, csrc/ring.cuh)
 ARMS = (  # parts that they are built for (csrc/stream.h)
     Parts(),
     Parts(sel=False),
@@ -30,18 +30,25 @@ ARMS = (  # parts that they are built for (csrc/stream.h)
 DEEP = 4  # thread blocks a multiprocessor that a split aims at
 
 
-class Resident(NamedTuple):
-    """What a cluster that holds a row is built for."""
+class Layout(NamedTuple):
+    """How much of a row a thread block's shared memory has room for."""
+
+    tokens: int  # capacity, at most
+    shared_bytes: int
+
+
+class Cluster(NamedTuple):
+    """What a cluster that holds a row, or its exponentials alone, is built for."""
 
     share: int  # as in SPLITS: seven clusters of 16 are resident
-    tokens: int  # capacity, at most
-    shared_bytes: int  # of a thread block's shared memory (csrc/resident_shared.cuh)
+    resident: Layout  # csrc/resident_shared.cuh
+    ring: Layout  # csrc/ring_shared.cuh
 
 
-RESIDENT = {  # by thread blocks a row
-    16: Resident(85, 65536, 213328),
-    8: Resident(80, 32768, 228880),
-    6: Resident(73, 18432, 225872),
+HOLDING = {  # by thread blocks a row
+    16: Cluster(85, Layout(65536, 213328), Layout(131072, 226864)),
+    8: Cluster(80, Layout(32768, 228880), Layout(131072, 223984)),
+    6: Cluster(73, Layout(18432, 225872), Layout(131072, 228432)),
 }
 
 
@@ -77,7 +84,7 @@ class Plan(NamedTuple):
         warps: of a thread block in one launch.
     """
 
-    name: Literal["three", "stream", "resident"]
+    name: Literal["three", "stream", "resident", "ring"]
     chunk_blocks: int
     win_tokens: int
     sel_tokens: int
@@ -87,7 +94,7 @@ class Plan(NamedTuple):
     @property
     def numbers(self) -> list[int]:
         """As the operator takes it (csrc/call.h)."""
-        kind = {"three": 0, "stream": 1, "resident": 2}[self.name]
+        kind = {"three": 0, "stream": 1, "resident": 2, "ring": 3}[self.name]
         return [kind, self.chunk_blocks, self.win_tokens, self.sel_tokens, self.cluster, self.warps]
 
 
@@ -113,9 +120,12 @@ def one_launch(call: Call, device: Device) -> Plan | None:
     if not fast:
         return None
     rows, processors = call.batch * call.groups, device.multiprocessors
-    for ranks, resident in RESIDENT.items():
-        if rows * ranks <= processors * resident.share // 100 and _holds(call, resident, device):
-            return Plan("resident", 1, 1, 1, ranks, 16)
+    for ranks, built in HOLDING.items():
+        if rows * ranks <= processors * built.share // 100:
+            if _holds(call, built.resident, device):
+                return Plan("resident", 1, 1, 1, ranks, 16)
+            if _holds(call, built.ring, device):
+                return Plan("ring", 1, 1, 1, ranks, 16)
     if rows > processors:  # two thread blocks a multiprocessor: one row's memory beside another's routing
         cluster = 1 if rows >= 3 * processors or call.head_dim < 128 else 2
         if stream_bytes(call, cluster, 4) <= device.shared_bytes // 2 - 1024:
@@ -127,11 +137,11 @@ def one_launch(call: Call, device: Device) -> Plan | None:
     return Plan("stream", 1, 1, 1, fitting[-1], 8) if fitting else None
 
 
-def _holds(call: Call, resident: Resident, device: Device) -> bool:
+def _holds(call: Call, layout: Layout, device: Device) -> bool:
     """Whether a cluster can hold a row: only parts for data centres (9.x and 10.x) have the memory for it."""
-    fits = call.capacity <= resident.tokens and call.sizes.window <= RESIDENT_WINDOW
+    fits = call.capacity <= layout.tokens and call.sizes.window <= CLUSTER_WINDOW
     size = call.head_dim == 128 and call.sizes.sel_count == FAST_SELECTED
-    return fits and size and device.shared_bytes >= resident.shared_bytes and device.capability < (11, 0)
+    return fits and size and device.shared_bytes >= layout.shared_bytes and device.capability < (11, 0)
 
 
 def stream_bytes(call: Call, cluster: int, warps: int = 8) -> int:

@@ -25,7 +25,14 @@ pytestmark = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc o
 SHAPES = int(os.environ.get("NSA_TEST_SHAPES", "300"))  # 2000 in a run of its own; fewer under compute-sanitizer
 LIMIT = {torch.float16: 2e-3, torch.bfloat16: 1.5e-2}  # worst-row relative error, as of the selection kernel
 GPU = torch.device("cuda")
-SOME = ("library.cpp", "call.cpp", "instantiate_dv128.cu", "stream_c3w8_bf16.cu", "resident_c8g2_fp16.cu")
+SOME = (
+    "library.cpp",
+    "call.cpp",
+    "instantiate_dv128.cu",
+    "stream_c3w8_bf16.cu",
+    "resident_c8g2_fp16.cu",
+    "ring_c8g16_bf16.cu",
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +59,11 @@ def test_it_builds_without_a_gpu_or_a_warning(manifest: Manifest) -> None:
     assert manifest.status == "built", manifest.log
     assert {kernel.arch for kernel in manifest.kernels} == {f"sm_{arch}" for arch in manifest.archs}
     assert manifest.warnings == ()
-    one = [kernel for kernel in manifest.kernels if "6stream" in kernel.kernel or "8resident" in kernel.kernel]
+    one = [
+        kernel
+        for kernel in manifest.kernels
+        if any(name in kernel.kernel for name in ("6stream", "8resident", "4ring"))
+    ]
     assert one and all(kernel.spill_bytes == 0 for kernel in one if kernel.arch == "sm_90a")
 
 
@@ -66,7 +77,9 @@ def test_the_schema(loaded: None) -> None:
 def paper_like(seed: int) -> Drawn:
     """A random shape that the kernels of one launch take: any lengths, heads, windows and arms."""
     draw = random.Random(seed)
-    capacity = draw.choice([draw.randint(1, 1200), draw.randint(1, 3000), draw.randint(1, 66000)])
+    capacity = draw.choice(
+        [draw.randint(1, 1200), draw.randint(1, 3000), draw.randint(1, 66000), draw.randint(1, 132000)]
+    )
     lengths = tuple(draw.choice([capacity, draw.randint(0, capacity)]) for _ in range(draw.choice([1, 1, 2, 4, 9, 20])))
     sizes = Sizes(32, 16, 64, draw.choice([16, 16, 3, 12]), draw.choice([512, 512, 0, 100, 1000]))
     D, Dv = draw.choice([(128, 128), (128, 128), *plan.WIDTHS])
@@ -122,6 +135,73 @@ def test_each_side_of_each_border_of_the_plan_is_right(loaded: None, batch: int,
     for longest in (1000, 4097):
         made = paper(tuple(max(1, longest - 37 * b) for b in range(batch)))._replace(D=width, Dv=width)
         assert fault(made, batch) is None
+
+
+# Rows (batch times groups), thread blocks that hold each, and capacities on both sides of each layout's end.
+LONG = [(4, 16, 65536), (4, 16, 65537), (4, 16, 131072), (4, 8, 131073)]
+LONG += [(8, 8, 32768), (8, 8, 32769), (9, 8, 65536), (8, 8, 65537), (8, 8, 131072)]
+LONG += [(16, 6, 18432), (16, 6, 18433), (14, 6, 67584), (14, 6, 67585), (14, 6, 131072)]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("rows", "ranks", "capacity"), LONG)
+def test_each_side_of_each_border_of_a_long_cache_is_right(loaded: None, rows: int, ranks: int, capacity: int) -> None:
+    """Rows as long as the cache, a third of it, and shorter ones, by each layout of a cluster that holds them."""
+    lengths = [capacity, capacity // 3, capacity - 1291, 700] * 4
+    batch, groups = (rows, 1) if rows > 8 else (2, rows // 2)
+    made = paper(tuple(lengths[:batch]), capacity)._replace(groups=groups)
+    call = plan.Call(batch, groups, 16, 128, 128, capacity, made.sizes, made.parts)
+    device = torch.cuda.get_device_properties(GPU)
+    if (device.major, device.multi_processor_count) == (9, 132):
+        assert operator.plans.plan(call, operator._device(0)).cluster == ranks
+    assert fault(made, rows) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("ranks", [6, 8, 16])
+def test_rings_are_right_on_short_rows(loaded: None, monkeypatch: pytest.MonkeyPatch, ranks: int) -> None:
+    """Random shapes of the kernel whose keys pass through rings, which plans use for long rows only."""
+    monkeypatch.setattr(operator, "plan", lambda *_: plan.Plan("ring", 1, 1, 1, ranks, 16))
+    found = {}
+    for seed in range(min(SHAPES, 300)):
+        draw = random.Random(seed * 31 + ranks)
+        made = paper_like(seed)
+        capacity = draw.choice([draw.randint(1, 200), draw.randint(1, 3000), draw.randint(1, 20000)])
+        made = made._replace(
+            capacity=capacity,
+            lengths=tuple(draw.choice([capacity, draw.randint(0, capacity)]) for _ in range(draw.choice([1, 2, 5]))),
+            sizes=Sizes(32, 16, 64, 16, draw.choice([512, 512, 100, 0])),
+            D=128,
+            Dv=128,
+        )
+        if (wrong := fault(made, seed)) is not None:
+            found[seed] = (wrong, made)
+    assert found == {}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_token_far_above_the_first_ones_is_weighed(loaded: None, dtype: torch.dtype) -> None:
+    """Scores 2^12 to 2^60 above those of the tokens before, again and again: a base of exponentials is raised."""
+    made = paper((131072, 70001), dtype=dtype)._replace(groups=2)
+    call = case(made, 0, GPU)
+    for step, at in enumerate((100, 333, 514, 2000, 2049, 3500, 4100)):
+        call.k_cmp[:, :, at] = call.q[:, :, step] * (0.3 + 0.2 * step)
+    out = operator.decode_core(*call)
+    judged = core_oracle(*call)
+    assert routing_fault(call.block_indices.cpu(), judged.importance.cpu(), call.seq_lens.cpu(), made.sizes) is None
+    assert bool(((out.double() - judged.output).norm(dim=-1) <= LIMIT[dtype] * judged.output.norm(dim=-1)).all())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_of_equal_blocks_of_a_long_row_the_lowest_are_selected(loaded: None, batch: int) -> None:
+    """As below, where importance is that of exponentials with a base for each warp."""
+    call = case(paper((70000,) * batch), 0, GPU)
+    call.k_cmp.copy_(call.k_cmp[:1, :, :1].clone())
+    operator.decode_core(*call)
+    last = (70000 - 1) // 64
+    assert (call.block_indices == torch.tensor([*range(14), last - 1, last], device=GPU)).all()
 
 
 @pytest.mark.gpu

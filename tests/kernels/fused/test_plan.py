@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 
 from nsa.errors import InputError
 from nsa.kernels.core import Parts, Sizes
-from nsa.kernels.fused.plan import ARMS, RESERVED_BYTES, RESIDENT, WIDTHS, Call, Device, Plan, plan, stream_bytes
+from nsa.kernels.fused.build import EXTENSION
+from nsa.kernels.fused.plan import ARMS, HOLDING, RESERVED_BYTES, WIDTHS, Call, Device, Plan, plan, stream_bytes
 from nsa.kernels.limits import HEAD_DIMS
 
 AMPERE = Device((8, 0), 108, 166912)
@@ -66,23 +68,28 @@ def test_without_clusters_there_are_three_launches(device: Device) -> None:
 
 
 def test_on_hopper_the_papers_geometry_is_one_launch() -> None:
-    """Few rows are resident, more stream; each plan's shared memory fits, at every width, batch and capacity."""
+    """Few rows are resident, long ones pass through rings, more stream; each plan's shared memory fits."""
     assert [plan(call(batch), HOPPER)[::4] for batch in (1, 2, 4)] == [
         ("resident", 16),
         ("resident", 8),
         ("resident", 6),
     ]
-    assert plan(call(2, 32769), HOPPER).name == "stream"  # no room for the row in eight thread blocks
+    assert [plan(call(batch, capacity), HOPPER)[::4] for batch, capacity in ((1, 65537), (2, 32769), (4, 18433))] == [
+        ("ring", 16),
+        ("ring", 8),
+        ("ring", 6),
+    ]
+    assert plan(call(1, 131073), HOPPER).name == "stream"  # no room for the row's exponentials
     for batch, capacity, (D, Dv) in itertools.product(
         (1, 2, 3, 4, 8, 16, 32, 64, 128, 256), (1, 4096, 8192, 16384, 65536, 131072), WIDTHS
     ):
         asked = call(batch, capacity, D=D, Dv=Dv)
         made = plan(asked, HOPPER)
-        assert made.name in ("stream", "resident"), asked
+        assert made.name in ("stream", "resident", "ring"), asked
         if made.name == "stream":
             assert stream_bytes(asked, made.cluster, made.warps) <= HOPPER.shared_bytes // (8 // made.warps), asked
         else:
-            built = RESIDENT[made.cluster]
+            built = getattr(HOLDING[made.cluster], made.name)
             assert D == 128 and capacity <= built.tokens and built.shared_bytes <= HOPPER.shared_bytes
             assert batch * 4 * made.cluster <= 112
 
@@ -98,6 +105,16 @@ def test_the_shared_memory_of_a_streaming_block_is_the_kernels() -> None:
         stream_bytes(call(capacity=131072, D=64, Dv=64), 1, 4),
     ]
     assert found == [231808, 197504, 195968, 248704, 43328, 225152]
+
+
+def test_the_shared_memory_of_a_cluster_that_holds_a_row_is_the_kernels() -> None:
+    """What plans reckon with is what the C++ asserts, the greatest of each number of thread blocks."""
+    for name in ("resident", "ring"):
+        asserted = (EXTENSION.csrc / f"{name}_shared.cuh").read_text()
+        found: dict[int, int] = {}
+        for ranks, count in re.findall(r"Shared<(\d+), \d+>::bytes == (\d+)", asserted):
+            found[int(ranks)] = max(int(count), found.get(int(ranks), 0))
+        assert found == {ranks: getattr(cluster, name).shared_bytes for ranks, cluster in HOLDING.items()}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
 
 #include "launch.h"
 #include "resident.h"
+#include "ring.h"
 #include "stream.h"
 
 namespace nsa::core {
@@ -34,6 +35,10 @@ template <int Ranks, int Groups> cudaError_t resident_dtype(const Call &call, cu
                    : launch_resident<Ranks, Groups, false>(call, stream);
 }
 
+template <int Ranks, int Groups> cudaError_t ring_dtype(const Call &call, cudaStream_t stream) {
+  return call.bf16 ? launch_ring<Ranks, Groups, true>(call, stream) : launch_ring<Ranks, Groups, false>(call, stream);
+}
+
 cudaError_t launch_one(const Call &call, cudaStream_t stream) {
   if (call.plan.kind == kResident) {
     const int64_t tokens = 4 * divided(call.params.capacity, 64 * call.plan.cluster);  // compressed ones a thread block
@@ -46,6 +51,13 @@ cudaError_t launch_one(const Call &call, cudaStream_t stream) {
     return tokens <= 64    ? resident_dtype<16, 1>(call, stream)
            : tokens <= 128 ? resident_dtype<16, 2>(call, stream)
                            : resident_dtype<16, 4>(call, stream);
+  }
+  if (call.plan.kind == kRing) {
+    if (call.plan.cluster == 6)
+      return call.params.capacity <= 67584 ? ring_dtype<6, 11>(call, stream) : ring_dtype<6, 22>(call, stream);
+    if (call.plan.cluster == 8)
+      return call.params.capacity <= 65536 ? ring_dtype<8, 8>(call, stream) : ring_dtype<8, 16>(call, stream);
+    return ring_dtype<16, 8>(call, stream);
   }
   const bool half = call.plan.warps == 4;  // two thread blocks a multiprocessor
   switch (call.plan.cluster) {
@@ -60,10 +72,11 @@ cudaError_t launch_one(const Call &call, cudaStream_t stream) {
 
 bool fits_one(const Call &call) {
   const Params &p = call.params;
-  if (call.plan.kind == kResident) {
-    const int64_t most = call.plan.cluster == 16  ? 65536
-                         : call.plan.cluster == 8 ? 32768
-                         : call.plan.cluster == 6 ? 18432
+  if (call.plan.kind == kResident || call.plan.kind == kRing) {
+    const bool resident = call.plan.kind == kResident;
+    const int64_t most = call.plan.cluster == 16  ? resident ? 65536 : 131072
+                         : call.plan.cluster == 8 ? resident ? 32768 : 131072
+                         : call.plan.cluster == 6 ? resident ? 18432 : 131072
                                                   : 0;
     if (p.dim != 128 || p.blocks != 16 || p.window > 512 || p.capacity > most) return false;
   }

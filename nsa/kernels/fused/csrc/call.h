@@ -11,8 +11,9 @@ namespace nsa::core {
 enum Part : int { kCmp = 1, kRoute = 2, kSel = 4, kWin = 8 };  // nsa.kernels.fused.operator has the same
 
 // How a call is split (nsa/kernels/fused/plan.py).
-// Three launches; one, in which `cluster` thread blocks stream a row; one, in which they hold it.
-enum Kind : int64_t { kThree = 0, kStream = 1, kResident = 2 };
+// Three launches; one, in which `cluster` thread blocks stream a row; one, in which they hold it; one, in which they
+// hold its exponentials alone.
+enum Kind : int64_t { kThree = 0, kStream = 1, kResident = 2, kRing = 3 };
 struct Plan {
   int64_t kind, chunk_blocks, win_tokens, sel_tokens, cluster, warps;
 };

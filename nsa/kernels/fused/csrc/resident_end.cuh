@@ -13,8 +13,10 @@ template <typename Shared> struct HeadTurns {
 #if __CUDA_ARCH__ >= 900
 
 // `here` tokens of each block, whose copies have been started, K first; every thread block gets its heads' share.
-template <typename T, typename Shared, int Parts>
-NSA_DEVICE void attend_blocks(const Half<Shared> &me, uint32_t (&q)[8][4], const int (&here)[Shared::kShare]) {
+// ask_late() starts the values' where that has been put off.
+template <typename T, typename Shared, int Parts, typename AskLate>
+NSA_DEVICE void attend_blocks(const Half<Shared> &me, uint32_t (&q)[8][4], const int (&here)[Shared::kShare],
+                              const AskLate &ask_late) {
   const Params &p = me.p;
   unsigned char *shared = me.shared;
   const uint32_t base = me.base;
@@ -49,6 +51,7 @@ NSA_DEVICE void attend_blocks(const Half<Shared> &me, uint32_t (&q)[8][4], const
   }
   l0 = quad_sum1(l0), l1 = quad_sum1(l1);
   if (t == 0) sum_w[g * 8 + warp] = l0, sum_w[(g + 8) * 8 + warp] = l1;
+  ask_late();
   copy_wait<0>();
   half_sync<kBarPath>();
   float o[2][4] = {};

@@ -7,10 +7,9 @@
 
 namespace nsa::core {
 
-template <typename T, int Ranks, int Groups, int Parts> cudaError_t start_resident(const Call &call,
-                                                                                   cudaStream_t stream) {
-  auto *kernel = resident<T, Ranks, Groups, Parts>;
-  constexpr int bytes = ResidentShared<Ranks, Groups>::bytes;
+// A kernel whose thread blocks have the memory of `Shared`, a cluster a row.
+template <typename Shared> cudaError_t start_cluster(void (*kernel)(Params), const Call &call, cudaStream_t stream) {
+  constexpr int Ranks = Shared::kRanks, bytes = Shared::bytes;
   if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)) return e;
   if (Ranks > 8)
     if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1)) return e;
@@ -31,7 +30,7 @@ template <typename T, int Ranks, int Groups, int Parts> cudaError_t start_reside
 template <typename T, int Ranks, int Groups> cudaError_t resident_parts(const Call &call, cudaStream_t stream) {
   switch (call.parts) {
 #define NSA_CORE_ARM(X) \
-  case X: return start_resident<T, Ranks, Groups, X>(call, stream);
+  case X: return start_cluster<ResidentShared<Ranks, Groups>>(resident<T, Ranks, Groups, X>, call, stream);
     NSA_CORE_ARMS(NSA_CORE_ARM)
 #undef NSA_CORE_ARM
   }

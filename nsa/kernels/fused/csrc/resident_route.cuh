@@ -86,16 +86,20 @@ NSA_DEVICE void attend_selected(const Half<Shared> &me, uint32_t (&q)[8][4], con
   int here[kShare];
 #pragma unroll
   for (int i = 0; i < kShare; ++i) here[i] = block[i] < 0 ? 0 : min(max(S - block[i] * kSelBlock, 0), kSelBlock);
+  const auto ask_values = [&] {
+#pragma unroll
+    for (int i = 0; i < kShare; ++i)
+      me.load(Shared::v_sel + i * kSelBlock * 256, p.v_sel, block[i] * kSelBlock, kSelBlock, here[i]);
+    copy_commit();
+  };
   if constexpr (kHasSel) {
 #pragma unroll
     for (int i = 0; i < kShare; ++i)
       me.load(Shared::k_sel + i * kSelBlock * 256, p.k_sel, block[i] * kSelBlock, kSelBlock, here[i]);
     copy_commit();
     if (Shared::kTight && kHasWin) take_over<kBarWindow>();  // the window's keys have been read
-#pragma unroll
-    for (int i = 0; i < kShare; ++i)
-      me.load(Shared::v_sel + i * kSelBlock * 256, p.v_sel, block[i] * kSelBlock, kSelBlock, here[i]);
-    copy_commit();
+    if (Shared::kBehind) copy_commit();
+    else ask_values();
   }
   if (kHasRoute && tid == 0)
 #pragma unroll
@@ -103,7 +107,12 @@ NSA_DEVICE void attend_selected(const Half<Shared> &me, uint32_t (&q)[8][4], con
       if (i * Ranks + rank < kMostBlocks)
         send_word(peer_address(base + Shared::blocks + (i * Ranks + rank) * 4, 0), block[i],
                   peer_address(me.bar(kInBlocks), 0));
-  if constexpr (kHasSel) attend_blocks<T, Shared, Parts>(me, q, here);
+  if constexpr (kHasSel)
+    attend_blocks<T, Shared, Parts>(me, q, here, [&] {
+      if (!Shared::kBehind) return;
+      if (kSide) take_over<kBarWindow>();  // the compressed values have been read
+      ask_values();
+    });
   if (kSide || kHasSel) await(me.bar(kInOut));
   sum_heads<T, Shared, Parts>(me, gate_sel);
 }

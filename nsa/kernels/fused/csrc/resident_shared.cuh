@@ -19,7 +19,7 @@ template <int Ranks, int Groups> struct ResidentShared {
   // Bytes between rows of probabilities: eight rows of one column in eight banks.
   static constexpr int p_cmp_row = kTokens * 2 + 16, p_win_row = kWindow * 2 + 16, p_sel_row = kSelected * 2 + 16;
   // Selected values take the place of the window's keys where the memory has no room beside them.
-  static constexpr bool kTight = Ranks < 16 && Groups == 4;
+  static constexpr bool kTight = Ranks < 16 && Groups == 4, kBehind = false;
   // Byte offsets. Selected keys take the place of compressed ones.
   static constexpr int k_cmp = 0, k_sel = 0, v_cmp = (kTokens > kSelected ? kTokens : kSelected) * 256,
                        v_win = v_cmp + kTokens * 256, k_win = v_win + kWindow * 256,
@@ -37,6 +37,10 @@ template <int Ranks, int Groups> struct ResidentShared {
   static constexpr int staged =
       v_win;  // rows of the window's and the compressed branch's output, when its values have been read
 };
+
+// plan.py has the greatest of each number of thread blocks.
+static_assert(ResidentShared<16, 4>::bytes == 213328 && ResidentShared<8, 4>::bytes == 228880);
+static_assert(ResidentShared<6, 2>::bytes == 225872 && ResidentShared<6, 4>::bytes == 221264);
 
 // Scores of 16 heads x 8 tokens: rows g and g + 8, tokens 2t and 2t + 1; scaled.
 template <typename T> NSA_DEVICE void score8(float (&s)[4], const uint32_t (&q)[8][4], uint32_t keys, float scale,
