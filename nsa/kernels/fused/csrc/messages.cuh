@@ -32,6 +32,14 @@ NSA_DEVICE float quad_sum1(float v) {
   v += __shfl_xor_sync(~0u, v, 1);
   return v + __shfl_xor_sync(~0u, v, 2);
 }
+// A row of a product's fragments, columns 2t, 2t + 1 of 8 (low) and of the next 8 (high), t the lane in a quad: a lane
+// then has four columns in a row, from column_of_four(t) on.
+NSA_DEVICE float4 four_columns(float2 low, float2 high, int t) {
+  const bool odd = t & 1;
+  const float x = __shfl_xor_sync(~0u, odd ? low.x : high.x, 1), y = __shfl_xor_sync(~0u, odd ? low.y : high.y, 1);
+  return odd ? make_float4(x, y, high.x, high.y) : make_float4(low.x, low.y, x, y);
+}
+NSA_DEVICE int column_of_four(int t) { return 8 * (t & 1) + 2 * (t & 2); }
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 // A barrier whose first phase ends when `bytes` have arrived; publish() makes it known to peers.

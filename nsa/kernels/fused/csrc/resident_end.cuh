@@ -62,24 +62,16 @@ NSA_DEVICE void attend_blocks(const Half<Shared> &me, uint32_t (&q)[8][4], const
     load_matrix_trans(v, base + Shared::v_sel + place<128>(k * 16 + (lane & 15), 2 * warp + (lane >> 4)));
     multiply<T>(o[0], a, v[0], v[1]), multiply<T>(o[1], a, v[2], v[3]);
   }
-  float *staged =
-      reinterpret_cast<float *>(shared + Shared::k_sel) + 16 * warp + 2 * t;  // nobody reads these keys any more
-#pragma unroll
-  for (int n = 0; n < 2; ++n) {
-    *reinterpret_cast<float2 *>(staged + g * 128 + 8 * n) = make_float2(o[n][0], o[n][1]);
-    *reinterpret_cast<float2 *>(staged + (g + 8) * 128 + 8 * n) = make_float2(o[n][2], o[n][3]);
-  }
   if (tid < 16)
     send8(peer_address(base + Shared::in_sel_ml + place_of(tid) * 8, tid / Shared::kShare),
           make_float2(max8(max_w + tid * 8), sum8(sum_w + tid * 8)),
           peer_address(me.bar(kInOut), tid / Shared::kShare));
-  half_sync<kBarPath>();
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const int h = 2 * warp + r;
-    const float4 v = *reinterpret_cast<const float4 *>(shared + Shared::k_sel + h * 512 + lane * 16);
-    const int to = h / Shared::kShare;
-    send16(peer_address(base + Shared::in_sel + place_of(h) * 512 + lane * 16, to), v,
+  for (int r = 0; r < 2; ++r) {  // 64 bytes of each of eight heads a message
+    const int h = g + 8 * r, to = h / Shared::kShare;
+    const float4 v =
+        four_columns(make_float2(o[0][2 * r], o[0][2 * r + 1]), make_float2(o[1][2 * r], o[1][2 * r + 1]), t);
+    send16(peer_address(base + Shared::in_sel + place_of(h) * 512 + (16 * warp + column_of_four(t)) * 4, to), v,
            peer_address(me.bar(kInOut), to));
   }
 }
