@@ -27,6 +27,7 @@ ARMS = (  # parts that they are built for (csrc/stream.h)
     Parts(cmp=False, route=False, win=False),
     Parts(cmp=False, route=False, sel=False),
 )
+ONE_WAVE_TOKENS = 16384  # up to which a row a thread block, all resident, is faster than two (on an H100, B = 64, G = 4)
 DEEP = 4  # thread blocks a multiprocessor that a split aims at
 
 
@@ -127,7 +128,8 @@ def one_launch(call: Call, device: Device) -> Plan | None:
             if _holds(call, built.ring, device):
                 return Plan("ring", 1, 1, 1, ranks, 16)
     if rows > processors:  # two thread blocks a multiprocessor: one row's memory beside another's routing
-        cluster = 1 if rows >= 3 * processors or call.head_dim < 128 else 2
+        one_wave = rows <= 2 * processors and call.head_dim == 128 and call.capacity <= ONE_WAVE_TOKENS
+        cluster = 1 if rows >= 3 * processors or call.head_dim < 128 or one_wave else 2
         if stream_bytes(call, cluster, 4) <= device.shared_bytes // 2 - 1024:
             return Plan("stream", 1, 1, 1, cluster, 4)
     fitting = [cluster for cluster in SPLITS if stream_bytes(call, cluster) <= device.shared_bytes]

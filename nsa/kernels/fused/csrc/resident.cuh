@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   }
   if (path && tid == 0) {
     expect(me.bar(kInCmp), Ranks * 16 * 16), expect(me.bar(kInWin), Ranks * 16 * 8);
-    expect(me.bar(kInKeys), Ranks * kFree * 8), expect(me.bar(kInBlock), me.free_slots() * 4);
+    expect(me.bar(kInKeys), Ranks * Shared::kKeyBytes), expect(me.bar(kInBlock), me.free_slots() * 4);
     expect(me.bar(kInOut), Ranks * heads * ((kSide ? 512 : 0) + (kHasSel ? 512 + 8 : 0))),
         expect(me.bar(kInBlocks), 16 * 4);
     publish();
@@ -168,8 +168,6 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
                 *before = reinterpret_cast<const float *>(shared + Shared::before);
     const float *sums = reinterpret_cast<const float *>(shared + Shared::sums),
                 *last = reinterpret_cast<const float *>(shared + Shared::last);
-    uint32_t *importance = reinterpret_cast<uint32_t *>(shared + Shared::importance);
-    uint64_t *keys = reinterpret_cast<uint64_t *>(shared + Shared::key);
     scale_slice(me);
     const int j = tid >> 2, quarter = tid & 3, mine = rank * owned + j;  // four lanes a block
     uint32_t key = 0;
@@ -183,20 +181,27 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
     }
     value = quad_sum1(value);
     if (j < owned && mine < row.blocks && mine != 0 && mine < current - 1) key = __float_as_uint(value) + 1;
-    if (quarter == 0) importance[j] = key;
-    half_sync<kBarPath>();
-    int above = 0;
+    if constexpr (Shared::kAll) {
+      exchange_importance(me, key, owned);
+    } else {
+      uint32_t *importance = reinterpret_cast<uint32_t *>(shared + Shared::importance);
+      uint64_t *keys = reinterpret_cast<uint64_t *>(shared + Shared::key);
+      if (quarter == 0) importance[j] = key;
+      half_sync<kBarPath>();
+      int above = 0;
 #pragma unroll
-    for (int k = 0; k < Groups; ++k) {  // a quarter of the candidates each; of equal ones the lower index is above
-      const int other = (quarter * Groups + k) * 4;
-      const uint4 o = *reinterpret_cast<const uint4 *>(importance + other);
-      above += (o.x >= key + (other >= j)) + (o.y >= key + (other + 1 >= j)) + (o.z >= key + (other + 2 >= j)) +
-               (o.w >= key + (other + 3 >= j));
+      for (int k = 0; k < Groups; ++k) {  // a quarter of the candidates each; of equal ones the lower index is above
+        const int other = (quarter * Groups + k) * 4;
+        const uint4 o = *reinterpret_cast<const uint4 *>(importance + other);
+        above += (o.x >= key + (other >= j)) + (o.y >= key + (other + 1 >= j)) + (o.z >= key + (other + 2 >= j)) +
+                 (o.w >= key + (other + 3 >= j));
+      }
+      above += __shfl_xor_sync(~0u, above, 1), above += __shfl_xor_sync(~0u, above, 2);
+      if (quarter == 0 && j < owned && above < kFree) keys[above] = key_of(key, mine);
+      half_sync<kBarPath>();
+      exchange_keys(me);
     }
-    above += __shfl_xor_sync(~0u, above, 1), above += __shfl_xor_sync(~0u, above, 2);
-    if (quarter == 0 && j < owned && above < kFree) keys[above] = key_of(key, mine);
-    half_sync<kBarPath>();
-    exchange_keys(me, block);
+    take_blocks(me, block);
   }
   attend_selected<T, Shared, Parts>(me, q, block, gate_sel);
 #endif

@@ -32,12 +32,50 @@ template <typename Shared> NSA_DEVICE void scale_slice(const Half<Shared> &me) {
   half_sync<kBarPath>();
 }
 
-// From the best of each thread block, in order (Shared::key), to the blocks that this one attends to; -1: none.
-template <typename Shared> NSA_DEVICE void exchange_keys(const Half<Shared> &me, int (&block)[Shared::kShare]) {
-  constexpr int Ranks = Shared::kRanks, kShare = Shared::kShare;
+// The block of a rank, to the thread block that will attend to it.
+template <typename Shared> NSA_DEVICE void tell_block(const Half<Shared> &me, uint32_t place, int block) {
+  constexpr int Ranks = Shared::kRanks;
+  send_word(peer_address(me.base + Shared::block + place / Ranks * 4, place % Ranks), block,
+            peer_address(me.bar(kInBlock), place % Ranks));
+}
+
+// Every thread block gets every importance, four blocks a message, and ranks its own blocks among all: of equal ones
+// the lower is above. key: of the slice's block tid / 4, 0 where that is none or forced.
+template <typename Shared> NSA_DEVICE void exchange_importance(const Half<Shared> &me, uint32_t key, int owned) {
+  constexpr int Ranks = Shared::kRanks, kUnits = Shared::kKeyBytes / 16;  // messages a slice
+  const int tid = me.tid, rank = me.rank, to = tid & 15, unit = tid >> 4;
+  float4 four;
+  four.x = __uint_as_float(__shfl_sync(~0u, key, me.lane & 16));
+  four.y = __uint_as_float(__shfl_sync(~0u, key, (me.lane & 16) + 4));
+  four.z = __uint_as_float(__shfl_sync(~0u, key, (me.lane & 16) + 8));
+  four.w = __uint_as_float(__shfl_sync(~0u, key, (me.lane & 16) + 12));
+  if (unit < kUnits && to < Ranks)
+    send16(peer_address(me.base + Shared::in_keys + (rank * kUnits + unit) * 16, to), four,
+           peer_address(me.bar(kInKeys), to));
+  await(me.bar(kInKeys));
+  const uint4 *all = reinterpret_cast<const uint4 *>(me.shared + Shared::in_keys);
+  const int own = tid >> 4, at = rank * kUnits * 4 + own;  // 16 lanes a block
+  const uint32_t mine = reinterpret_cast<const uint32_t *>(all)[at];
+  uint32_t above = 0;
+#pragma unroll
+  for (int i = 0; i < (Ranks * kUnits + 15) / 16; ++i) {
+    const int from = i * 16 + (tid & 15), other = from * 4;
+    if (Ranks * kUnits % 16 && from >= Ranks * kUnits) break;
+    const uint4 o = all[from];
+    above += (o.x >= mine + (other >= at)) + (o.y >= mine + (other + 1 >= at)) + (o.z >= mine + (other + 2 >= at)) +
+             (o.w >= mine + (other + 3 >= at));
+  }
+#pragma unroll
+  for (int step = 1; step < 16; step *= 2) above += __shfl_xor_sync(~0u, above, step);
+  if ((tid & 15) == 0 && mine && above < kFree) tell_block(me, above, rank * owned + own);
+}
+
+// The same from the best of each slice, in order (Shared::key).
+template <typename Shared> NSA_DEVICE void exchange_keys(const Half<Shared> &me) {
+  constexpr int Ranks = Shared::kRanks;
   const unsigned char *shared = me.shared;
   const uint32_t base = me.base;
-  const int tid = me.tid, lane = me.lane, rank = me.rank, current = me.row.blocks - 1;
+  const int tid = me.tid, lane = me.lane, rank = me.rank;
   const uint64_t *keys = reinterpret_cast<const uint64_t *>(shared + Shared::key);
   const uint64_t *in_keys = reinterpret_cast<const uint64_t *>(shared + Shared::in_keys);
   {
@@ -58,10 +96,15 @@ template <typename Shared> NSA_DEVICE void exchange_keys(const Half<Shared> &me,
         for (int k = 0; k < kFree; ++k) count += in_keys[from * kFree + k] > my;
     }
     count = __reduce_add_sync(~0u, count << (lane & 16)) >> (lane & 16) & 0xffffu;
-    if (from == 0 && c < kFree && count < kFree && my)
-      send_word(peer_address(base + Shared::block + count / Ranks * 4, count % Ranks), block_of(my),
-                peer_address(me.bar(kInBlock), count % Ranks));
+    if (from == 0 && c < kFree && count < kFree && my) tell_block(me, count, block_of(my));
   }
+}
+
+// The blocks that this thread block attends to; -1: none.
+template <typename Shared> NSA_DEVICE void take_blocks(const Half<Shared> &me, int (&block)[Shared::kShare]) {
+  constexpr int Ranks = Shared::kRanks, kShare = Shared::kShare;
+  const unsigned char *shared = me.shared;
+  const int rank = me.rank, current = me.row.blocks - 1;
   if (me.free_slots()) await(me.bar(kInBlock));
 #pragma unroll
   for (int i = 0; i < kShare; ++i) {

@@ -18,6 +18,9 @@ template <int Ranks, int Groups> struct ResidentShared {
   static constexpr int kOutputs = Ranks * kShare;  // heads that arrive, from all thread blocks
   // Bytes between rows of probabilities: eight rows of one column in eight banks.
   static constexpr int p_cmp_row = kTokens * 2 + 16, p_win_row = kWindow * 2 + 16, p_sel_row = kSelected * 2 + 16;
+  // What a thread block tells of its blocks: the importance of all 16 of them, or the keys of the best.
+  static constexpr bool kAll = Groups == 1;
+  static constexpr int kKeyBytes = kAll ? 64 : kFree * 8;
   // Selected values take the place of the window's keys where the memory has no room beside them.
   static constexpr bool kTight = Ranks < 16 && Groups == 4, kBehind = false;
   // Byte offsets. Selected keys take the place of compressed ones.

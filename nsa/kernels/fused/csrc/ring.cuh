@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) ring(const __grid_constan
     held.close(slice, route);
     if (!route) await(me.bar(kInCmp));  // nobody leaves before every message to it has arrived
   }
-  if (route) best_of_slice(me, owned), exchange_keys(me, block);
+  if (route) best_of_slice(me, owned), exchange_keys(me), take_blocks(me, block);
   attend_selected<T, Shared, Parts>(me, q, block, gate_sel);
 #endif
 }
