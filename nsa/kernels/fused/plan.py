@@ -27,7 +27,7 @@ ARMS = (  # parts that they are built for (csrc/stream.h)
     Parts(cmp=False, route=False, win=False),
     Parts(cmp=False, route=False, sel=False),
 )
-ONE_WAVE_TOKENS = 16384  # up to which a row a thread block, all resident, is faster than two (on an H100, B = 64, G = 4)
+ONE_WAVE_TOKENS = 16384  # up to which a thread block a row, all resident, is faster than two (an H100, B = 64, G = 4)
 DEEP = 4  # thread blocks a multiprocessor that a split aims at
 
 

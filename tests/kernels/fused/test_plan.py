@@ -79,6 +79,8 @@ def test_on_hopper_the_papers_geometry_is_one_launch() -> None:
         ("ring", 8),
         ("ring", 6),
     ]
+    # 256 rows at once, one thread block each, where the caches are short; else two a row
+    assert [plan(call(64, capacity), HOPPER)[-2:] for capacity in (16384, 16385)] == [(1, 4), (2, 4)]
     assert plan(call(1, 131073), HOPPER).name == "stream"  # no room for the row's exponentials
     for batch, capacity, (D, Dv) in itertools.product(
         (1, 2, 3, 4, 8, 16, 32, 64, 128, 256), (1, 4096, 8192, 16384, 65536, 131072), WIDTHS
