@@ -20,11 +20,12 @@ from nsa.bench.check.loading import Loaded, here, shared_bytes, there
 from nsa.bench.check.remote import RemoteCandidate
 from nsa.bench.method import switches
 from nsa.bench.method.accuracy import selected_oracle
+from nsa.bench.method.circumstances import circumstances
 from nsa.bench.method.clocks import Clock
 from nsa.bench.method.control import Control
 from nsa.bench.method.failures import device_at_work
 from nsa.bench.method.inputs import full_case, ragged_case
-from nsa.bench.method.interleave import Group, interleave, replicate_facts
+from nsa.bench.method.interleave import Group, interleave
 from nsa.bench.method.kernels import (
     Kernels,
     Outputs,
@@ -38,7 +39,7 @@ from nsa.bench.method.kernels import (
     on_unseen,
 )
 from nsa.bench.method.replays import Replays
-from nsa.bench.method.timing import FLUSH, NO_FLUSH, CudaTimer, bandwidths
+from nsa.bench.method.timing import CudaTimer, bandwidths
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.kernels import registry
@@ -153,12 +154,9 @@ def check(
             rows += corner_rows(name, kernels[name], rivals[PACKED], first[0], job.corners, device)
         notes, switched = registry.notes(candidate.backend), candidate.switched()
     facts = CheckFacts(
-        device=job.host.device,
-        flush=FLUSH if on_cuda else NO_FLUSH,
-        bandwidth_bytes_per_s=tuple(copied for copied, _ in rates),
-        read_bandwidth_bytes_per_s=tuple(read for _, read in rates),
-        replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows, clock),),
-        other_processes=tuple(sorted(others)),
+        **circumstances(
+            job.host.device, job.process, time.monotonic() - start - turn.waited_s, rows, clock, rates, others
+        ),
         notes=notes,
         dtype=job.settings.dtype.of(device.type),
         left_out=tuple(left_out),

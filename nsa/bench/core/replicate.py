@@ -17,11 +17,11 @@ from nsa.bench.core.job import Job
 from nsa.bench.core.remote import RemoteCore
 from nsa.bench.core.shape import BLOCKS, Run, shape_rows
 from nsa.bench.method import switches
+from nsa.bench.method.circumstances import circumstances
 from nsa.bench.method.clocks import Clock
 from nsa.bench.method.control import Control
 from nsa.bench.method.failures import device_at_work
-from nsa.bench.method.interleave import replicate_facts
-from nsa.bench.method.timing import FLUSH, NO_FLUSH, CudaTimer, bandwidths
+from nsa.bench.method.timing import CudaTimer, bandwidths
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.config import CoreSettings, Flags
@@ -101,12 +101,9 @@ def check(job: Job, turn: Turn, load: Loader, ready: Callable[[], object] = lamb
             rows += corner_rows(job.backend, core, compose(gather), grid[0], job.corners, device)
         notes, switched = peer.about(channel, "notes"), peer.about(channel, "switched")
     facts = CoreFacts(
-        device=job.host.device,
-        flush=FLUSH if on_cuda else NO_FLUSH,
-        bandwidth_bytes_per_s=tuple(copied for copied, _ in rates),
-        read_bandwidth_bytes_per_s=tuple(read for _, read in rates),
-        replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows, clock),),
-        other_processes=tuple(sorted(others)),
+        **circumstances(
+            job.host.device, job.process, time.monotonic() - start - turn.waited_s, rows, clock, rates, others
+        ),
         notes=tuple(notes),
         dtype=job.settings.dtype.of(kind),
         left_out=tuple(left_out),

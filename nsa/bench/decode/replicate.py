@@ -16,11 +16,12 @@ from nsa.bench.decode.job import Job
 from nsa.bench.decode.judge import judge
 from nsa.bench.decode.kept import Kept
 from nsa.bench.decode.routing_check import core_routing_fault, routing_fault
+from nsa.bench.method.circumstances import circumstances
 from nsa.bench.method.clocks import Clock
 from nsa.bench.method.control import Control
 from nsa.bench.method.failures import device_at_work, guarded, guarded_core
-from nsa.bench.method.interleave import Candidate, interleave, replicate_facts
-from nsa.bench.method.timing import FLUSH, NO_FLUSH, CudaTimer, bandwidths, wall
+from nsa.bench.method.interleave import Candidate, interleave
+from nsa.bench.method.timing import CudaTimer, bandwidths, wall
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
 from nsa.errors import BackendUnavailable, InputError
@@ -71,12 +72,9 @@ def replicate(job: Job, turn: Turn) -> Replicated[DecodeFacts]:
         raise BackendUnavailable(job.backend, f"it refuses this cell: {error}", REFUSED) from error
     facts = DecodeFacts(
         contract="selection" if cell.core is None else "core",
-        device=job.host.device,
-        flush=FLUSH if device.type == "cuda" else NO_FLUSH,
-        bandwidth_bytes_per_s=tuple(copied for copied, _ in rates),
-        read_bandwidth_bytes_per_s=tuple(read for _, read in rates),
-        replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows, clock),),
-        other_processes=tuple(strangers),
+        **circumstances(
+            job.host.device, job.process, time.monotonic() - start - turn.waited_s, rows, clock, rates, strangers
+        ),
         notes=registry.notes(backend),
         geometry=job.geometry,
         reads=cell.reads,

@@ -11,15 +11,16 @@ from functools import partial
 import torch
 
 from nsa.bench.method.accuracy import selected_oracle
+from nsa.bench.method.circumstances import circumstances
 from nsa.bench.method.clocks import Clock
 from nsa.bench.method.control import Control
 from nsa.bench.method.failures import device_at_work
 from nsa.bench.method.inputs import Call, full_case
-from nsa.bench.method.interleave import Candidate, Group, interleave, replicate_facts
+from nsa.bench.method.interleave import Candidate, Group, interleave
 from nsa.bench.method.kernels import WARMUP, Kernels, Timed, able, enter, judge, last_calls
 from nsa.bench.method.reads import selected_by_tensors
 from nsa.bench.method.replays import Replays
-from nsa.bench.method.timing import FLUSH, CudaTimer, bandwidths
+from nsa.bench.method.timing import CudaTimer, bandwidths
 from nsa.bench.roofline.job import Job
 from nsa.bench.runner import Replicated
 from nsa.bench.workers import Turn
@@ -60,12 +61,9 @@ def replicate(job: Job, turn: Turn) -> Replicated[RooflineFacts]:
             rows += [*last, *judge(outputs, BASELINE, columns, None, selected_oracle(timed.replays.call))]
     rows = [{**row, "process": job.process} for row in rows]
     facts = RooflineFacts(
-        device=job.host.device,
-        flush=FLUSH,
-        bandwidth_bytes_per_s=(before[0], after[0]),
-        read_bandwidth_bytes_per_s=(before[1], after[1]),
-        replicates=(replicate_facts(job.process, time.monotonic() - start - turn.waited_s, rows, clock),),
-        other_processes=tuple(others),
+        **circumstances(
+            job.host.device, job.process, time.monotonic() - start - turn.waited_s, rows, clock, (before, after), others
+        ),
         notes=tuple({"backend": name, "note": note} for name, one in loaded.items() for note in registry.notes(one)),
         backends={},  # the stage fills them in, those that did not take part among them
     )

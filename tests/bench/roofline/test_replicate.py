@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from standins import ON_CPU, Sampler, Timer
+from standins import ON_CUDA, Sampler, Timer
 
 from nsa.bench.method.control import REPETITIONS
 from nsa.bench.roofline import replicate as module
@@ -64,7 +64,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ran(*backends: str, process: int = 0) -> Replicated[RooflineFacts]:
-    return replicate(Job(backends or tuple(KERNELS), SMALL, ON_CPU, process), Turn())
+    return replicate(Job(backends or tuple(KERNELS), SMALL, ON_CUDA, process), Turn())
 
 
 def timed(rows: list[Row]) -> list[Row]:
