@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from judged import judged
 from synthetic import ABOUT
 
 from nsa.report.accepted.compare import Comparison, Line, compare
@@ -41,12 +42,12 @@ def measure(
 
 def accept(lab: Lab, files: Files, *, cpu: bool = False) -> None:
     """Keep a run as `nsa accept` does."""
-    keep(lab.run(*files), lab.config, lab.accepted, cpu=cpu)
+    keep(judged(lab, *files), lab.config, lab.accepted, cpu=cpu)
 
 
 def against(lab: Lab, files: Files, config: Config | None = None) -> Comparison:
     """A run beside the accepted one."""
-    return compare(lab.run(*files), lab.accepted, config or lab.config)
+    return compare(judged(lab, *files), lab.accepted, config or lab.config)
 
 
 def lines(found: Comparison) -> dict[tuple[str, str], Line]:

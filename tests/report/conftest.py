@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
+from states import STATES
 from synthetic import CONFIG, CORES, CURVE, ENVIRONMENT, STAMP, Where, altered, header
 from synthetic_cell import PARTS_MS, decode_facts, decode_rows
 from synthetic_check import check_facts, check_rows
@@ -190,3 +191,17 @@ def lab(tmp_path: Path) -> Lab:
 def module_lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """An empty results folder that the tests of a module share."""
     return Lab(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="session")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Lab]:
+    """The results folder of one of states.py, with its report, for whoever only reads: each is made once a process."""
+    made: dict[str, Lab] = {}
+
+    def of(state: str) -> Lab:
+        if state not in made:
+            made[state] = Lab(tmp_path_factory.mktemp(state))
+            STATES[state](made[state])
+        return made[state]
+
+    return of

@@ -12,8 +12,7 @@ from states import STATES
 from nsa.report.page.tables import significant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Browser, Page
 
@@ -83,27 +82,14 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The states that were rendered, for all tests."""
-    return {}
-
-
 @pytest.fixture
-def open_page(
-    chromium: Browser, folders: dict[str, Path], module_lab: Lab, request: pytest.FixtureRequest
-) -> Iterator[Page]:
+def open_page(chromium: Browser, shown: Callable[[str], Lab], request: pytest.FixtureRequest) -> Iterator[Page]:
     """The page of the state that the test names; whatever fails or is asked of the network fails the test."""
-    state: str = request.param
-    if state not in folders:
-        folders[state] = module_lab.root / state
-        folders[state].mkdir()
-        STATES[state](type(module_lab)(folders[state]))
     page, faults = chromium.new_page(), []
     page.on("console", lambda said: faults.append(said.text))
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("request", lambda asked: faults.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None)
-    page.goto((folders[state] / "gate_report.html").as_uri())
+    page.goto(shown(request.param).layout.html.as_uri())
     page.wait_for_timeout(100)
     yield page
     page.close()

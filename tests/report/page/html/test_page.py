@@ -7,12 +7,13 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import pytest
-from states import STATES
 
 from nsa.report.page.html.page import code, numeric
 from nsa.report.page.tables import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.report.conftest import Lab
 
 EVIL = '</script><script>alert(1)</script> "quoted" & `make`'
@@ -34,10 +35,9 @@ class Elements(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(module_lab: Lab) -> Elements:
+def page(shown: Callable[[str], Lab]) -> Elements:
     """The page of a run with mixed verdicts."""
-    STATES["mixed"](module_lab)
-    return Elements(module_lab.layout.html.read_text())
+    return Elements(shown("mixed").layout.html.read_text())
 
 
 def test_nothing_is_loaded_from_elsewhere(page: Elements) -> None:
@@ -97,8 +97,8 @@ def test_columns_of_figures_are_told_from_words() -> None:
     assert numeric(Table(("S",), ())) == [False]
 
 
-def test_the_plot_library_is_whole_and_licensed(page: Elements, module_lab: Lab) -> None:
+def test_the_plot_library_is_whole_and_licensed(shown: Callable[[str], Lab]) -> None:
     """The inlined library has its versions and notices."""
-    text = module_lab.layout.html.read_text()
+    text = shown("mixed").layout.html.read_text()
     assert re.search(r"d3js\.org v\d", text) and re.search(r"@observablehq/plot v\d", text)
     assert "Copyright 2010-2023 Mike Bostock" in text
