@@ -8,7 +8,7 @@ from standins import ON_CPU
 from wrong.attacks import ATTACKS
 from wrong.trial import ON_GPU, PLAIN, Trial, on_a_gpu, trial_of
 
-from nsa.bench.apart import burst, peer
+from nsa.bench.apart import burst, peer, process
 from nsa.bench.apart.worker import replicate
 from nsa.bench.check.corners import judge
 from nsa.bench.check.corners.cases import cases
@@ -27,6 +27,8 @@ def tried(name: str, settings: CheckSettings, host: Host, monkeypatch: pytest.Mo
     """The check of an attack in its own process, as the pipeline makes it."""
     attack = ATTACKS[name]
     monkeypatch.setattr(peer, "ENTRY", attack.entry)
+    if host.device.kind == "cpu":  # a process of its own all the same, which has imported torch
+        monkeypatch.setattr(process, "START", "fork")
     corner = {each: case for each, case in cases(settings.dtype.of(host.device.kind)).items() if each == attack.check}
     monkeypatch.setattr(judge, "cases", lambda dtype: corner)
     job = Job("cuda", settings, host, 0, apart=True, corners=0)

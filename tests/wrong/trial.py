@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +14,7 @@ from standins import ON_CPU, PROVENANCE
 from synthetic import STAMP
 from wrong.checks import PLAIN, Found, hides_others, rejections, switched_off
 from wrong.entry import Entry
+from wrong.recalled import recalled
 
 from nsa.bench.check import replicate
 from nsa.bench.check.corners import judge
@@ -43,18 +44,20 @@ SETTINGS = CheckSettings(
     heads_per_group=(4,),
     head_dim=(32,),
     value_dim=(32,),
-    sel_count=(8,),
-    context=600,
+    sel_count=(4,),
+    context=300,
     dtype=DtypeByDevice(cpu="float16", cuda="float16"),
     seeds=3,
     cpu_rows=16,
-    cpu_context=600,
-    iters=15,
+    cpu_context=300,
+    iters=5,
 )
 ON_GPU = SETTINGS.model_copy(
-    update={"rows": (32,), "heads_per_group": (4, 8), "head_dim": (64,), "value_dim": (64,), "context": 2048}
+    update={"rows": (32,), "heads_per_group": (4, 8), "head_dim": (64,), "value_dim": (64,), "sel_count": (8,)}
+    | {"context": 2048, "iters": 15}
 )
 TIMED = {"speed", "memory floor"}  # checks of times, which reject what is written in PyTorch and what does nothing
+FEW = ("h = 3", "n = 1", "no blocks", "single tokens")  # corner cases of which one shows most mistakes
 TIMER = cache(CudaTimer)
 GIGABYTES = {name for name, case in cases(SETTINGS.dtype.cuda).items() if case.memory_bytes}  # corner cases of a GPU
 
@@ -79,6 +82,7 @@ def tried(
     host: Host = ON_CPU,
     packs: bool = False,
     gigabytes: bool = False,
+    corners: Collection[str] | None = None,
 ) -> Trial:
     """Check a kernel.
 
@@ -89,14 +93,14 @@ def tried(
         host: on what.
         packs: whether it may launch what packed SDPA launches.
         gigabytes: whether a GPU tries the corner cases of gigabytes, too.
+        corners: the corner cases that a CPU tries; None for all.
     """
     name, on_cuda = "cuda", host.device.kind == "cuda"
     settings = ON_GPU if on_cuda else SETTINGS
     variants = VARIANTS | CUDA_VARIANTS if on_cuda else VARIANTS
     rivals = {f"{VARIANT}{each}": variant for each, variant in variants.items()}
     with switched_off(off), ExitStack() as stack:
-        if on_cuda:
-            stack.enter_context(quickly(gigabytes))
+        stack.enter_context(quickly(gigabytes) if on_cuda else recalled(seed, corners))
         try:
             job = Job(name, settings, host, 0, seed=seed, corners=seed)
             checked = check_kernel(Backend(name, kernel), rivals, job, Turn(), packs=packs)
@@ -161,16 +165,21 @@ def on_a_gpu() -> Host:
     return Host.of("cuda", Flags(), probe(), {})
 
 
-def rejected_by(entry: Entry, host: Host = ON_CPU) -> tuple[Trial, Found]:
+def rejected_by(entry: Entry, host: Host = ON_CPU, few: bool = False) -> tuple[Trial, Found]:
     """The trial of an entry, and all checks that reject it.
 
     A fault hides those that would be looked for after it: where one check alone was seen, or not the one that is meant,
     the entry is tried again with that one off.
+
+    Args:
+        entry: what is tried.
+        host: on what.
+        few: whether a CPU tries only FEW corner cases, and the one that is meant: enough where many checks reject it.
     """
-    large = entry.check in GIGABYTES
-    trial = tried(entry.make(), host=host, gigabytes=large)
+    large, corners = entry.check in GIGABYTES, {entry.check, *FEW} if few else None
+    trial = tried(entry.make(), host=host, gigabytes=large, corners=corners)
     found = dict(trial.found)
     for check in [each for each in found if hides_others(each)]:
         if len(found.keys() - TIMED) == 1 or entry.check not in found:
-            found |= tried(entry.make(), off=check, host=host, gigabytes=large).found
+            found |= tried(entry.make(), off=check, host=host, gigabytes=large, corners=corners).found
     return trial, found

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import pandas as pd
 
 from nsa.records.facts import CheckFacts
 from nsa.records.shapes import AXES, GridShape
@@ -13,6 +12,7 @@ from nsa.records.words import REFUSED, SKIPPED
 from nsa.report.analysis.kernel import Tolerance
 from nsa.report.analysis.read import Record
 
+Row = Mapping[str, object]
 RIGHT, WRONG, NOT_TAKEN, NOT_RUN = "right", "wrong", "refused", "skipped"
 
 # An error that is right whatever packed SDPA's is, in units of half the last place: where packed SDPA rounds by luck to
@@ -43,32 +43,34 @@ class Corner:
 
 def corners(record: Record[CheckFacts], tolerance: Tolerance) -> tuple[Corner, ...]:
     """Every corner case of an ok kernel check, in the order of its rows."""
-    if record.corners.empty:
-        return ()
-    by_case = record.corners.groupby("case", sort=False)
-    return tuple(corner(str(case), rows, tolerance) for case, rows in by_case)
+    by_case: dict[str, list[Row]] = {}
+    for row in record.corners.to_dict("records"):
+        by_case.setdefault(str(row["case"]), []).append({str(name): value for name, value in row.items()})
+    return tuple(corner(case, rows, tolerance) for case, rows in by_case.items())
 
 
-def corner(case: str, rows: pd.DataFrame, tolerance: Tolerance) -> Corner:
+def corner(case: str, rows: Sequence[Row], tolerance: Tolerance) -> Corner:
     """One case of one or more calls; the first call that is wrong gives the reason."""
-    seed = int(rows["seed"].iloc[0])
-    said = [str(fault) for fault in rows["fault"].dropna()]
+    seed = int(_number(rows[0]["seed"]))
+    said = [fault for row in rows if isinstance(fault := row["fault"], str)]
     for prefix, status in ((REFUSED, NOT_TAKEN), (SKIPPED, NOT_RUN)):
         if said and said[0].startswith(prefix):
             return Corner(case, seed, status, said[0].removeprefix(prefix), None, None)
-    allowed = [
-        allowed_error(str(dtype), float(packed), tolerance)
-        for dtype, packed in zip(rows["dtype"], rows["sdpa_oracle_error"].astype(float), strict=True)
-    ]
-    errors = rows["oracle_error"].astype(float).to_list()  # NaN where there is none
+    allowed = [allowed_error(str(row["dtype"]), _number(row["sdpa_oracle_error"]), tolerance) for row in rows]
+    errors = [_number(row["oracle_error"]) for row in rows]
     shares = [math.inf if math.isnan(error) else error / most for error, most in zip(errors, allowed, strict=True)]
     worst = shares.index(max(shares))
     reasons = [f"fault: {said[0]}"] if said else []
     if not errors[worst] <= allowed[worst] and not (said and math.isnan(errors[worst])):
-        shape = GridShape(*(int(rows[axis].iloc[worst]) for axis in AXES))
+        shape = GridShape(*(int(_number(rows[worst][axis])) for axis in AXES))
         reasons.append(f"oracle error {errors[worst]:.2g} > {allowed[worst]:.2g} ({shape})")
     status = WRONG if reasons else RIGHT
     return Corner(case, seed, status, ", ".join(reasons), errors[worst], allowed[worst])
+
+
+def _number(value: object) -> float:
+    """A number of a row; NaN where there is none."""
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def allowed_error(dtype: str, packed: float, tolerance: Tolerance) -> float:
