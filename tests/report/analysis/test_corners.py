@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import pandas as pd
 import pytest
 
 from nsa.config import GateSettings
@@ -33,7 +32,7 @@ ROW = {
 
 def said(*changes: dict[str, object]) -> tuple[str, str]:
     """The status and the reason of a case of one call for each of some changed rows."""
-    found = corner("h = 3", pd.DataFrame([{**ROW, **each} for each in changes]), ALLOWED)
+    found = corner("h = 3", [{**ROW, **each} for each in changes], ALLOWED)
     return found.status, found.reason
 
 
