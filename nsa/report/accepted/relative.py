@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from nsa.records.shapes import AXES
 from nsa.records.words import CONTROL, CONTROLS
 from nsa.report.accepted.keep import CHECK, DECODE
-from nsa.report.analysis.stats import NS_PER_MS, Change, Estimate, judged, ratio_of, rounding
+from nsa.report.analysis.stats import NS_PER_MS, Change, Estimate, judged, ratio_of, rounding, welch
 
 Fixed = Mapping[str, "pd.Series[float]"]  # the control's times beside it, by the workload's name; empty on a CPU
 
@@ -28,21 +29,38 @@ def has_control(times: pd.DataFrame) -> bool:
 
 def step_times(times: pd.DataFrame, arm: str = "all") -> dict[tuple[str, int], pd.Series[float]]:
     """T(arm) of each decode cell, (backend, S), one time per process."""
-    steps = times[(times["kind"] == DECODE) & (times["arm"] == arm)].astype({"S": int}).set_index("process")
-    cells = steps.groupby(["backend", "S"], sort=False)["time_ms"]
-    return {(str(backend), int(str(S))): each.dropna() for (backend, S), each in cells}
+    found: dict[tuple[str, int], dict[int, float]] = {}
+    columns = (times[name].to_list() for name in ("kind", "arm", "backend", "S", "process", "time_ms"))
+    for kind, of, backend, S, process, time_ms in zip(*columns, strict=True):  # few rows, that are often asked for
+        if (kind, of) == (DECODE, arm):
+            cell = found.setdefault((str(backend), int(S)), {})
+            if not math.isnan(time_ms):
+                cell[process] = time_ms
+    return {cell: _by_process([*each], [*each.values()]) for cell, each in found.items()}
 
 
 def shape_times(times: pd.DataFrame, backend: str, control: str | None = None) -> pd.DataFrame:
     """The times of a kernel check, or of the control beside it: a row per process and a column per shape."""
-    wanted = times["arm"].isna() if control is None else times["arm"] == control
-    rows = times[(times["kind"] == CHECK) & (times["backend"] == backend) & wanted]
-    return rows.pivot(index="process", columns=list(AXES), values="time_ms")
+    of = times["arm"].isna() if control is None else times["arm"] == control
+    found: dict[tuple[float, ...], dict[int, float]] = {}
+    columns = (times[name].to_list() for name in ("kind", "backend", "process", "time_ms", *AXES))
+    for wanted, kind, name, process, time_ms, *shape in zip(of.to_list(), *columns, strict=True):
+        if wanted and (kind, name) == (CHECK, backend):
+            found.setdefault(tuple(shape), {})[process] = time_ms
+    shapes, processes = sorted(found), sorted({process for each in found.values() for process in each})
+    values = [[found[shape].get(process, math.nan) for shape in shapes] for process in processes]
+    names = pd.Index(shapes, tupleize_cols=False)  # making a MultiIndex takes longer than the rest
+    return pd.DataFrame(values, pd.Index(processes, name="process"), names, dtype=float)
+
+
+def _by_process(processes: Sequence[int], times_ms: ArrayLike) -> pd.Series[float]:
+    return pd.Series(np.asarray(times_ms, dtype=float), pd.Index(processes, name="process"))
 
 
 def geometric_mean(times: pd.DataFrame) -> pd.Series[float]:
     """Over the shapes, of the processes that timed them all."""
-    return np.exp(np.log(times.dropna()).mean(axis=1))
+    whole = times.dropna()
+    return pd.Series(np.exp(np.log(whole.to_numpy(float)).mean(axis=1)), whole.index)
 
 
 def typical(times: pd.Series[float]) -> float:
@@ -66,12 +84,20 @@ def relative_change(
         return judged(ratio_of(before, now, confidence, paired=False, least=least))
     found = []
     for name in then:
-        pair = ((before / then[name]).dropna(), (now / today[name]).dropna())
         clock = rounding(NS_PER_MS * then[name]) + rounding(NS_PER_MS * today[name])
-        found.append(ratio_of(*pair, confidence, paired=False, least=least + clock))
+        logs = (np.log(_over(before, then[name])), np.log(_over(now, today[name])))
+        found.append(welch(*logs, confidence, least + clock))
     value = math.exp(sum(math.log(ratio.value) for ratio in found) / len(found))
     low, high = min(ratio.low for ratio in found), max(ratio.high for ratio in found)
     return judged(Estimate(value, low, high, min(ratio.processes for ratio in found)))
+
+
+def _over(times: pd.Series[float], control: pd.Series[float]) -> NDArray[np.float64]:
+    """The ratio in each process that timed both."""
+    if times.index.equals(control.index):  # the usual case, in which nothing needs to be aligned
+        ratio = times.to_numpy(float) / control.to_numpy(float)
+        return ratio[~np.isnan(ratio)]
+    return np.asarray((times / control).dropna(), dtype=np.float64)
 
 
 def control_words(then: pd.DataFrame, now: pd.DataFrame) -> str:

@@ -167,12 +167,18 @@ def process_times(rows: pd.DataFrame, emit_weight: float) -> pd.DataFrame:
     """
     kinds = rows.assign(emits=rows["emits"].eq(True))  # an empty graph neither emits nor not: null becomes False
     medians = kinds.groupby(["arm", "emits", "process"])["value_ns"].median() / NS_PER_MS
-    times = {}
-    for arm, values in medians.groupby(level="arm"):
-        by_kind = values.droplevel("arm").unstack("emits")  # [process, emits]
-        both = by_kind.shape[1] == 2
-        times[arm] = emit_weight * by_kind[True] + (1 - emit_weight) * by_kind[False] if both else by_kind.iloc[:, 0]
-    return pd.DataFrame(times)
+    if not len(medians):
+        return pd.DataFrame()
+    by_kind = medians.unstack("emits")  # [(arm, process), emits]
+    times = by_kind.iloc[:, 0]
+    if by_kind.shape[1] == 2:
+        arms = medians.index.get_level_values("arm")
+        emitting = medians.index.get_level_values("emits").to_numpy(bool)
+        of = by_kind.index.get_level_values("arm")
+        emits, rests = of.isin(arms[emitting]), of.isin(arms[~emitting])
+        weighted = emit_weight * by_kind[True] + (1 - emit_weight) * by_kind[False]
+        times = weighted.where(emits & rests, by_kind[True].where(emits, by_kind[False]))
+    return times.unstack("arm").rename_axis(columns=None)
 
 
 def speedup(reference_ns: pd.DataFrame, candidate_ns: pd.DataFrame, confidence: float) -> Estimate | None:

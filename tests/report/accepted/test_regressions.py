@@ -66,20 +66,18 @@ def times(seed: int) -> list[pd.DataFrame]:
     arms_ms = {f"S{S}": 0.098 for S in CONTEXTS} | {f"shape{place}": 0.06 for place in range(len(SHAPES))}
     arms_ms |= dict.fromkeys(CONTROLS, 0.09)
     found = []
+    places = {f"S{S}": {"kind": DECODE, "S": S} for S in CONTEXTS}
+    places |= {
+        f"shape{place}": {"kind": CHECK, **dict(zip(AXES, shape, strict=True))} for place, shape in enumerate(SHAPES)
+    }
     for one in each_run(process_times(simulate(seed, RUNS, PROCESSES, arms_ms, Machine(), iters=8), 0.0), RUNS):
         rows: list[dict[str, object]] = []
-        for arm in ("all", *CONTROLS):
-            rows += [
-                {"kind": DECODE, "backend": "cuda", "S": S, "arm": arm, "time_ms": one.get(arm, one[f"S{S}"])}
-                for S in CONTEXTS
-            ]
-            rows += [
-                {"kind": CHECK, "backend": "cuda", **dict(zip(AXES, shape, strict=True))}
-                | {"arm": None if arm == "all" else arm, "time_ms": one.get(arm, one[f"shape{place}"])}
-                for place, shape in enumerate(SHAPES)
-            ]
-        frames = [pd.DataFrame(row).rename_axis(index="process").reset_index() for row in rows]
-        found.append(pd.concat(frames).reindex(columns=MEDIANS.names))
+        for place, where in places.items():
+            of_kernel = "all" if where["kind"] == DECODE else None
+            for arm, timed in ((of_kernel, place), *zip(CONTROLS, CONTROLS, strict=True)):
+                known = {**where, "backend": "cuda", "arm": arm}
+                rows += [{**known, "process": process, "time_ms": ms} for process, ms in one[timed].items()]
+        found.append(pd.DataFrame(rows, columns=MEDIANS.names))
     return found
 
 
