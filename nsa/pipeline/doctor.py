@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -109,12 +110,17 @@ def _stamps(layout: Layout, today: Stamps) -> Iterator[Finding]:
 def _another_machine(layout: Layout, today: Stamps, fingerprint: Mapping[str, str]) -> Iterator[Finding]:
     """A note with each fact of the machine that is not as it was stamped, such as nvcc 13.0.88 → none."""
     changed: dict[str, str] = {}
+
+    @cache
+    def installed(package: str) -> str:
+        return package_version(package) or "none"
+
     for stage in sorted(today):
         try:
             stamped = stamps.read(layout.stamp(stage)).machine or {}
         except RecordError:  # told by _stamps
             continue
-        now = {fact: fingerprint.get(fact, package_version(fact) or "none") for fact in stamped}
+        now = {fact: fingerprint[fact] if fact in fingerprint else installed(fact) for fact in stamped}
         changed |= {
             fact: f"{fact} {then or 'none'} → {now[fact] or 'none'}"
             for fact, then in stamped.items()

@@ -72,7 +72,8 @@ class Code:
             if (why := self._unreadable.get(_root(name))) is not None:
                 raise Unreadable(name, why)
         packages = (*stage.starts, *(backends.package(name) for name in stage.backends))
-        starts = [module for module in self._files if any(_in(module, package) for package in packages)]
+        below = tuple(f"{package}." for package in packages)
+        starts = [module for module in self._files if module in packages or module.startswith(below)]
         found = dict(self._files[module] for module in self._closure(starts))
         for name in stage.backends:
             found |= self._contents(backends.package(name)) | _further(name)

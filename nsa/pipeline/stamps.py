@@ -21,8 +21,7 @@ from nsa.pipeline.sources import Code, Unreadable
 from nsa.pipeline.stages import REPORT, Stage, stages
 from nsa.records import files
 from nsa.records.facts import Digests
-from nsa.records.files import sha256
-from nsa.records.stamp import Sources, Stamp, digest, read
+from nsa.records.stamp import Sources, Stamp, digest, of_file, read
 
 __all__ = ["Stamp", "digests", "read", "today", "write"]
 
@@ -73,7 +72,7 @@ def today(
 
 
 def _make(config: Config, fingerprint: Mapping[str, str], accepted: Path, left_out: list[str]) -> Iterator[Stamp]:
-    code, digest_of = Code(), functools.cache(sha256)
+    code, digest_of = Code(), functools.cache(of_file)
     for stage in stages(config, accepted):
         try:
             sources = code.sources(stage)

@@ -75,9 +75,14 @@ def read(path: Path) -> Stamp:
         raise RecordError(f"{str(error).rpartition(';')[0]}; run `snakemake -n`, which writes it anew") from error
 
 
-def digest(sources: Mapping[str, Path], digest_of: Callable[[Path], str] = files.sha256) -> str:
-    """The digest of some files' names and bytes; one that is not there has an empty one."""
-    lines = [f"{name} {digest_of(file) if file.is_file() else ''}\n" for name, file in sources.items()]
+def of_file(file: Path) -> str:
+    """The digest of a source's bytes; an empty one where it is not there."""
+    return files.sha256(file) if file.is_file() else ""
+
+
+def digest(sources: Mapping[str, Path], digest_of: Callable[[Path], str] = of_file) -> str:
+    """The digest of some files' names and bytes."""
+    lines = [f"{name} {digest_of(file)}\n" for name, file in sources.items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
