@@ -5,6 +5,7 @@ Nothing of this project is among it, nor pynvml, for which tests have a stand-in
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 
 OTHERS = (
@@ -30,3 +31,4 @@ OTHERS = (
 for name in OTHERS:
     import_module(name)
 import_module("snakemake.cli").get_argument_parser()  # which looks for plugins, and imports them
+gc.freeze()  # a fork that looks for garbage copies none of it

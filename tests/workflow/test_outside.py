@@ -53,11 +53,11 @@ def test_a_broken_backend_stops_only_who_asks(broken: str, project: Project, sit
     (site / "nsa_example" / broken).write_text("def (")
     environ = {"PYTHONPATH": str(site)}
     assert project.planned(**environ) == set()
-    said = project.snakemake("--dry-run", environ=environ)
+    said = project.run("--dry-run", environ=environ)
     (line,) = [line for line in said.stderr.splitlines() if line.startswith("warning: ")]
     assert f"{broken}, line 1" in line and line.endswith("; fix or uninstall its package; nothing of it is run")
     told = project.nsa("doctor", environ=environ)
     assert told.returncode == 0 and told.stdout.startswith("nsa.backends: backend 'example': ")
-    asked = project.snakemake("--dry-run", "--config", "candidates=[example]", environ=environ)
+    asked = project.run("--dry-run", "--config", "candidates=[example]", environ=environ)
     (line,) = [line for line in asked.stderr.splitlines() if line.startswith("error: ")]
     assert asked.returncode != 0 and f"{broken}, line 1" in line and "Traceback" not in asked.stderr

@@ -26,7 +26,7 @@ def test_a_run_writes_the_report(finished: Project) -> None:
 def test_snakemakes_own_report_has_captions_categories_and_figures(finished: Project, tmp_path: Path) -> None:
     """`snakemake --report` shows the page, the figure and the tables, each in its category with what it is."""
     archive = tmp_path / "report.zip"
-    result = finished.snakemake("--report", str(archive))
+    result = finished.start("--report", str(archive)).end()
     assert result.returncode == 0, result.stderr
     with zipfile.ZipFile(archive) as whole:
         names = whole.namelist()
@@ -66,7 +66,7 @@ def test_an_installed_copy_does_not_stand_for_the_sources(project: Project, tmp_
     shutil.copytree(project.root / "nsa", tmp_path / "site" / "nsa")
     with (tmp_path / "site" / "nsa" / "__init__.py").open("a") as installed:
         installed.write("\nraise SystemExit('the installed copy was imported')\n")
-    cell = "results/decode/sdpa/S128.parquet"
+    cell = "results/decode/cuda/S128.parquet"
     (project.root / cell).unlink()
     result = project.snakemake(cell, environ={"PYTHONPATH": str(tmp_path / "site")}, python=("-P",))
     assert result.returncode == 0, result.stdout + result.stderr
