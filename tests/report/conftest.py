@@ -22,7 +22,7 @@ from nsa.records import files, parquet, schemas
 from nsa.records.facts import Digests, Environment
 from nsa.report.analysis.read import read_cell
 from nsa.report.analysis.summary import CellSummary, summarise
-from nsa.report.page.render import report
+from nsa.report.page import render
 from nsa.report.verdict.run import Run, read_run
 
 
@@ -158,26 +158,34 @@ class Lab:
         build: str = "skipped",
         dram: Sequence[Path] = (),
         cores: Sequence[Path] = (),
+        draws: bool = False,
     ) -> dict[str, JsonValue]:
-        """Write the whole report; returns gate.json's content."""
+        """Write the whole report; returns gate.json's content.
+
+        Args:
+            draws: whether the figure is drawn, too, which takes as long as all the rest.
+        """
         files.write_model(self.layout.environment, self.about)
         log = "\n".join(f"line {n}" for n in range(50)) if build == "failed" else None
         manifest = self.layout.artifact("build/cuda.json")
         content = {"status": build, "reason": "no nvcc", "fix": "install CUDA", "log": log}
         files.write_text(manifest, json.dumps(content))
-        report(
-            environment=self.layout.environment,
-            artifacts=[manifest],
-            cells=cells,
-            checks=checks,
-            stamps=self.stamps,
-            config=self.config,
-            out_dir=self.root,
-            dram=dram,
-            accepted=self.accepted,
-            history=self.history,
-            cores=cores,
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            if not draws:
+                patch.setattr(render, "decode_breakdown", lambda *_: None)
+            render.report(
+                environment=self.layout.environment,
+                artifacts=[manifest],
+                cells=cells,
+                checks=checks,
+                stamps=self.stamps,
+                config=self.config,
+                out_dir=self.root,
+                dram=dram,
+                accepted=self.accepted,
+                history=self.history,
+                cores=cores,
+            )
         return files.read_json(self.layout.gate)
 
 

@@ -1,10 +1,11 @@
-"""The extension: built for every architecture without a GPU, its schema, and on a GPU the whole contract."""
+"""The extension: built without a GPU, its schema, and on a GPU the whole contract."""
 
 from __future__ import annotations
 
 import os
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,25 +25,22 @@ from nsa.shapes import NsaShape
 
 pytestmark = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc on this machine")
 SHAPES = int(os.environ.get("NSA_TEST_SHAPES", "300"))  # 2000 in a run of its own; fewer under compute-sanitizer
-SOME = (
-    "library.cpp",
-    "call.cpp",
-    "instantiate_dv128.cu",
-    "stream_c3w8_bf16.cu",
-    "resident_c8g2_fp16.cu",
-    "ring_c8g16_bf16.cu",
-)
+SOME = ("library.cpp", "call.cpp", "instantiate_dv128.cu", "resident_c8g2_fp16.cu", "ring_c8g16_bf16.cu")
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """The extension built for this machine's GPUs; without one, a unit of each kind, with and without clusters."""
+    """The extension built for this machine's GPUs; without one, a unit of each kind, with and without clusters.
+
+    That of the streaming kernel is few.cu.
+    """
     extension, archs = EXTENSION, None
     if not stage.native_archs():
         extension, archs = stage.Extension("fused", tmp_path_factory.mktemp("csrc")), ["80", "90a"]
         for path in EXTENSION.csrc.iterdir():
             if path.suffix not in (".cu", ".cpp") or path.name in SOME:
                 shutil.copy(path, extension.csrc)
+        shutil.copy(Path(__file__).with_name("few.cu"), extension.csrc)
     return stage.build(extension, "require", tmp_path_factory.mktemp("build") / "fused.json", archs=archs)
 
 
@@ -58,12 +56,9 @@ def test_it_builds_without_a_gpu_or_a_warning(manifest: Manifest) -> None:
     assert manifest.status == "built", manifest.log
     assert {kernel.arch for kernel in manifest.kernels} == {f"sm_{arch}" for arch in manifest.archs}
     assert manifest.warnings == ()
-    one = [
-        kernel
-        for kernel in manifest.kernels
-        if any(name in kernel.kernel for name in ("6stream", "8resident", "4ring"))
-    ]
-    assert one and all(kernel.spill_bytes == 0 for kernel in one if kernel.arch == "sm_90a")
+    for kind in ("6stream", "8resident", "4ring"):
+        one = [kernel for kernel in manifest.kernels if kind in kernel.kernel and kernel.arch == "sm_90a"]
+        assert one and [kernel for kernel in one if kernel.spill_bytes] == []
 
 
 @pytest.mark.gpu

@@ -19,6 +19,7 @@ from nsa.kernels.sdpa.packed import gather
 from nsa.shapes import NsaShape
 
 STEPS = 5  # of one emission and more, whatever the stride
+CAPACITY = 64
 
 
 def random_layer(seed: int) -> NsaAttention:
@@ -34,7 +35,7 @@ def random_layer(seed: int) -> NsaAttention:
         cmp_block=stride * draw.choice([1, 2, 9]),
         cmp_stride=stride,
         sel_block=stride * 4,
-        sel_count=40,  # every block: rounding cannot change routing
+        sel_count=CAPACITY // (4 * stride),  # every block: rounding cannot change routing
         window=16,
         phi=draw.choice(["mean", "mean", "mlp"]),
     )
@@ -44,13 +45,13 @@ def random_layer(seed: int) -> NsaAttention:
 def token_faults(seed: int, dtype: torch.dtype, device: torch.device, tolerance: float) -> list[str]:
     """What differs, after some steps of a batch that is ragged or not, from the layer's torch operators."""
     layer, draw = random_layer(seed).to(device, dtype), random.Random(seed)
-    shape, capacity = layer.shape, 64
-    lengths = draw.choice([[0, 0], [0, 37, 20], [capacity - STEPS, 3]])
+    shape = layer.shape
+    lengths = draw.choice([[0, 0], [0, 37, 20], [CAPACITY - STEPS, 3]])
     generator = torch.Generator(device).manual_seed(seed)
     x = torch.randn(STEPS, len(lengths), shape.dim, generator=generator, device=device).to(dtype)
     steps = []
     for parts in (TORCH, TritonParts()):
-        made = KVCache(shape, len(lengths), capacity, dtype, device)
+        made = KVCache(shape, len(lengths), CAPACITY, dtype, device)
         generator.manual_seed(seed)
         for cache in (made.k, made.v, made.k_cmp, made.v_cmp):
             cache.copy_(torch.randn(cache.shape, generator=generator, device=device))

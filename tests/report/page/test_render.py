@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from tests.report.conftest import Lab
 
 
-def gpu_run(lab: Lab, **baseline: object) -> dict[str, JsonValue]:
+def gpu_run(lab: Lab, draws: bool = False, **baseline: object) -> dict[str, JsonValue]:
     """A run with a good, a slow and an unavailable kernel."""
     cells = [lab.cell("sdpa", S, **baseline) for S in (128, 2048)]
     cells += [lab.cell("cuda", S, parts={"sel": 0.015}) for S in (128, 2048)]
     cells += [lab.cell("triton", 128), lab.cell("triton", 2048, status="oom")]
     cells += [lab.cell("fa2", S, status="unavailable") for S in (128, 2048)]
     checks = [lab.check("cuda"), lab.check("triton", speedup=1.1), lab.check("fa2", status="unavailable")]
-    return lab.render(cells, checks)
+    return lab.render(cells, checks, draws=draws)
 
 
 @pytest.fixture(scope="module")
 def finished(module_lab: Lab) -> Lab:
     """The run above, for the tests that only read it."""
-    gpu_run(module_lab)
+    gpu_run(module_lab, draws=True)
     return module_lab
 
 
@@ -163,7 +163,7 @@ def test_the_figure_is_drawn_for_documents(finished: Lab) -> None:
 
 def test_when_nothing_ran_the_report_says_so(lab: Lab) -> None:
     """A run on the wrong machine ends in a report with reasons."""
-    gate = lab.render([lab.cell("sdpa", S, status="unavailable") for S in (128, 2048)])
+    gate = lab.render([lab.cell("sdpa", S, status="unavailable") for S in (128, 2048)], draws=True)
     assert gate["invest"]["reason"] == "At every target context: sdpa is unavailable (sdpa is not here)."
     assert "No cell ran, so there are no figures." in text(lab)
     assert "No figure is drawn: nothing ran." in text(lab)

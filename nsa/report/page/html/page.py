@@ -31,6 +31,28 @@ NUMBER = re.compile(r"[-+]?\d[\d.]*")
 
 def html_text(content: Content) -> str:
     """The whole page; it asks the network for nothing."""
+    known = {accept.backend: heat_map(accept) for accept in content.accepts}
+    return (
+        templates()
+        .get_template("page.html.j2")
+        .render(
+            **vars(content),
+            cards=cards(content),
+            heat={backend: found for backend, found in known.items() if found},
+            plots=as_json(plots(content)),
+            anomaly_groups=grouped(content.fired),
+            blocked=[f"{check.name} on {check.cell}" for check in content.fired if check.blocks],
+            meanings=MEANINGS,
+            styles=[asset(name) for name in STYLES],
+            library=[asset(name) for name in LIBRARY],
+            scripts=[asset(name) for name in SCRIPTS],
+        )
+    )
+
+
+@cache
+def templates() -> Templates:
+    """The page's templates, which are compiled once."""
     environment = Templates(
         loader=PackageLoader("nsa.report.page.html", ""),
         autoescape=True,
@@ -39,19 +61,7 @@ def html_text(content: Content) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"code": code, "numeric": numeric}
-    known = {accept.backend: heat_map(accept) for accept in content.accepts}
-    return environment.get_template("page.html.j2").render(
-        **vars(content),
-        cards=cards(content),
-        heat={backend: found for backend, found in known.items() if found},
-        plots=as_json(plots(content)),
-        anomaly_groups=grouped(content.fired),
-        blocked=[f"{check.name} on {check.cell}" for check in content.fired if check.blocks],
-        meanings=MEANINGS,
-        styles=[asset(name) for name in STYLES],
-        library=[asset(name) for name in LIBRARY],
-        scripts=[asset(name) for name in SCRIPTS],
-    )
+    return environment
 
 
 def grouped(fired: Sequence[Check]) -> list[tuple[str, str, list[Check]]]:
