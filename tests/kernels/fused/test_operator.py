@@ -144,6 +144,29 @@ def test_a_token_far_above_the_first_ones_is_weighed(loaded: None, dtype: torch.
     assert bool(((out.double() - judged.output).norm(dim=-1) <= LIMIT[dtype] * judged.output.norm(dim=-1)).all())
 
 
+KINDS = [("resident", 6), ("resident", 8), ("resident", 16), ("ring", 6), ("ring", 8), ("ring", 16)]
+KINDS += [("stream", ranks) for ranks in (1, 2, 3, 4, 8)] + [("three", 1)]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("name", "ranks"), KINDS)
+def test_scores_hundreds_of_powers_of_two_apart(
+    loaded: None, monkeypatch: pytest.MonkeyPatch, name: str, ranks: int
+) -> None:
+    """What one slice, chunk or tile gives to the next one's first block may be 2^400 times what is there."""
+    drawn = paper((1200, 1150, 1100))
+    three = plan.three_launches(plan.Call(3, 4, 16, 128, 128, 1200, drawn.sizes, drawn.parts), operator._device(0))
+    warps = 8 if name == "stream" else 16
+    made = three if name == "three" else plan.Plan(name, 1, 1, 1, ranks, warps)  # type: ignore[arg-type]
+    monkeypatch.setattr(operator, "plan", lambda *_: made)
+    for seed in range(20):
+        call = case(drawn, seed, GPU)
+        call.q.mul_(45)
+        operator.decode_core(*call)
+        importance = core_oracle(*call).importance.cpu()
+        assert routing_fault(call.block_indices.cpu(), importance, call.seq_lens.cpu(), drawn.sizes) is None, seed
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("batch", [1, 2, 4])
 def test_of_equal_blocks_of_a_long_row_the_lowest_are_selected(loaded: None, batch: int) -> None:

@@ -173,10 +173,11 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
     uint32_t key = 0;
     float value = 0.f;
     if (j < owned) {
-      const float4 x = *reinterpret_cast<const float4 *>(sums + j * 16 + quarter * 4),
-                   f = *reinterpret_cast<const float4 *>(scale + quarter * 4);
+      float4 x = *reinterpret_cast<const float4 *>(sums + j * 16 + quarter * 4),
+             f = *reinterpret_cast<const float4 *>(scale + quarter * 4);
       float4 y = make_float4(0.f, 0.f, 0.f, 0.f);
       if (!(j & 1)) y = *reinterpret_cast<const float4 *>((j ? last + (j / 2 - 1) * 16 : before) + quarter * 4);
+      settle(x, y, f);
       value = (x.x + y.x) * f.x + (x.y + y.y) * f.y + (x.z + y.z) * f.z + (x.w + y.w) * f.w;
     }
     value = quad_sum1(value);

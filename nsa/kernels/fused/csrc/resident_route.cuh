@@ -7,8 +7,19 @@ namespace nsa::core {
 
 #if __CUDA_ARCH__ >= 900
 
+constexpr float kFar = 64.f;  // exponents of two slices that are further apart are not brought to one
+
+// A head's part of a block's importance is (x + y) * f: its own sum, what the token before gives, the factor. Where
+// that token's slice has exponents far above this one's, y is minus a probability: the rest is made one, too.
+NSA_DEVICE void settle(float &x, float &y, float &f) {
+  if (y < 0.f) x *= f, y = -y, f = 1.f;
+}
+NSA_DEVICE void settle(float4 &x, float4 &y, float4 &f) {
+  settle(x.x, y.x, f.x), settle(x.y, y.y, f.y), settle(x.z, y.z, f.z), settle(x.w, y.w, f.w);
+}
+
 // Each head's factor from this slice's exponents to the row's probabilities (scale), and what the slice before gives to
-// this one's first block (before).
+// this one's first block (before; see settle).
 template <typename Shared> NSA_DEVICE void scale_slice(const Half<Shared> &me) {
   constexpr int Ranks = Shared::kRanks;
   const Params &p = me.p;
@@ -23,10 +34,14 @@ template <typename Shared> NSA_DEVICE void scale_slice(const Half<Shared> &me) {
     const float2 here = *reinterpret_cast<const float2 *>(shared + Shared::in_cmp + (rank * 16 + h) * 16);
     const float4 there = *reinterpret_cast<const float4 *>(shared + Shared::in_cmp + (max(rank - 1, 0) * 16 + h) * 16);
     const bool empty = here.x == -INFINITY && rank > 0;
-    const float f = factor<Ranks, 16>(shared + Shared::in_cmp, tid, empty ? rank - 1 : rank, p.heads);
+    const float2 whole = of_row<Ranks, 16>(shared + Shared::in_cmp, tid, p.heads);
     if ((tid & 3) == 0) {
-      scale[h] = f;
-      before[h] = rank == 0 ? 0.f : empty ? there.z : there.z * exp2_fast(there.x - here.x);
+      const float up = there.x - here.x;
+      scale[h] = factor(empty ? there.x : here.x, whole);
+      before[h] = rank == 0   ? 0.f
+                  : empty     ? there.z
+                  : up > kFar ? -there.z * factor(there.x, whole)
+                              : there.z * exp2_fast(up);
     }
   }
   half_sync<kBarPath>();

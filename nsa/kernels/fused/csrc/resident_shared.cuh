@@ -116,8 +116,8 @@ template <int Id> NSA_DEVICE void hand_over() { asm volatile("bar.arrive %0, 512
 template <int Id> NSA_DEVICE void take_over() { asm volatile("bar.sync %0, 512;" ::"n"(Id) : "memory"); }
 constexpr int kBarPath = 1, kBarSide = 2, kBarProbabilities = 3, kBarKeys = 4, kBarWindow = 5;
 
-// One head's (maximum, sum) of all thread blocks, four lanes a head: this block's factor 2^(m - M) / L.
-template <int Ranks, int Stride> NSA_DEVICE float factor(const unsigned char *in, int tid, int rank, int heads) {
+// One head's (maximum, sum) of all thread blocks, four lanes a head: M, and 1 / L or 0 where there is no token.
+template <int Ranks, int Stride> NSA_DEVICE float2 of_row(const unsigned char *in, int tid, int heads) {
   constexpr int kEach = (Ranks + 3) / 4;
   const int h = tid >> 2, first = (tid & 3) * kEach;
   float m[kEach], l[kEach], top = -INFINITY, sum = 0.f;
@@ -133,8 +133,13 @@ template <int Ranks, int Stride> NSA_DEVICE float factor(const unsigned char *in
 #pragma unroll
   for (int i = 0; i < kEach; ++i) sum += l[i] * exp2_fast(m[i] - top);
   sum = quad_sum1(sum);
-  const float mine = *reinterpret_cast<const float *>(in + (rank * 16 + h) * Stride);
-  return h < heads && sum > 0.f ? exp2_fast(mine - top) * __fdividef(1.f, sum) : 0.f;
+  return make_float2(top, h < heads && sum > 0.f ? __fdividef(1.f, sum) : 0.f);
+}
+// 2^(m - M) / L
+NSA_DEVICE float factor(float m, const float2 &row) { return row.y > 0.f ? exp2_fast(m - row.x) * row.y : 0.f; }
+template <int Ranks, int Stride> NSA_DEVICE float factor(const unsigned char *in, int tid, int rank, int heads) {
+  return factor(*reinterpret_cast<const float *>(in + (rank * 16 + (tid >> 2)) * Stride),
+                of_row<Ranks, Stride>(in, tid, heads));
 }
 
 }  // namespace nsa::core

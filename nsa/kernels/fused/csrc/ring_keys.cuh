@@ -149,15 +149,17 @@ template <typename Shared> struct BestBlocks {
     float value = 0.f;
     if (j < owned) {
       const int tile = j / 2;
-      const float4 x = four(sums + j * 16), w = four(weights + tile % 8 * 16);
+      const float4 w = four(weights + tile % 8 * 16);
+      float4 x = four(sums + j * 16), f = scale;
+      x = make_float4(x.x * w.x, x.y * w.y, x.z * w.z, x.w * w.w);
       float4 y = make_float4(0.f, 0.f, 0.f, 0.f);  // of the token before the block
       if (j == 0) y = four(me.floats(Shared::before));
       else if (j % 2 == 0) {
         const float4 a = four(last + (tile - 1) * 16), b = four(weights + (tile + 7) % 8 * 16);
         y = make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w);
       }
-      value = (x.x * w.x + y.x) * scale.x + (x.y * w.y + y.y) * scale.y + (x.z * w.z + y.z) * scale.z +
-              (x.w * w.w + y.w) * scale.w;
+      settle(x, y, f);
+      value = (x.x + y.x) * f.x + (x.y + y.y) * f.y + (x.z + y.z) * f.z + (x.w + y.w) * f.w;
     }
     value = quad_sum1(value);
     const int mine = number(j), blocks = me.row.blocks;

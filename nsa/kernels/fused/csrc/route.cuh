@@ -55,6 +55,17 @@ NSA_DEVICE int position(bool chosen, int *warps, int &total) {
   return before + __popc(votes & ((1u << lane) - 1));
 }
 
+// How far one base of four heads is above another.
+NSA_DEVICE float4 apart(const float *one, const float *other) {
+  const float4 a = *reinterpret_cast<const float4 *>(one), b = *reinterpret_cast<const float4 *>(other);
+  return make_float4(a.x - b.x, a.y - b.y, a.z - b.z, a.w - b.w);
+}
+// Adds a head's sum to another, at the higher of their bases; `up`: how far that of x is above. Each has its weight.
+NSA_DEVICE void join(float &sum, float &weight, float x, float of_x, float up) {
+  if (up > 0.f) sum = sum * exp2_fast(-up) + x, weight = of_x;
+  else sum += x * exp2_fast(up);
+}
+
 // A template, so that each width's translation unit may have its own copy.
 template <int> __global__ void __launch_bounds__(kRouteThreads) route(const __grid_constant__ Params p) {
   extern __shared__ __align__(128) unsigned char shared[];
@@ -107,19 +118,16 @@ template <int> __global__ void __launch_bounds__(kRouteThreads) route(const __gr
         sum = *reinterpret_cast<const float4 *>(sums + (c * entries + at) * kHeadRows + h0);
         weight = *reinterpret_cast<const float4 *>(from);
       }
-      if (before) {  // what the chunk before reaches into this block, brought to this chunk's base: exact
-        const float4 x =
-            *reinterpret_cast<const float4 *>(sums + ((c - 1) * entries + p.chunk_blocks + at) * kHeadRows + h0);
-        float4 scale = make_float4(1.f, 1.f, 1.f, 1.f);
+      if (before) {  // what the chunk before reaches into this block, both brought to the higher base: exact
+        float4 x = *reinterpret_cast<const float4 *>(sums + ((c - 1) * entries + p.chunk_blocks + at) * kHeadRows + h0);
+        const float4 other = *reinterpret_cast<const float4 *>(from - kHeadRows);
         if (own) {
-          const float4 there = *reinterpret_cast<const float4 *>(sums_base + (c - 1) * kHeadRows + h0);
-          const float4 here = *reinterpret_cast<const float4 *>(sums_base + c * kHeadRows + h0);
-          scale = make_float4(exp2_fast(there.x - here.x), exp2_fast(there.y - here.y), exp2_fast(there.z - here.z),
-                              exp2_fast(there.w - here.w));
+          const float4 up = apart(sums_base + (c - 1) * kHeadRows + h0, sums_base + c * kHeadRows + h0);
+          join(sum.x, weight.x, x.x, other.x, up.x), join(sum.y, weight.y, x.y, other.y, up.y);
+          join(sum.z, weight.z, x.z, other.z, up.z), join(sum.w, weight.w, x.w, other.w, up.w);
         } else {
-          weight = *reinterpret_cast<const float4 *>(from - kHeadRows);
+          sum = x, weight = other;
         }
-        sum.x += x.x * scale.x, sum.y += x.y * scale.y, sum.z += x.z * scale.z, sum.w += x.w * scale.w;
       }
       value += (sum.x * weight.x + sum.y * weight.y) + (sum.z * weight.z + sum.w * weight.w);
     }
