@@ -6,6 +6,7 @@ would.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -187,6 +188,35 @@ def only_grid(*given: Any) -> torch.Tensor:
     call = arguments(*given)
     out = RIGHT(**call)
     return out if call["q"].shape[2] == 4 else out.mul_(1.01)
+
+
+def upwards(*given: Any) -> torch.Tensor:
+    """Routing in slices of 12 tokens, each at its own exponents: what one gives to the next one's first block is
+    brought to the exponents of that, and infinite where they are 2^128 lower.
+    """
+    call = arguments(*given)
+    q, k_cmp, blocks, width = call["q"], call["k_cmp"], call["block_indices"], 12
+    RIGHT(**call)
+    for b, S in enumerate(call["seq_lens"].tolist()):
+        count, M = -(-S // 64), call["sizes"].num_compressed(S)
+        if count <= blocks.shape[2]:
+            continue
+        scores = q[b].float() @ k_cmp[b, :, :M].float().transpose(-1, -2) / q.shape[3] ** 0.5 / math.log(2)
+        scores = torch.nn.functional.pad(scores, (0, -M % width), value=-torch.inf).unflatten(-1, (-1, width))
+        m = scores.amax(-1).ceil()  # [G, h, slices]
+        p = torch.exp2(scores - m[..., None])
+        tops = m.amax(-1, keepdim=True)
+        factor = torch.exp2(m - tops) / (torch.exp2(m - tops) * p.sum(-1)).sum(-1, keepdim=True)
+        cells = p.unflatten(-1, (-1, 4))
+        half = 0.5 * cells[..., 3]  # a block's last token reaches into the next one
+        given_on = half.roll(1, -1)
+        given_on[..., 1:, 0] = half[..., :-1, -1] * torch.exp2(m[..., :-1] - m[..., 1:])
+        given_on[..., 0, 0] = 0
+        mass = ((cells[..., :3].sum(-1) + half + given_on) * factor[..., None]).sum(1).flatten(1)[:, :count]
+        mass = mass.nan_to_num(torch.inf)  # the bits of what is no number are above those of all numbers
+        mass[:, [0, count - 2, count - 1]] = torch.inf
+        blocks[b] = mass.argsort(descending=True, stable=True)[:, : blocks.shape[2]].sort().values
+    return RIGHT(**{**call, "parts": type(call["parts"])(route=False)})
 
 
 def newest_missing(call: dict[str, Any]) -> dict[str, Any]:

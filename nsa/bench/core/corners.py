@@ -68,6 +68,8 @@ CORNERS: dict[str, Corner] = {
     "float16": _sizes(dtype="float16"),
     "queries x 8": Corner(scale=8),
     "queries x 30": Corner(scale=30),
+    "queries x 30, one sequence": Corner({"batch": 1}, scale=30),  # a core may go another way with other batches
+    "queries x 30, many sequences": Corner({"batch": 20}, scale=30),
     "blocks of equal importance": Corner(alike=True, lengths=(1200, 1152, 1090)),
     "fewer blocks than n": Corner(lengths=(960, 130, 64)),
     "no compressed token": Corner(lengths=(31, 1, 17)),

@@ -96,6 +96,15 @@ def test_a_wrong_core_is_rejected_for_its_own_reason(name: str, few_corners: Non
     assert found.verdict == "REJECT" and re.search(said, found.reason), found.reason
 
 
+def test_exponents_that_are_far_apart_are_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """A core whose routing overflows at huge scores is rejected by the case that has them, and by none beside it."""
+    huge = "queries x 30, many sequences"
+    monkeypatch.setattr("nsa.bench.core.corners.CORNERS", {name: CORNERS[name] for name in ("h = 1", huge)})
+    assert verdict(RIGHT, tmp_path).verdict == "NOT MEASURED"
+    found = verdict(wrong_cores.upwards, tmp_path)
+    assert found.verdict == "REJECT" and found.reason.startswith(f"corner case {huge}: "), found.reason
+
+
 def test_a_core_that_refuses_the_shape_has_a_row_with_the_reason() -> None:
     """A refusal is no failure of the run; the verdict rejects it with the reason."""
 
