@@ -18,7 +18,6 @@ from nsa.kernels.parts.parts import TritonParts
 from nsa.kernels.sdpa.packed import gather
 from nsa.shapes import NsaShape
 
-STEPS = 5  # of one emission and more, whatever the stride
 CAPACITY = 64
 
 
@@ -45,11 +44,11 @@ def random_layer(seed: int) -> NsaAttention:
 def token_faults(seed: int, dtype: torch.dtype, device: torch.device, tolerance: float) -> list[str]:
     """What differs, after some steps of a batch that is ragged or not, from the layer's torch operators."""
     layer, draw = random_layer(seed).to(device, dtype), random.Random(seed)
-    shape = layer.shape
-    lengths = draw.choice([[0, 0], [0, 37, 20], [CAPACITY - STEPS, 3]])
+    shape, steps = layer.shape, layer.shape.cmp_stride + 1  # of one emission or two, whatever the length
+    lengths = draw.choice([[0, 0], [0, 37, 20], [CAPACITY - steps, 3]])
     generator = torch.Generator(device).manual_seed(seed)
-    x = torch.randn(STEPS, len(lengths), shape.dim, generator=generator, device=device).to(dtype)
-    steps = []
+    x = torch.randn(steps, len(lengths), shape.dim, generator=generator, device=device).to(dtype)
+    found = []
     for parts in (TORCH, TritonParts()):
         made = KVCache(shape, len(lengths), CAPACITY, dtype, device)
         generator.manual_seed(seed)
@@ -58,10 +57,10 @@ def token_faults(seed: int, dtype: torch.dtype, device: torch.device, tolerance:
         made.set_lengths(lengths)
         outputs = [layer.step(now, made, gather, computed_by=parts) for now in x]
         states = {name: getattr(made, name) for name in ("k", "v", "k_cmp", "v_cmp", "seq_lens")}
-        steps.append(states | {"q": outputs[-1].q, "output": torch.stack([each.output for each in outputs])})
+        found.append(states | {"q": outputs[-1].q, "output": torch.stack([each.output for each in outputs])})
         if made.arrived.any():
             return [f"{parts.name}: the counters are {made.arrived.tolist()}, expected zeros"]
-    errors = {name: float((steps[1][name].double() - right.double()).abs().max()) for name, right in steps[0].items()}
+    errors = {name: float((found[1][name].double() - right.double()).abs().max()) for name, right in found[0].items()}
     return [f"{name} is off by {error}" for name, error in errors.items() if not error <= tolerance]
 
 
