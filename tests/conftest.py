@@ -15,13 +15,13 @@ ShowRow = Callable[[str, Sequence[str], Sequence[str]], None]
 TABLES: dict[str, list[Sequence[str]]] = {}  # what the tests showed, here or in a process of xdist's
 ROW = "row of a table"  # the name of a test's property
 WIDTH = 150
-LONGEST = tuple(  # of the modules, which takes longest first
+LONGEST = tuple(  # of the modules, which takes longest first; the second waits for nothing that the first makes
     f"tests/{name}.py"
     for name in (
-        "kernels/cuda/test_operator",
         "workflow/test_kill",
-        "workflow/test_fixes",
         "wrong/test_honest",
+        "workflow/test_fixes",
+        "kernels/cuda/test_operator",
         "workflow/test_rerun",
         "kernels/triton/test_interpreter",
         "wrong/test_cheats",
