@@ -72,6 +72,13 @@ class Release(Request):
 
 
 @dataclass(frozen=True)
+class Prepare(Request):
+    """Make what was loaded ready to be timed on the bound inputs, under a name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Burst(Request):
     """Replay what is prepared so often on one query, all without a pause. -> for each output None, or its odd shape
     and dtype.

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from nsa.bench.apart.arena import Place
 from nsa.bench.apart.server import Server
 from nsa.bench.apart.steps import copied
-from nsa.bench.apart.wire import Release, Request
+from nsa.bench.apart.wire import Prepare, Release, Request
 from nsa.bench.check import wire
 from nsa.bench.method.candidate import KernelCandidate, Returned
 from nsa.bench.method.failures import guarded
@@ -89,7 +89,7 @@ class Candidate(Server):
             case wire.Bind():
                 changed = torch.tensor(request.changed, dtype=torch.long, device=self._device)
                 self._given = Given(request.call.view(self._segments), changed)
-            case wire.Prepare():
+            case Prepare():
                 self._prepare(request.name)
             case wire.Replay():
                 return self._replay(request)

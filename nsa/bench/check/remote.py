@@ -11,7 +11,7 @@ import torch
 from nsa.bench.apart.arena import Mark, bytes_of
 from nsa.bench.apart.burst import Clocked, Kind, bursts
 from nsa.bench.apart.peer import Channel, Peer
-from nsa.bench.apart.wire import Release, no_answer
+from nsa.bench.apart.wire import Prepare, Release, no_answer
 from nsa.bench.check import wire
 from nsa.bench.method.accuracy import same_bits
 from nsa.bench.method.candidate import KernelCandidate, Returned
@@ -98,7 +98,7 @@ class Remote(RemoteKernel):
             self._state.bound = mark, placed
             self._peer.ask(wire.Bind(placed, tuple(replays.changed.tolist())))
         _, bound = self._state.bound
-        self._peer.ask(wire.Prepare(name))
+        self._peer.ask(Prepare(name))
         shape, dtype = _output_shape(call), call.q.dtype
 
         def give() -> None:

@@ -47,13 +47,6 @@ class Bind(Request):
 
 
 @dataclass(frozen=True)
-class Prepare(Request):
-    """Make the kernel ready to be timed on the bound inputs, under a name."""
-
-    name: str
-
-
-@dataclass(frozen=True)
 class Replay(Request):
     """Replay what is prepared on the bound inputs, which the judge has just written. -> as Calls, of one output."""
 

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from nsa.bench.apart.arena import Segments
 from nsa.bench.apart.server import Server
-from nsa.bench.apart.wire import Release, Request
+from nsa.bench.apart.wire import Prepare, Release, Request
 from nsa.bench.core import wire
 from nsa.bench.core.inputs import CoreCall
 from nsa.bench.core.replays import Changes
@@ -78,7 +78,7 @@ class CoreCandidate(Server):
             case wire.Once():
                 run, blocks = bound(self.name, self.backend.decode_core, given.call)
                 _copy((run(), blocks), request.outputs, self._segments)
-            case wire.Prepare():
+            case Prepare():
                 run, blocks = bound(self.name, self.backend.decode_core, given.call)
                 self._prepared[request.name] = prepare(self.name, run, blocks, given.refresh, given.keep, self._timer)
             case wire.Replay():

@@ -10,7 +10,7 @@ import torch
 
 from nsa.bench.apart.burst import Clocked, Kind, bursts
 from nsa.bench.apart.peer import Channel, Peer
-from nsa.bench.apart.wire import Release
+from nsa.bench.apart.wire import Prepare, Release
 from nsa.bench.core import wire
 from nsa.bench.core.inputs import CoreCall
 from nsa.bench.core.replays import Replays
@@ -80,7 +80,7 @@ class BoundCore:
     def subject(self, columns: Row, replays: Replays) -> Subject:
         """Make it ready to be timed, under the name of its rows."""
         name, kept = str(columns["backend"]), list[Kept]()
-        self._peer.ask(wire.Prepare(name))
+        self._peer.ask(Prepare(name))
 
         def measure(repetitions: int) -> list[int]:
             first, arena = replays.count, self._peer.arena

@@ -63,13 +63,6 @@ class Once(Request):
 
 
 @dataclass(frozen=True)
-class Prepare(Request):
-    """Make the core ready to be timed on the inputs, under a name."""
-
-    name: str
-
-
-@dataclass(frozen=True)
 class Replay(Request):
     """Replay what is prepared on the inputs as they are, into poisoned memory."""
 
