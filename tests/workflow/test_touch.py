@@ -24,7 +24,7 @@ def test_what_touch_passed_off_as_new_is_named_with_a_fix_that_works(
     """Snakemake alone does nothing about it; after the deletions that the doctor names it makes just that again."""
     project.append(source, "\nEDITED = 1\n")
     jobs = project.planned()
-    touched = project.snakemake("--touch")
+    touched = project.start("--touch").end()
     assert touched.returncode == 0, touched.stdout + touched.stderr
     assert project.planned() == set()
     found = [line for line in project.nsa("doctor").stdout.splitlines() if ": stale: " in line]
