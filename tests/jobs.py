@@ -7,6 +7,7 @@ or whose Snakemake runs in an interpreter of its own (Project.snakemake, Project
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import gc
 import importlib
@@ -15,6 +16,7 @@ import multiprocessing
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -62,7 +64,8 @@ def start(forks: ForkServerContext) -> Path:
     Args:
         forks: of a process that has imported preload.py's.
     """
-    folder = Path(tempfile.mkdtemp(prefix="jobs-"))
+    folder = Path(tempfile.mkdtemp(prefix="jobs-"))  # short: a socket's address has 108 bytes at most
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     ours, its = forks.Pipe()
     address = str(folder / "server")
     forks.Process(target=_serve, args=(address, its), daemon=True).start()
