@@ -78,18 +78,22 @@ def relative_change(
         control: what the same processes timed of it, in the accepted run and in today's.
         confidence: of each of the intervals that the result spans.
     """
-    least = rounding(NS_PER_MS * before) + rounding(NS_PER_MS * now)
+    least = _rounding(before) + _rounding(now)
     then, today = control
     if not then:
         return judged(ratio_of(before, now, confidence, paired=False, least=least))
     found = []
     for name in then:
-        clock = rounding(NS_PER_MS * then[name]) + rounding(NS_PER_MS * today[name])
+        clock = _rounding(then[name]) + _rounding(today[name])
         logs = (np.log(_over(before, then[name])), np.log(_over(now, today[name])))
         found.append(welch(*logs, confidence, least + clock))
     value = math.exp(sum(math.log(ratio.value) for ratio in found) / len(found))
     low, high = min(ratio.low for ratio in found), max(ratio.high for ratio in found)
     return judged(Estimate(value, low, high, min(ratio.processes for ratio in found)))
+
+
+def _rounding(times_ms: pd.Series[float]) -> float:
+    return rounding(NS_PER_MS * times_ms.to_numpy(float))
 
 
 def _over(times: pd.Series[float], control: pd.Series[float]) -> NDArray[np.float64]:
