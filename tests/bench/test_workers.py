@@ -229,18 +229,19 @@ def test_a_process_that_hangs_is_killed(tmp_path: Path, fork: bool) -> None:
 @pytest.mark.parametrize("work", [leaves_a_thread, closes_what_it_was_given])
 def test_a_process_that_does_not_end_is_killed(work: object) -> None:
     """One that has returned, or has closed its pipes, has its time and no more."""
+    others = set(multiprocessing.active_children())  # of another test's, which runs on
     with pytest.raises(KernelHung, match=r"^it did not end within 2 s and was killed$"):
         together(work, None, timeout_s=2.0, fork=True)
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= others
 
 
 def test_one_that_fails_ends_the_others() -> None:
     """A failure is told at once, and no process is left."""
-    start = time.monotonic()
+    start, others = time.monotonic(), set(multiprocessing.active_children())
     with pytest.raises(KernelFailed, match="it fails"):
         together(fails_unless_first, 0, 1, fork=True)
     assert time.monotonic() - start < LONG_S / 2
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= others
 
 
 @FORK
