@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from nsa.bench.apart.peer import Peer
-from nsa.bench.apart.steps import Steps
+from nsa.bench.apart.steps import Outputs, Steps
 from nsa.bench.apart.wire import Burst, PrepareSteps, TakeSteps
 from nsa.bench.method.timing import CudaTimer
 
@@ -122,22 +122,10 @@ def _empty_ns(
     each: int,
 ) -> float:
     """The shortest of some bursts here, of calls of one launch that does nothing: what is done around the others."""
-    q, trivial, empty = kind.query.clone(), torch.zeros(1, device=peer.device), timer.capture_empty(1)
+    q = kind.query.clone()
     gave = [q.new_empty(shape, dtype=dtype) for shape, dtype in kind.outputs]
-
-    def run() -> Sequence[torch.Tensor]:
-        trivial.add_(0)
-        return gave
-
-    def replays() -> None:
-        q.copy_(queries[0])
-        for _ in range(each):
-            empty.graph.replay()
-        for there, output in zip(outputs, gave, strict=True):
-            output.zero_()
-            there[0].copy_(output)
-
-    go = Steps(q, run, queries, outputs, timer).go if len(queries) > 1 else replays
+    around = (q, gave, queries, outputs, timer)
+    go = _steps(*around) if len(queries) > 1 else _replays(*around, each)
     shortest_ns = math.inf
     for _ in range(BURSTS):
         peer.wait()
@@ -148,3 +136,33 @@ def _empty_ns(
         peer.wait()
         shortest_ns = min(shortest_ns, float(time.perf_counter_ns() - start))
     return shortest_ns
+
+
+def _steps(
+    q: torch.Tensor, gave: Outputs, queries: torch.Tensor, outputs: Outputs, timer: CudaTimer
+) -> Callable[[], object]:
+    """Those of a burst with a query for each call."""
+    trivial = torch.zeros(1, device=q.device)
+
+    def run() -> Outputs:
+        trivial.add_(0)
+        return gave
+
+    return Steps(q, run, queries, outputs, timer).go
+
+
+def _replays(
+    q: torch.Tensor, gave: Outputs, queries: torch.Tensor, outputs: Outputs, timer: CudaTimer, each: int
+) -> Callable[[], object]:
+    """Those of a burst on one query."""
+    empty = timer.capture_empty(1)
+
+    def go() -> None:
+        q.copy_(queries[0])
+        for _ in range(each):
+            empty.graph.replay()
+        for there, output in zip(outputs, gave, strict=True):
+            output.zero_()
+            there[0].copy_(output)
+
+    return go
