@@ -121,6 +121,7 @@ class Timer:
         cold: bool,
         repetitions: int,
         after: Callable[[], None] = lambda: None,
+        touch: Callable[[], None] = lambda: None,
     ) -> list[int]:
         values = []
         for _ in range(repetitions):
@@ -128,6 +129,8 @@ class Timer:
                 restore()
                 replay()
             restore()
+            if cold:
+                touch()
             replay()
             after()
             self.calls += 1

@@ -146,7 +146,7 @@ def _on_cuda(cell: Cell, order: random.Random, columns: Row, timer: CudaTimer) -
     for kept in order.sample(arms, len(arms)):
         captured = timer.capture(partial(cell.restore, kept.emits), kept.run, warmup)
         kept.output = captured.output
-        timing = partial(timer.time, kept.rewind, captured.graph.replay, after=kept.keep)
+        timing = partial(timer.time, kept.rewind, captured.graph.replay, after=kept.keep, touch=kept.touch)
         timed = _cold_and_warm(kept.name, kept.emits, timing, columns)
         candidates += timed if kept.name in (*ARMS, *whole) else timed[:1]
     empty = timer.capture_empty(warmup)

@@ -94,31 +94,34 @@ class CudaTimer:
         cold: bool,
         repetitions: int,
         after: Callable[[], None] = lambda: None,
+        touch: Callable[[], None] = lambda: None,
     ) -> list[int]:
         """Nanoseconds of each replay; cold empties the L2 before each, warm replays once untimed just before.
 
-        `restore` comes before the flush, `after` behind the second event: neither is part of the time. A kernel that
-        spins covers each replay: while it runs, the host enqueues the events and the replay. Where the host was held up
-        for longer, its delay would be part of the time; such a replay is repeated under a longer cover.
+        `restore` comes before the flush, `after` behind the second event: neither is part of the time. Nor is `touch`,
+        which comes behind the flush and reads what is in the L2 wherever the timed work runs as part of more. A kernel
+        that spins covers each replay: while it runs, the host enqueues the events and the replay. Where the host was
+        held up for longer, its delay would be part of the time; such a replay is repeated under a longer cover.
 
         Raises:
             Disturbed: the host is held up every time.
         """
         events = []
         for _ in range(repetitions):
-            events.append(self._covered(restore, replay, cold))
+            events.append(self._covered(restore, replay, cold, touch))
             after()
         torch.cuda.synchronize(self.device)
         return [round(start.elapsed_time(stop) * 1e6) for start, stop in events]
 
     def _covered(
-        self, restore: Callable[[], None], replay: Callable[[], object], cold: bool
+        self, restore: Callable[[], None], replay: Callable[[], object], cold: bool, touch: Callable[[], None]
     ) -> tuple[torch.cuda.Event, torch.cuda.Event]:
         """The events around a replay that was wholly enqueued before the device came to it."""
         for attempt in range(COVER_ATTEMPTS):
             restore()
             if cold:
                 self.empty_cache()
+                touch()
             else:
                 replay()
                 restore()

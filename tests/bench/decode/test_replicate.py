@@ -9,10 +9,12 @@ from typing import Any, Self
 import pytest
 import torch
 from standins import CPU, ON_CPU, ON_CUDA, Sampler, Timer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nsa.bench.decode import replicate as module
 from nsa.bench.decode.cell import Cell
 from nsa.bench.decode.job import Job
+from nsa.bench.decode.kept import Kept
 from nsa.bench.decode.replicate import replicate
 from nsa.bench.method import control
 from nsa.bench.method.timing import Captured
@@ -61,6 +63,18 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "load", lambda name, *_: Backend(name, gather, notes=lambda: ["a note"]))
 
 
+class Reads(TorchDispatchMode):
+    """Where the tensors lie that torch's operators take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.tensors += [given.data_ptr() for given in args if isinstance(given, torch.Tensor)]
+        return func(*args, **(kwargs or {}))
+
+
 def ran(process: int = 0, turn: Turn | None = None) -> Replicated[DecodeFacts]:
     return replicate(Job("cuda", 100, SETTINGS, ON_CUDA, process), turn or Turn())
 
@@ -100,6 +114,23 @@ def test_every_arm_is_timed_cold_and_warm_as_often_as_asked() -> None:
     assert {(row["backend_requested"], row["backend_resolved"], row["process"]) for row in rows} == {
         ("cuda", "cuda", 0)
     }
+
+
+def test_frozen_block_indices_are_in_the_l2_as_those_of_a_step_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They alone are read behind the flush: the rest of what an arm reads is as cold in a step as in the arm."""
+    read: list[tuple[str, bool]] = []
+    monkeypatch.setattr(module, "Kept", type("Watched", (Kept,), {"touch": lambda kept: note(kept)}))
+
+    def note(kept: Kept) -> None:
+        with Reads() as seen:
+            Kept.touch(kept)
+        frozen = kept.cell.frozen[kept.emits]
+        assert seen.tensors in ([], [frozen.data_ptr()])
+        read.append((kept.name, bool(seen.tensors)))
+
+    ran()
+    cold = SETTINGS.iters * STEPS
+    assert Counter(read) == {(arm, arm == "sel"): cold for arm in ARMS}
 
 
 def test_facts_say_how_and_where_it_was_timed() -> None:

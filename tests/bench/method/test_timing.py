@@ -64,6 +64,25 @@ def test_a_delay_of_the_host_is_in_no_time(monkeypatch: pytest.MonkeyPatch, late
     assert len(restored) == len(late)
 
 
+@pytest.mark.parametrize(
+    ("cold", "order"), [(True, "restore flush touch replay"), (False, "restore replay restore replay")]
+)
+def test_what_a_step_leaves_in_the_l2_is_read_behind_the_flush(
+    monkeypatch: pytest.MonkeyPatch, cold: bool, order: str
+) -> None:
+    """Before the flush it would be gone again; a warm replay has read it anyway."""
+    happened = list[str]()
+    device = Device([False])
+    monkeypatch.setattr(torch.cuda, "Event", device.event)
+    monkeypatch.setattr(torch.cuda, "_sleep", device.spun.append)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    timer = CudaTimer.__new__(CudaTimer)
+    timer.device, timer.empty_cache = CPU, lambda: happened.append("flush")
+    restore, replay, touch = (lambda name=name: happened.append(name) for name in ("restore", "replay", "touch"))
+    timer.time(restore, replay, cold, 1, touch=touch)
+    assert happened == order.split()
+
+
 def test_a_host_that_is_always_late_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is reported of a machine on which nothing can be timed."""
     device = Device([True] * timing.COVER_ATTEMPTS)
