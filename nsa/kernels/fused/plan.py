@@ -46,10 +46,17 @@ class Cluster(NamedTuple):
     ring: Layout  # csrc/ring_shared.cuh
 
 
-HOLDING = {  # by thread blocks a row
-    16: Cluster(85, Layout(65536, 213328), Layout(131072, 226864)),
-    8: Cluster(80, Layout(32768, 228880), Layout(131072, 223984)),
-    6: Cluster(73, Layout(18432, 225872), Layout(131072, 228432)),
+HOLDING = {  # by D, and by thread blocks a row
+    128: {
+        16: Cluster(85, Layout(65536, 213328), Layout(131072, 226864)),
+        8: Cluster(80, Layout(32768, 228880), Layout(131072, 223984)),
+        6: Cluster(73, Layout(18432, 225872), Layout(131072, 228432)),
+    },
+    192: {
+        16: Cluster(85, Layout(65536, 231760), Layout(131072, 220720)),
+        8: Cluster(80, Layout(16384, 199184), Layout(131072, 230848)),
+        6: Cluster(73, Layout(12288, 227920), Layout(65536, 231008)),
+    },
 }
 
 
@@ -121,7 +128,7 @@ def one_launch(call: Call, device: Device) -> Plan | None:
     if not fast:
         return None
     rows, processors = call.batch * call.groups, device.multiprocessors
-    for ranks, built in HOLDING.items():
+    for ranks, built in HOLDING.get(call.head_dim, {}).items():
         if rows * ranks <= processors * built.share // 100:
             if _holds(call, built.resident, device):
                 return Plan("resident", 1, 1, 1, ranks, 16)
@@ -142,8 +149,12 @@ def one_launch(call: Call, device: Device) -> Plan | None:
 def _holds(call: Call, layout: Layout, device: Device) -> bool:
     """Whether a cluster can hold a row: only parts for data centres (9.x and 10.x) have the memory for it."""
     fits = call.capacity <= layout.tokens and call.sizes.window <= CLUSTER_WINDOW
-    size = call.head_dim == 128 and call.sizes.sel_count == FAST_SELECTED
-    return fits and size and device.shared_bytes >= layout.shared_bytes and device.capability < (11, 0)
+    return (
+        fits
+        and call.sizes.sel_count == FAST_SELECTED
+        and device.shared_bytes >= layout.shared_bytes
+        and device.capability < (11, 0)
+    )
 
 
 def stream_bytes(call: Call, cluster: int, warps: int = 8) -> int:

@@ -25,7 +25,7 @@ from nsa.shapes import NsaShape
 
 pytestmark = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc on this machine")
 SHAPES = int(os.environ.get("NSA_TEST_SHAPES", "300"))  # 2000 in a run of its own; fewer under compute-sanitizer
-SOME = ("library.cpp", "call.cpp", "instantiate_dv128.cu", "resident_c8g2_fp16.cu", "ring_c8g16_bf16.cu")
+SOME = ("library.cpp", "call.cpp", "instantiate_dv128.cu", "resident_d192_c8g2_fp16.cu", "ring_d128_c8g16_bf16.cu")
 
 
 @pytest.fixture(scope="module")
@@ -79,29 +79,34 @@ def test_random_shapes_equal_the_oracle(loaded: None, shapes: object) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("width", [32, 128])
+@pytest.mark.parametrize("width", [32, 128, 192])
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 8, 9, 16, 17, 32, 33, 64, 128])
 def test_each_side_of_each_border_of_the_plan_is_right(loaded: None, batch: int, width: int) -> None:
     """Every number of thread blocks a row that a batch leads to, at short and long caches."""
     for longest in (1000, 4097):
-        made = paper(tuple(max(1, longest - 37 * b) for b in range(batch)))._replace(D=width, Dv=width)
+        made = paper(tuple(max(1, longest - 37 * b) for b in range(batch)))._replace(D=width, Dv=min(width, 128))
         assert fault(made, batch) is None
 
 
-# Rows (batch times groups), thread blocks that hold each, and capacities on both sides of each layout's end.
-LONG = [(4, 16, 65536), (4, 16, 65537), (4, 16, 131072), (4, 8, 131073)]
-LONG += [(8, 8, 32768), (8, 8, 32769), (9, 8, 65536), (8, 8, 65537), (8, 8, 131072)]
-LONG += [(16, 6, 18432), (16, 6, 18433), (14, 6, 67584), (14, 6, 67585), (14, 6, 131072)]
+# D, rows (batch times groups), thread blocks that hold each, and capacities on both sides of each layout's end.
+LONG = [(128, 4, 16, 65536), (128, 4, 16, 65537), (128, 4, 16, 131072), (128, 4, 8, 131073)]
+LONG += [(128, 8, 8, 32768), (128, 8, 8, 32769), (128, 9, 8, 65536), (128, 8, 8, 65537), (128, 8, 8, 131072)]
+LONG += [(128, 16, 6, 18432), (128, 16, 6, 18433), (128, 14, 6, 67584), (128, 14, 6, 67585), (128, 14, 6, 131072)]
+LONG += [(192, 4, 16, 32768), (192, 4, 16, 32769), (192, 4, 16, 65536), (192, 4, 16, 65537), (192, 4, 16, 131072)]
+LONG += [(192, 8, 8, 16384), (192, 8, 8, 16385), (192, 8, 8, 131072), (192, 16, 6, 12288), (192, 16, 6, 12289)]
+LONG += [(192, 14, 6, 65536), (192, 14, 4, 65537)]
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("rows", "ranks", "capacity"), LONG)
-def test_each_side_of_each_border_of_a_long_cache_is_right(loaded: None, rows: int, ranks: int, capacity: int) -> None:
+@pytest.mark.parametrize(("width", "rows", "ranks", "capacity"), LONG)
+def test_each_side_of_each_border_of_a_long_cache_is_right(
+    loaded: None, width: int, rows: int, ranks: int, capacity: int
+) -> None:
     """Rows as long as the cache, a third of it, and shorter ones, by each layout of a cluster that holds them."""
     lengths = [capacity, capacity // 3, capacity - 1291, 700] * 4
     batch, groups = (rows, 1) if rows > 8 else (2, rows // 2)
-    made = paper(tuple(lengths[:batch]), capacity)._replace(groups=groups)
-    call = plan.Call(batch, groups, 16, 128, 128, capacity, made.sizes, made.parts)
+    made = paper(tuple(lengths[:batch]), capacity)._replace(groups=groups, D=width)
+    call = plan.Call(batch, groups, 16, width, 128, capacity, made.sizes, made.parts)
     device = torch.cuda.get_device_properties(GPU)
     if (device.major, device.multi_processor_count) == (9, 132):
         assert operator.plans.plan(call, operator._device(0)).cluster == ranks
@@ -109,8 +114,9 @@ def test_each_side_of_each_border_of_a_long_cache_is_right(loaded: None, rows: i
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("width", [128, 192])
 @pytest.mark.parametrize("ranks", [6, 8, 16])
-def test_rings_are_right_on_short_rows(loaded: None, monkeypatch: pytest.MonkeyPatch, ranks: int) -> None:
+def test_rings_are_right_on_short_rows(loaded: None, monkeypatch: pytest.MonkeyPatch, ranks: int, width: int) -> None:
     """Random shapes of the kernel whose keys pass through rings, which plans use for long rows only."""
     monkeypatch.setattr(operator, "plan", lambda *_: plan.Plan("ring", 1, 1, 1, ranks, 16))
     found = {}
@@ -122,7 +128,7 @@ def test_rings_are_right_on_short_rows(loaded: None, monkeypatch: pytest.MonkeyP
             capacity=capacity,
             lengths=tuple(draw.choice([capacity, draw.randint(0, capacity)]) for _ in range(draw.choice([1, 2, 5]))),
             sizes=Sizes(32, 16, 64, 16, draw.choice([512, 512, 100, 0])),
-            D=128,
+            D=width,
             Dv=128,
         )
         if (wrong := fault(made, seed)) is not None:
@@ -131,10 +137,11 @@ def test_rings_are_right_on_short_rows(loaded: None, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("width", [128, 192])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_token_far_above_the_first_ones_is_weighed(loaded: None, dtype: torch.dtype) -> None:
+def test_a_token_far_above_the_first_ones_is_weighed(loaded: None, dtype: torch.dtype, width: int) -> None:
     """Scores 2^12 to 2^60 above those of the tokens before, again and again: a base of exponentials is raised."""
-    made = paper((131072, 70001), dtype=dtype)._replace(groups=2)
+    made = paper((131072, 70001), dtype=dtype)._replace(groups=2, D=width)
     call = case(made, 0, GPU)
     for step, at in enumerate((100, 333, 514, 2000, 2049, 3500, 4100)):
         call.k_cmp[:, :, at] = call.q[:, :, step] * (0.3 + 0.2 * step)
@@ -149,13 +156,14 @@ KINDS += [("stream", ranks) for ranks in (1, 2, 3, 4, 8)] + [("three", 1)]
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("width", [128, 192])
 @pytest.mark.parametrize(("name", "ranks"), KINDS)
 def test_scores_hundreds_of_powers_of_two_apart(
-    loaded: None, monkeypatch: pytest.MonkeyPatch, name: str, ranks: int
+    loaded: None, monkeypatch: pytest.MonkeyPatch, name: str, ranks: int, width: int
 ) -> None:
     """What one slice, chunk or tile gives to the next one's first block may be 2^400 times what is there."""
-    drawn = paper((1200, 1150, 1100))
-    three = plan.three_launches(plan.Call(3, 4, 16, 128, 128, 1200, drawn.sizes, drawn.parts), operator._device(0))
+    drawn = paper((1200, 1150, 1100))._replace(D=width)
+    three = plan.three_launches(plan.Call(3, 4, 16, width, 128, 1200, drawn.sizes, drawn.parts), operator._device(0))
     warps = 8 if name == "stream" else 16
     made = three if name == "three" else plan.Plan(name, 1, 1, 1, ranks, warps)  # type: ignore[arg-type]
     monkeypatch.setattr(operator, "plan", lambda *_: made)
@@ -168,10 +176,11 @@ def test_scores_hundreds_of_powers_of_two_apart(
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("width", [128, 192])
 @pytest.mark.parametrize("batch", [1, 2, 4])
-def test_of_equal_blocks_of_a_long_row_the_lowest_are_selected(loaded: None, batch: int) -> None:
+def test_of_equal_blocks_of_a_long_row_the_lowest_are_selected(loaded: None, batch: int, width: int) -> None:
     """As below, where importance is that of exponentials with a base for each warp."""
-    call = case(paper((70000,) * batch), 0, GPU)
+    call = case(paper((70000,) * batch)._replace(D=width), 0, GPU)
     call.k_cmp.copy_(call.k_cmp[:1, :, :1].clone())
     operator.decode_core(*call)
     last = (70000 - 1) // 64
@@ -179,10 +188,11 @@ def test_of_equal_blocks_of_a_long_row_the_lowest_are_selected(loaded: None, bat
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("width", [128, 192])
 @pytest.mark.parametrize("batch", [1, 2, 8, 16, 40, 80])
-def test_of_equal_blocks_the_lowest_are_selected(loaded: None, batch: int) -> None:
+def test_of_equal_blocks_the_lowest_are_selected(loaded: None, batch: int, width: int) -> None:
     """With all compressed keys alike every inner block weighs the same: the lower index wins, exactly."""
-    call = case(paper((4096,) * batch), 0, GPU)
+    call = case(paper((4096,) * batch)._replace(D=width), 0, GPU)
     call.k_cmp.copy_(call.k_cmp[:1, :, :1].clone())
     operator.decode_core(*call)
     first = [*range(14), 62, 63]
@@ -230,10 +240,10 @@ def test_two_streams_at_once(loaded: None) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("batch", "heads"), [(1, 16), (3, 5), (40, 16)])
-def test_one_graph_serves_two_thousand_tokens(loaded: None, batch: int, heads: int) -> None:
+@pytest.mark.parametrize(("batch", "heads", "width"), [(1, 16, 128), (1, 16, 192), (3, 5, 128), (40, 16, 128)])
+def test_one_graph_serves_two_thousand_tokens(loaded: None, batch: int, heads: int, width: int) -> None:
     """One captured call is right at every length from none to 2000, NaN beyond, with lengths on the device only."""
-    made = paper((2000,) * batch)._replace(heads=heads)
+    made = paper((2000,) * batch)._replace(heads=heads, D=width)
     full = case(made, 7, GPU)
     call = full._replace(k=full.k.clone(), v=full.v.clone(), k_cmp=full.k_cmp.clone(), v_cmp=full.v_cmp.clone())
     for cache in (call.k, call.v, call.k_cmp, call.v_cmp):

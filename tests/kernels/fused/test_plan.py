@@ -79,6 +79,14 @@ def test_on_hopper_the_papers_geometry_is_one_launch() -> None:
         ("ring", 8),
         ("ring", 6),
     ]
+    assert [
+        plan(call(batch, capacity, D=192), HOPPER)[::4] for batch, capacity in ((1, 65536), (2, 16385), (4, 65536))
+    ] == [
+        ("resident", 16),
+        ("ring", 8),
+        ("ring", 6),
+    ]
+    assert plan(call(4, 65537, D=192), HOPPER)[::4] == ("stream", 4)  # no room for the keys' ring
     # 256 rows at once, one thread block each, where the caches are short; else two a row
     assert [plan(call(64, capacity), HOPPER)[-2:] for capacity in (16384, 16385)] == [(1, 4), (2, 4)]
     assert plan(call(1, 131073), HOPPER).name == "stream"  # no room for the row's exponentials
@@ -91,8 +99,8 @@ def test_on_hopper_the_papers_geometry_is_one_launch() -> None:
         if made.name == "stream":
             assert stream_bytes(asked, made.cluster, made.warps) <= HOPPER.shared_bytes // (8 // made.warps), asked
         else:
-            built = getattr(HOLDING[made.cluster], made.name)
-            assert D == 128 and capacity <= built.tokens and built.shared_bytes <= HOPPER.shared_bytes
+            built = getattr(HOLDING[D][made.cluster], made.name)
+            assert capacity <= built.tokens and built.shared_bytes <= HOPPER.shared_bytes
             assert batch * 4 * made.cluster <= 112
 
 
@@ -113,10 +121,13 @@ def test_the_shared_memory_of_a_cluster_that_holds_a_row_is_the_kernels() -> Non
     """What plans reckon with is what the C++ asserts, the greatest of each number of thread blocks."""
     for name in ("resident", "ring"):
         asserted = (EXTENSION.csrc / f"{name}_shared.cuh").read_text()
-        found: dict[int, int] = {}
-        for ranks, count in re.findall(r"Shared<(\d+), \d+>::bytes == (\d+)", asserted):
-            found[int(ranks)] = max(int(count), found.get(int(ranks), 0))
-        assert found == {ranks: getattr(cluster, name).shared_bytes for ranks, cluster in HOLDING.items()}
+        found: dict[tuple[int, int], int] = {}
+        for D, ranks, count in re.findall(r"Shared<(\d+), (\d+), \d+>::bytes == (\d+)", asserted):
+            found[int(D), int(ranks)] = max(int(count), found.get((int(D), int(ranks)), 0))
+        planned = {
+            (D, ranks): getattr(cluster, name) for D, built in HOLDING.items() for ranks, cluster in built.items()
+        }
+        assert found == {key: layout.shared_bytes for key, layout in planned.items()}
 
 
 @pytest.mark.parametrize(

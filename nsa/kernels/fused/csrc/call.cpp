@@ -30,35 +30,65 @@ template <int C, int Warps> cudaError_t stream_dtype(const Call &call, cudaStrea
   return call.bf16 ? launch_stream<C, Warps, true>(call, stream) : launch_stream<C, Warps, false>(call, stream);
 }
 
-template <int Ranks, int Groups> cudaError_t resident_dtype(const Call &call, cudaStream_t stream) {
-  return call.bf16 ? launch_resident<Ranks, Groups, true>(call, stream)
-                   : launch_resident<Ranks, Groups, false>(call, stream);
+template <int D, int Ranks, int Groups> cudaError_t resident_dtype(const Call &call, cudaStream_t stream) {
+  return call.bf16 ? launch_resident<D, Ranks, Groups, true>(call, stream)
+                   : launch_resident<D, Ranks, Groups, false>(call, stream);
 }
 
-template <int Ranks, int Groups> cudaError_t ring_dtype(const Call &call, cudaStream_t stream) {
-  return call.bf16 ? launch_ring<Ranks, Groups, true>(call, stream) : launch_ring<Ranks, Groups, false>(call, stream);
+template <int D, int Ranks, int Groups> cudaError_t ring_dtype(const Call &call, cudaStream_t stream) {
+  return call.bf16 ? launch_ring<D, Ranks, Groups, true>(call, stream)
+                   : launch_ring<D, Ranks, Groups, false>(call, stream);
+}
+
+// The least of what is built that holds a row; it refuses one that is too long.
+cudaError_t launch_resident_128(const Call &call, int64_t tokens, cudaStream_t stream) {
+  switch (call.plan.cluster) {
+    case 6: return tokens <= 128 ? resident_dtype<128, 6, 2>(call, stream) : resident_dtype<128, 6, 4>(call, stream);
+    case 8:
+      return tokens <= 64    ? resident_dtype<128, 8, 1>(call, stream)
+             : tokens <= 128 ? resident_dtype<128, 8, 2>(call, stream)
+                             : resident_dtype<128, 8, 4>(call, stream);
+    case 16:
+      return tokens <= 64    ? resident_dtype<128, 16, 1>(call, stream)
+             : tokens <= 128 ? resident_dtype<128, 16, 2>(call, stream)
+                             : resident_dtype<128, 16, 4>(call, stream);
+  }
+  return cudaErrorInvalidValue;
+}
+
+cudaError_t launch_resident_192(const Call &call, int64_t tokens, cudaStream_t stream) {
+  switch (call.plan.cluster) {
+    case 6: return resident_dtype<192, 6, 2>(call, stream);
+    case 8: return resident_dtype<192, 8, 2>(call, stream);
+    case 16:
+      return tokens <= 64    ? resident_dtype<192, 16, 1>(call, stream)
+             : tokens <= 128 ? resident_dtype<192, 16, 2>(call, stream)
+                             : resident_dtype<192, 16, 4>(call, stream);
+  }
+  return cudaErrorInvalidValue;
+}
+
+cudaError_t launch_held(const Call &call, cudaStream_t stream) {
+  const bool wide = call.params.dim == 192;
+  const int64_t tokens = 4 * divided(call.params.capacity, 64 * call.plan.cluster);  // compressed ones a thread block
+  if (call.plan.kind == kResident)
+    return wide ? launch_resident_192(call, tokens, stream) : launch_resident_128(call, tokens, stream);
+  switch (call.plan.cluster) {
+    case 6:
+      return wide            ? ring_dtype<192, 6, 11>(call, stream)
+             : tokens <= 704 ? ring_dtype<128, 6, 11>(call, stream)
+                             : ring_dtype<128, 6, 22>(call, stream);
+    case 8:
+      return wide            ? ring_dtype<192, 8, 16>(call, stream)
+             : tokens <= 512 ? ring_dtype<128, 8, 8>(call, stream)
+                             : ring_dtype<128, 8, 16>(call, stream);
+    case 16: return wide ? ring_dtype<192, 16, 8>(call, stream) : ring_dtype<128, 16, 8>(call, stream);
+  }
+  return cudaErrorInvalidValue;
 }
 
 cudaError_t launch_one(const Call &call, cudaStream_t stream) {
-  if (call.plan.kind == kResident) {
-    const int64_t tokens = 4 * divided(call.params.capacity, 64 * call.plan.cluster);  // compressed ones a thread block
-    if (call.plan.cluster == 6)
-      return tokens <= 128 ? resident_dtype<6, 2>(call, stream) : resident_dtype<6, 4>(call, stream);
-    if (call.plan.cluster == 8)
-      return tokens <= 64    ? resident_dtype<8, 1>(call, stream)
-             : tokens <= 128 ? resident_dtype<8, 2>(call, stream)
-                             : resident_dtype<8, 4>(call, stream);
-    return tokens <= 64    ? resident_dtype<16, 1>(call, stream)
-           : tokens <= 128 ? resident_dtype<16, 2>(call, stream)
-                           : resident_dtype<16, 4>(call, stream);
-  }
-  if (call.plan.kind == kRing) {
-    if (call.plan.cluster == 6)
-      return call.params.capacity <= 67584 ? ring_dtype<6, 11>(call, stream) : ring_dtype<6, 22>(call, stream);
-    if (call.plan.cluster == 8)
-      return call.params.capacity <= 65536 ? ring_dtype<8, 8>(call, stream) : ring_dtype<8, 16>(call, stream);
-    return ring_dtype<16, 8>(call, stream);
-  }
+  if (call.plan.kind == kResident || call.plan.kind == kRing) return launch_held(call, stream);
   const bool half = call.plan.warps == 4;  // two thread blocks a multiprocessor
   switch (call.plan.cluster) {
     case 1: return half ? stream_dtype<1, 4>(call, stream) : stream_dtype<1, 8>(call, stream);
@@ -72,17 +102,12 @@ cudaError_t launch_one(const Call &call, cudaStream_t stream) {
 
 bool fits_one(const Call &call) {
   const Params &p = call.params;
-  if (call.plan.kind == kResident || call.plan.kind == kRing) {
-    const bool resident = call.plan.kind == kResident;
-    const int64_t most = call.plan.cluster == 16  ? resident ? 65536 : 131072
-                         : call.plan.cluster == 8 ? resident ? 32768 : 131072
-                         : call.plan.cluster == 6 ? resident ? 18432 : 131072
-                                                  : 0;
-    if (p.dim != 128 || p.blocks != 16 || p.window > 512 || p.capacity > most) return false;
-  }
+  const bool wide = call.Dv == 128 && (p.dim == 128 || p.dim == 192),
+             small = p.dim == call.Dv && (p.dim == 32 || p.dim == 64);
+  const bool held = call.plan.kind == kResident || call.plan.kind == kRing;
+  if (held && (!wide || p.blocks != 16 || p.window > 512)) return false;
   const bool small = p.dim == call.Dv && (p.dim == 32 || p.dim == 64);
-  return p.l == 32 && p.d == 16 && p.block == 64 && p.blocks >= 3 && p.blocks <= 16 &&
-         (small || (call.Dv == 128 && (p.dim == 128 || p.dim == 192)));
+  return p.l == 32 && p.d == 16 && p.block == 64 && p.blocks >= 3 && p.blocks <= 16 && (small || wide);
 }
 
 }  // namespace

@@ -9,11 +9,11 @@
 namespace nsa::core {
 
 // Groups: of 64 compressed tokens that a thread block holds, by capacity. Grid: (Ranks, G, B), clusters of Ranks.
-template <typename T, int Ranks, int Groups, int Parts>
+template <typename T, int D, int Ranks, int Groups, int Parts>
 __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_constant__ Params p) {
 #if __CUDA_ARCH__ >= 900  // elsewhere no plan leads here
   in_order();
-  using Shared = ResidentShared<Ranks, Groups>;
+  using Shared = ResidentShared<D, Ranks, Groups>;
   constexpr bool kHasCmp = Parts & kCmp, kHasRoute = Parts & kRoute, kHasSel = Parts & kSel, kHasWin = Parts & kWin;
   constexpr bool kSide = kHasCmp || kHasWin;
   constexpr int kGuessed = Groups > 1 ? 2 : 1, kShare = Shared::kShare;
@@ -35,8 +35,8 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
 #pragma unroll
     for (int i = 0; i < kGuessed; ++i) {
       const int at = rank * most * 4 + i * 64;
-      me.load(Shared::k_cmp + i * 64 * 256, p.k_cmp, at, min(64, ((most * 4 + 15) & ~15) - i * 64),
-              min(most * 4 - i * 64, room - at));
+      me.template load<D>(Shared::k_cmp + i * 64 * Shared::kKey, p.k_cmp, at, min(64, ((most * 4 + 15) & ~15) - i * 64),
+                          min(most * 4 - i * 64, room - at));
       copy_commit();
     }
   }
@@ -76,14 +76,15 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
       half_sync<kBarPath>();
 #pragma unroll
       for (int i = 0; i < kGuessed; ++i) {
-        me.load(Shared::k_cmp + i * 64 * 256, p.k_cmp, first + i * 64, min(64, padded - i * 64),
-                min(valid - i * 64, 64));
+        me.template load<D>(Shared::k_cmp + i * 64 * Shared::kKey, p.k_cmp, first + i * 64, min(64, padded - i * 64),
+                            min(valid - i * 64, 64));
         copy_commit();
       }
     }
 #pragma unroll
     for (int i = kGuessed; i < Groups; ++i) {
-      me.load(Shared::k_cmp + i * 64 * 256, p.k_cmp, first + i * 64, min(64, padded - i * 64), min(valid - i * 64, 64));
+      me.template load<D>(Shared::k_cmp + i * 64 * Shared::kKey, p.k_cmp, first + i * 64, min(64, padded - i * 64),
+                          min(valid - i * 64, 64));
       copy_commit();
     }
   }
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
           p.block_indices[static_cast<uint64_t>(row.batch) * p.i_b + static_cast<uint64_t>(row.group) * p.i_g + slot];
   }
   cluster_wait();
-  uint32_t q[8][4];
+  uint32_t q[D / 16][4];
   if constexpr (kHasCmp) {
     float *sums = reinterpret_cast<float *>(shared + Shared::sums),
           *last = reinterpret_cast<float *>(shared + Shared::last);
@@ -115,7 +116,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
       half_sync<kBarPath>();
       if (i == 0) me.read_q(q, Shared::q);
       if (tile < tiles) {
-        score8<T>(s[i], q, base + Shared::k_cmp + tile * 2048, p.scale_log2, lane);
+        score8<T>(s[i], q, base + Shared::k_cmp + tile * 8 * Shared::kKey, p.scale_log2, lane);
         if (c >= valid) s[i][0] = s[i][2] = -INFINITY;
         if (c + 1 >= valid) s[i][1] = s[i][3] = -INFINITY;
         m0 = fmaxf(m0, fmaxf(s[i][0], s[i][1])), m1 = fmaxf(m1, fmaxf(s[i][2], s[i][3]));

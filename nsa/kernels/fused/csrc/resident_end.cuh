@@ -15,8 +15,8 @@ template <typename Shared> struct HeadTurns {
 // `here` tokens of each block, whose copies have been started, K first; every thread block gets its heads' share.
 // ask_late() starts the values' where that has been put off.
 template <typename T, typename Shared, int Parts, typename AskLate>
-NSA_DEVICE void attend_blocks(const Half<Shared> &me, uint32_t (&q)[8][4], const int (&here)[Shared::kShare],
-                              const AskLate &ask_late) {
+NSA_DEVICE void attend_blocks(const Half<Shared> &me, uint32_t (&q)[Shared::kD / 16][4],
+                              const int (&here)[Shared::kShare], const AskLate &ask_late) {
   const Params &p = me.p;
   unsigned char *shared = me.shared;
   const uint32_t base = me.base;
@@ -30,7 +30,7 @@ NSA_DEVICE void attend_blocks(const Half<Shared> &me, uint32_t (&q)[8][4], const
   const int c = warp * 8 + 2 * t;
 #pragma unroll
   for (int i = 0; i < Shared::kShare; ++i) {
-    score8<T>(s[i], q, base + Shared::k_sel + (i * 8 + warp) * 2048, p.scale_log2, lane);
+    score8<T>(s[i], q, base + Shared::k_sel + (i * 8 + warp) * 8 * Shared::kKey, p.scale_log2, lane);
     if (c >= here[i]) s[i][0] = s[i][2] = -INFINITY;
     if (c + 1 >= here[i]) s[i][1] = s[i][3] = -INFINITY;
     m0 = fmaxf(m0, fmaxf(s[i][0], s[i][1])), m1 = fmaxf(m1, fmaxf(s[i][2], s[i][3]));

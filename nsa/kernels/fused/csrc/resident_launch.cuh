@@ -10,6 +10,7 @@ namespace nsa::core {
 // A kernel whose thread blocks have the memory of `Shared`, a cluster a row.
 template <typename Shared> cudaError_t start_cluster(void (*kernel)(Params), const Call &call, cudaStream_t stream) {
   constexpr int Ranks = Shared::kRanks, bytes = Shared::bytes;
+  if (call.params.capacity > Shared::kCapacity) return cudaErrorInvalidValue;  // no plan leads here
   if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)) return e;
   if (Ranks > 8)
     if (cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1)) return e;
@@ -27,18 +28,18 @@ template <typename Shared> cudaError_t start_cluster(void (*kernel)(Params), con
   return cudaLaunchKernelEx(&config, kernel, call.params);
 }
 
-template <typename T, int Ranks, int Groups> cudaError_t resident_parts(const Call &call, cudaStream_t stream) {
+template <typename T, int D, int Ranks, int Groups> cudaError_t resident_parts(const Call &call, cudaStream_t stream) {
   switch (call.parts) {
 #define NSA_CORE_ARM(X) \
-  case X: return start_cluster<ResidentShared<Ranks, Groups>>(resident<T, Ranks, Groups, X>, call, stream);
+  case X: return start_cluster<ResidentShared<D, Ranks, Groups>>(resident<T, D, Ranks, Groups, X>, call, stream);
     NSA_CORE_ARMS(NSA_CORE_ARM)
 #undef NSA_CORE_ARM
   }
   return cudaErrorInvalidValue;  // nsa/kernels/fused/plan.py plans no other
 }
 
-template <int Ranks, int Groups, bool Bf16> cudaError_t launch_resident(const Call &call, cudaStream_t stream) {
-  return resident_parts<std::conditional_t<Bf16, __nv_bfloat16, __half>, Ranks, Groups>(call, stream);
+template <int D, int Ranks, int Groups, bool Bf16> cudaError_t launch_resident(const Call &call, cudaStream_t stream) {
+  return resident_parts<std::conditional_t<Bf16, __nv_bfloat16, __half>, D, Ranks, Groups>(call, stream);
 }
 
 }  // namespace nsa::core

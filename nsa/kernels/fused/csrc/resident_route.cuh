@@ -133,7 +133,8 @@ template <typename Shared> NSA_DEVICE void take_blocks(const Half<Shared> &me, i
 
 // Selected attention, the exchange of all branches' shares, and their sum.
 template <typename T, typename Shared, int Parts>
-NSA_DEVICE void attend_selected(const Half<Shared> &me, uint32_t (&q)[8][4], const int (&block)[Shared::kShare],
+NSA_DEVICE void attend_selected(const Half<Shared> &me, uint32_t (&q)[Shared::kD / 16][4],
+                                const int (&block)[Shared::kShare],
                                 const uint16_t (&gate_sel)[HeadTurns<Shared>::kTurns]) {
   constexpr bool kHasRoute = Parts & kRoute, kHasSel = Parts & kSel, kHasWin = Parts & kWin,
                  kSide = Parts & (kCmp | kWin);
@@ -147,13 +148,14 @@ NSA_DEVICE void attend_selected(const Half<Shared> &me, uint32_t (&q)[8][4], con
   const auto ask_values = [&] {
 #pragma unroll
     for (int i = 0; i < kShare; ++i)
-      me.load(Shared::v_sel + i * kSelBlock * 256, p.v_sel, block[i] * kSelBlock, kSelBlock, here[i]);
+      me.template load<128>(Shared::v_sel + i * kSelBlock * 256, p.v_sel, block[i] * kSelBlock, kSelBlock, here[i]);
     copy_commit();
   };
   if constexpr (kHasSel) {
 #pragma unroll
     for (int i = 0; i < kShare; ++i)
-      me.load(Shared::k_sel + i * kSelBlock * 256, p.k_sel, block[i] * kSelBlock, kSelBlock, here[i]);
+      me.template load<Shared::kD>(Shared::k_sel + i * kSelBlock * Shared::kKey, p.k_sel, block[i] * kSelBlock,
+                                   kSelBlock, here[i]);
     copy_commit();
     if (Shared::kTight && kHasWin) take_over<kBarWindow>();  // the window's keys have been read
     if (Shared::kBehind) copy_commit();

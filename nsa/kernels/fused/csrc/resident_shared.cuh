@@ -6,53 +6,62 @@ namespace nsa::core {
 
 constexpr int kResidentThreads = 512, kHalf = 256;
 
-// Groups: of 64 compressed tokens, by capacity.
-template <int Ranks, int Groups> struct ResidentShared {
-  static constexpr int kRanks = Ranks, kGroups = Groups;
+// D: of queries and keys; values have 128. Groups: of 64 compressed tokens, by capacity.
+template <int D, int Ranks, int Groups> struct ResidentShared {
+  static constexpr int kD = D, kRanks = Ranks, kGroups = Groups;
+  static constexpr int kKey = D * 2;                       // bytes of a key
   static constexpr int kShare = (16 + Ranks - 1) / Ranks;  // selected blocks that it attends to, heads that it sums
-  static constexpr int kTokens = Ranks == 16                 ? 256
+  // Compressed tokens, at most. Those that 16 thread blocks need not hold keep two of them from one multiprocessor.
+  static constexpr int kTokens = Ranks == 16                 ? D > 128 && Groups < 4 ? 128 : 256
                                  : Ranks == 6 && Groups == 4 ? 192
-                                                             : 64 * Groups;  // compressed, at most
-  static constexpr int kWindow = (512 / Ranks + 15) / 16 * 16;               // window tokens
-  static constexpr int kSelected = kShare * kSelBlock;                       // selected tokens
-  static constexpr int kOutputs = Ranks * kShare;  // heads that arrive, from all thread blocks
+                                                             : 64 * Groups;
+  static constexpr int kCapacity = Ranks * kTokens * 16;        // tokens
+  static constexpr int kWindow = (512 / Ranks + 15) / 16 * 16;  // window tokens
+  static constexpr int kSelected = kShare * kSelBlock;          // selected tokens
+  static constexpr int kOutputs = Ranks * kShare;               // heads that arrive, from all thread blocks
   // Bytes between rows of probabilities: eight rows of one column in eight banks.
   static constexpr int p_cmp_row = kTokens * 2 + 16, p_win_row = kWindow * 2 + 16, p_sel_row = kSelected * 2 + 16;
   // What a thread block tells of its blocks: the importance of all 16 of them, or the keys of the best.
   static constexpr bool kAll = Groups == 1;
   static constexpr int kKeyBytes = kAll ? 64 : kFree * 8;
-  // Selected values take the place of the window's keys where the memory has no room beside them.
-  static constexpr bool kTight = Ranks < 16 && Groups == 4, kBehind = false;
+  // Where the memory has no room beside them, selected values take the place of the window's keys, and the selected
+  // branch's share of the outputs, which comes when every thread block has its scores, that of compressed keys.
+  static constexpr bool kTight = Groups == 4 && (Ranks < 16 || D > 128) || Ranks == 6 && D > 128, kBehind = false;
+  static constexpr bool kOver = Ranks == 16 && Groups == 4 && D > 128;
   // Byte offsets. Selected keys take the place of compressed ones.
-  static constexpr int k_cmp = 0, k_sel = 0, v_cmp = (kTokens > kSelected ? kTokens : kSelected) * 256,
+  static constexpr int k_cmp = 0, k_sel = 0, v_cmp = (kTokens > kSelected ? kTokens : kSelected) * kKey,
                        v_win = v_cmp + kTokens * 256, k_win = v_win + kWindow * 256,
-                       v_sel = k_win + (kTight ? 0 : kWindow * 256),
-                       q = v_sel + (kTight && kWindow > kSelected ? kWindow : kSelected) * 256, p_cmp = q + 4096,
-                       p_win = p_cmp + 16 * p_cmp_row, p_sel = p_win + 16 * p_win_row, sums = p_sel + 16 * p_sel_row,
-                       last = sums + kTokens / 4 * 64, max_a = last + kTokens / 8 * 64, sum_a = max_a + 512,
-                       max_b = sum_a + 512, sum_b = max_b + 512, key = sum_b + 512, scale_cmp = key + 128,
-                       scale_win = scale_cmp + 64, slice_last = scale_win + 64, scale = slice_last + 64,
-                       before = scale + 64, importance = before + 64, in_cmp = importance + 256,
-                       in_win = in_cmp + Ranks * 256, in_keys = in_win + Ranks * 128,
-                       in_side = in_keys + Ranks * kFree * 8, in_sel = in_side + kOutputs * 512,
-                       in_sel_ml = in_sel + kOutputs * 512, block = in_sel_ml + (kOutputs * 8 + 15) / 16 * 16,
-                       blocks = block + 16, barriers = blocks + 64, bytes = barriers + 64;
+                       v_sel = k_win + (kTight ? 0 : kWindow * kKey),
+                       q = v_sel + (kTight && kWindow * kKey > kSelected * 256 ? kWindow * kKey : kSelected * 256),
+                       p_cmp = q + 16 * kKey, p_win = p_cmp + 16 * p_cmp_row, p_sel = p_win + 16 * p_win_row,
+                       sums = p_sel + 16 * p_sel_row, last = sums + kTokens / 4 * 64, max_a = last + kTokens / 8 * 64,
+                       sum_a = max_a + 512, max_b = sum_a + 512, sum_b = max_b + 512, key = sum_b + 512,
+                       scale_cmp = key + 128, scale_win = scale_cmp + 64, slice_last = scale_win + 64,
+                       scale = slice_last + 64, before = scale + 64, importance = before + 64,
+                       in_cmp = importance + 256, in_win = in_cmp + Ranks * 256, in_keys = in_win + Ranks * 128,
+                       in_side = in_keys + Ranks * kFree * 8,
+                       in_sel = kOver ? kSelected * kKey : in_side + kOutputs * 512,
+                       in_sel_ml = in_side + (kOver ? 1 : 2) * kOutputs * 512,
+                       block = in_sel_ml + (kOutputs * 8 + 15) / 16 * 16, blocks = block + 16, barriers = blocks + 64,
+                       bytes = barriers + 64;
   static constexpr int staged =
       v_win;  // rows of the window's and the compressed branch's output, when its values have been read
 };
 
 // plan.py has the greatest of each number of thread blocks.
-static_assert(ResidentShared<16, 4>::bytes == 213328 && ResidentShared<8, 4>::bytes == 228880);
-static_assert(ResidentShared<6, 2>::bytes == 225872 && ResidentShared<6, 4>::bytes == 221264);
+static_assert(ResidentShared<128, 16, 4>::bytes == 213328 && ResidentShared<128, 8, 4>::bytes == 228880);
+static_assert(ResidentShared<128, 6, 2>::bytes == 225872 && ResidentShared<128, 6, 4>::bytes == 221264);
+static_assert(ResidentShared<192, 16, 4>::bytes == 231760 && ResidentShared<192, 8, 2>::bytes == 199184);
+static_assert(ResidentShared<192, 6, 2>::bytes == 227920);
 
 // Scores of 16 heads x 8 tokens: rows g and g + 8, tokens 2t and 2t + 1; scaled.
-template <typename T> NSA_DEVICE void score8(float (&s)[4], const uint32_t (&q)[8][4], uint32_t keys, float scale,
-                                             int lane) {
+template <typename T, int Steps> NSA_DEVICE void score8(float (&s)[4], const uint32_t (&q)[Steps][4], uint32_t keys,
+                                                        float scale, int lane) {
   float a[4] = {0, 0, 0, 0}, b[4] = {0, 0, 0, 0};
 #pragma unroll
-  for (int k = 0; k < 4; ++k) {
+  for (int k = 0; k < Steps / 2; ++k) {
     uint32_t f[4];
-    load_matrix(f, keys + place<128>(lane & 7, 4 * k + (lane >> 3)));
+    load_matrix(f, keys + place<16 * Steps>(lane & 7, 4 * k + (lane >> 3)));
     multiply<T>(a, q[2 * k], f[0], f[1]), multiply<T>(b, q[2 * k + 1], f[2], f[3]);
   }
 #pragma unroll
@@ -77,25 +86,27 @@ template <typename Shared> struct Half {
   uint32_t base;
   int tid, warp, lane, rank;
 
-  // 256 threads copy `rows` rows from a token on, those from `valid` on as zeros. Rows advance by 16 a turn, so that a
-  // thread's place in a row does not change.
-  NSA_DEVICE void load(int offset, const Cache &cache, int token, int rows, int valid) const {
-    const int r0 = tid >> 4, c0 = tid & 15;
+  // 256 threads copy `rows` rows of W elements from a token on, those from `valid` on as zeros. Rows advance by a
+  // turn's, so that a thread's place in a row does not change.
+  template <int W> NSA_DEVICE void load(int offset, const Cache &cache, int token, int rows, int valid) const {
+    constexpr int kLanes = W % 128 ? 8 : 16, kRows = kHalf / kLanes;  // of a row, of a turn
+    const int r0 = tid / kLanes, c0 = tid % kLanes;
     const uint4 *from = row.at(cache, valid > 0 ? token : 0) + static_cast<uint64_t>(r0) * cache.s + c0;
-    const uint64_t step = static_cast<uint64_t>(16) * cache.s;
-    const uint32_t to = base + place<128>(r0, c0) + offset;
+    const uint64_t step = static_cast<uint64_t>(kRows) * cache.s;
+    const uint32_t to = base + place<W>(r0, c0) + offset;
 #pragma unroll 4
-    for (int r = 0; r < rows; r += 16, from += step) copy16(to + r * 256, from, r + r0 < valid);
-  }
-  NSA_DEVICE void load_q(int offset) const {
-    const int r0 = tid >> 4, c0 = tid & 15;
-    const uint64_t at = static_cast<uint64_t>(row.batch) * p.q_b + static_cast<uint64_t>(row.group) * p.q_g;
-    copy16(base + place<128>(r0, c0) + offset,
-           static_cast<const uint4 *>(p.q) + at + static_cast<uint64_t>(min(r0, p.heads - 1)) * p.q_h + c0, true);
-  }
-  NSA_DEVICE void read_q(uint32_t (&q)[8][4], int offset) const {
+    for (int r = 0; r < rows; r += kRows, from += step) {
+      if (kRows > 16 && r + r0 >= rows) break;
 #pragma unroll
-    for (int k = 0; k < 8; ++k) load_matrix(q[k], base + offset + place<128>(lane & 15, 2 * k + (lane >> 4)));
+      for (int j = 0; j < W / 8 / kLanes; ++j)
+        copy16(to + r * W * 2 + j * kLanes * 16, from + j * kLanes, r + r0 < valid);
+    }
+  }
+  NSA_DEVICE void load_q(int offset) const { copy_q<Shared::kD, kHalf>(p, row, base + offset, tid); }
+  NSA_DEVICE void read_q(uint32_t (&q)[Shared::kD / 16][4], int offset) const {
+#pragma unroll
+    for (int k = 0; k < Shared::kD / 16; ++k)
+      load_matrix(q[k], base + offset + place<Shared::kD>(lane & 15, 2 * k + (lane >> 4)));
   }
   // Of the chosen blocks those that are not forced ones (slots 0 to 12) and that this thread block attends to.
   NSA_DEVICE int free_slots() const { return (kFree - rank + Shared::kRanks - 1) / Shared::kRanks; }

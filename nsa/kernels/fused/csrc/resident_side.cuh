@@ -16,7 +16,7 @@ NSA_DEVICE void attend_window(const Half<Shared> &me, int width, float (&o_win)[
   const uint32_t base = me.base;
   const int tid = me.tid, warp = me.warp, lane = me.lane, rank = me.rank, g = lane >> 2, t = lane & 3;
   float *max_w = me.floats(Shared::max_b), *sum_w = me.floats(Shared::sum_b);  // [16 heads][8 warps]
-  uint32_t q[8][4];
+  uint32_t q[Shared::kD / 16][4];
   me.read_q(q, Shared::in_side);
   constexpr int kTiles = Shared::kWindow / 8, kTurns = (kTiles + 7) / 8;
   float s[kTurns][4], m0 = -INFINITY, m1 = -INFINITY, l0 = 0.f, l1 = 0.f;
@@ -24,7 +24,7 @@ NSA_DEVICE void attend_window(const Half<Shared> &me, int width, float (&o_win)[
   for (int i = 0; i < kTurns; ++i) {
     const int tile = i * 8 + warp, left = width - Shared::kWindow * rank - tile * 8 - 2 * t;
     s[i][0] = s[i][1] = s[i][2] = s[i][3] = -INFINITY;
-    if (tile < kTiles) score8<T>(s[i], q, base + Shared::k_win + tile * 2048, p.scale_log2, lane);
+    if (tile < kTiles) score8<T>(s[i], q, base + Shared::k_win + tile * 8 * Shared::kKey, p.scale_log2, lane);
     if (left <= 0) s[i][0] = s[i][2] = -INFINITY;
     if (left <= 1) s[i][1] = s[i][3] = -INFINITY;
     m0 = fmaxf(m0, fmaxf(s[i][0], s[i][1])), m1 = fmaxf(m1, fmaxf(s[i][2], s[i][3]));
@@ -142,12 +142,12 @@ NSA_DEVICE void beside(const Half<Shared> &me, int width, const Slice &slice) {
   if (kHasCmp && Shared::kGroups > 1) cluster_wait(), take_over<kBarKeys>();
   if constexpr (kHasWin) {
     const int first = Shared::kWindow * rank;
-    me.load(Shared::k_win, p.k_win, S - width + first, Shared::kWindow, width - first);
-    me.load(Shared::v_win, p.v_win, S - width + first, Shared::kWindow, width - first);
+    me.template load<Shared::kD>(Shared::k_win, p.k_win, S - width + first, Shared::kWindow, width - first);
+    me.template load<128>(Shared::v_win, p.v_win, S - width + first, Shared::kWindow, width - first);
   }
   copy_commit();
   const SideGates gates(p, row, lane >> 2);
-  if (kHasCmp) me.load(Shared::v_cmp, p.v_cmp, slice.first, slice.padded, slice.valid);
+  if (kHasCmp) me.template load<128>(Shared::v_cmp, p.v_cmp, slice.first, slice.padded, slice.valid);
   copy_commit();
   if (!kHasCmp || Shared::kGroups == 1) cluster_wait();
   float o_win[2][4] = {}, o_cmp[4][4] = {};

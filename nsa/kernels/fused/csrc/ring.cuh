@@ -9,11 +9,11 @@
 namespace nsa::core {
 
 // Grid: (Ranks, G, B), clusters of Ranks.
-template <typename T, int Ranks, int Groups, int Parts>
+template <typename T, int D, int Ranks, int Groups, int Parts>
 __global__ void __launch_bounds__(kResidentThreads, 1) ring(const __grid_constant__ Params p) {
 #if __CUDA_ARCH__ >= 900  // elsewhere no plan leads here
   in_order();
-  using Shared = RingShared<Ranks, Groups>;
+  using Shared = RingShared<D, Ranks, Groups>;
   using Turns = HeadTurns<Shared>;
   constexpr bool kHasCmp = Parts & kCmp, kHasRoute = Parts & kRoute, kHasSel = Parts & kSel, kHasWin = Parts & kWin;
   constexpr bool kSide = kHasCmp || kHasWin;
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) ring(const __grid_constan
           p.block_indices[static_cast<uint64_t>(row.batch) * p.i_b + static_cast<uint64_t>(row.group) * p.i_g + slot];
   }
   cluster_wait();
-  uint32_t q[8][4];
+  uint32_t q[D / 16][4];
   if constexpr (kHasCmp) {
     Exponentials<T, Shared, kHasRoute> held(me);
     copy_wait<Shared::kKeys - 1>();

@@ -10,7 +10,7 @@ namespace nsa::core {
 
 // A warp's keys: 8 tokens of each chunk, which no other warp reads. Chunks are asked for, and read, in order.
 template <typename Shared> struct KeyRing {
-  static constexpr uint32_t kEnd = Shared::k_cmp + Shared::kKeys * kChunkBytes;
+  static constexpr uint32_t kEnd = Shared::k_cmp + Shared::kKeys * Shared::kKeyChunk, kShare = 8 * Shared::kKey;
   const Half<Shared> &me;
   const uint4 *from;  // this lane's of the next chunk
   int left;           // tokens of the slice from this lane's first row of it on
@@ -23,19 +23,22 @@ template <typename Shared> struct KeyRing {
     from = me.row.at(me.p.k_cmp, first + row) + (me.lane & 7), left = valid - row, to = Shared::k_cmp;
   }
   NSA_DEVICE void ask() {
-    const uint32_t place_ = me.base + to + me.warp * 2048 + place<128>(me.lane >> 3, me.lane & 7);
+    const uint32_t place_ = me.base + to + me.warp * kShare + place<Shared::kD>(me.lane >> 3, me.lane & 7);
     const uint4 *half = from + static_cast<uint64_t>(4) * me.p.k_cmp.s;
     if (left + (me.lane >> 3) > 0) {
-      copy16(place_, from, left > 0), copy16(place_ + 128, from + 8, left > 0);
-      copy16((place_ ^ 64) + 1024, half, left > 4), copy16((place_ ^ 64) + 1152, half + 8, left > 4);
+#pragma unroll
+      for (int j = 0; j < Shared::kD / 64; ++j) copy16(place_ + j * 128, from + j * 8, left > 0);
+#pragma unroll
+      for (int j = 0; j < Shared::kD / 64; ++j)
+        copy16((place_ ^ 64) + 4 * Shared::kKey + j * 128, half + j * 8, left > 4);
     }
     copy_commit();
     from += static_cast<uint64_t>(kChunkTokens) * me.p.k_cmp.s, left -= kChunkTokens;
-    to = to + kChunkBytes == kEnd ? Shared::k_cmp : to + kChunkBytes;
+    to = to + Shared::kKeyChunk == kEnd ? Shared::k_cmp : to + Shared::kKeyChunk;
   }
   NSA_DEVICE uint32_t tile() {
-    const uint32_t found = me.base + at + me.warp * 2048;
-    at = at + kChunkBytes == kEnd ? Shared::k_cmp : at + kChunkBytes;
+    const uint32_t found = me.base + at + me.warp * kShare;
+    at = at + Shared::kKeyChunk == kEnd ? Shared::k_cmp : at + Shared::kKeyChunk;
     return found;
   }
 };

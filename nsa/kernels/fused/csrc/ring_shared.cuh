@@ -4,45 +4,52 @@
 
 namespace nsa::core {
 
-constexpr int kChunkTokens = 64, kChunkBytes = kChunkTokens * 256;  // of a ring's place; a warp's share of keys is 8
+constexpr int kChunkTokens = 64, kChunkBytes = kChunkTokens * 256;  // of a place of the values' ring
 
-// Groups: of 64 compressed tokens, by capacity.
-template <int Ranks, int Groups> struct RingShared {
-  static constexpr int kRanks = Ranks, kTokens = 64 * Groups;
+// D: of queries and keys; values have 128. Groups: of 64 compressed tokens, by capacity.
+template <int D, int Ranks, int Groups> struct RingShared {
+  static constexpr int kD = D, kRanks = Ranks, kTokens = 64 * Groups, kCapacity = Ranks * kTokens * 16;
+  static constexpr int kKey = D * 2, kKeyChunk = kChunkTokens * kKey;  // bytes of a key, of a place of the keys' ring
   static constexpr int kShare = (16 + Ranks - 1) / Ranks;  // selected blocks that it attends to, heads that it sums
   // Places of the rings: as many as there is room for.
-  static constexpr int kKeys = Groups > 16 ? 3 : 4, kValues = Ranks == 6 && Groups <= 11 ? 5 : Groups > 8 ? 4 : 6;
+  static constexpr int kKeys = Groups > 16 || D > 128 ? 3 : 4;
+  static constexpr int kValues = Ranks == 6 && Groups <= 11 || Groups <= 8 && D > 128 ? 5 : Groups > 8 ? 4 : 6;
   static constexpr int kWindow = (512 / Ranks + 15) / 16 * 16;  // window tokens
   static constexpr int kWindowPlaces =
-      (2 * kWindow + kChunkTokens - 1) / kChunkTokens;                   // last ones of the values' ring
+      (kWindow * (kKey + 256) + kChunkBytes - 1) / kChunkBytes;          // last ones of the values' ring
   static constexpr int kSelected = kShare * kSelBlock;                   // selected tokens
   static constexpr int kOutputs = Ranks * kShare;                        // heads that arrive, from all thread blocks
   static constexpr int kCandidates = kFree * ((kTokens / 4 + 63) / 64);  // for the best blocks of a slice
   static constexpr bool kTight = false;                                  // as in ResidentShared
-  static constexpr bool kBehind = 2 * kSelected > kKeys *kChunkTokens;   // selected values wait for the values' ring
+  static constexpr bool kBehind =
+      kSelected * (kKey + 256) > kKeys *kKeyChunk;  // selected values wait for the values' ring
   static constexpr int p_cmp_row = kTokens * 2 + 16, p_win_row = kWindow * 2 + 16, p_sel_row = kSelected * 2 + 16;
   // Byte offsets. Selected keys take the place of compressed ones; selected values, too, or that of compressed values.
   // Exponentials of selected scores take that of the sums of blocks.
-  static constexpr int k_cmp = 0, k_sel = 0, v_cmp = kKeys * kChunkBytes,
-                       k_win = v_cmp + (kValues - kWindowPlaces) * kChunkBytes, v_win = k_win + kWindow * 256,
-                       v_sel = kBehind ? v_cmp : kSelected * 256, q = v_cmp + kValues * kChunkBytes, p_cmp = q + 4096,
-                       staged = p_cmp, p_win = p_cmp + 16 * p_cmp_row, sums = p_win + 16 * p_win_row, p_sel = sums,
-                       last = sums + kTokens / 4 * 64, max_a = last + kTokens / 8 * 64, sum_a = max_a + 512,
-                       max_b = sum_a + 512, sum_b = max_b + 512, key = sum_b + 512, scale_cmp = key + 128,
-                       scale_win = scale_cmp + 64, slice_last = scale_win + 64, scale = slice_last + 64,
-                       before = scale + 64, weights = before + 64, best = weights + 512, candidates = best + 512,
+  static constexpr int k_cmp = 0, k_sel = 0, v_cmp = kKeys * kKeyChunk,
+                       k_win = v_cmp + (kValues - kWindowPlaces) * kChunkBytes, v_win = k_win + kWindow * kKey,
+                       v_sel = kBehind ? v_cmp : kSelected * kKey, q = v_cmp + kValues * kChunkBytes,
+                       p_cmp = q + 16 * kKey, staged = p_cmp, p_win = p_cmp + 16 * p_cmp_row,
+                       sums = p_win + 16 * p_win_row, p_sel = sums, last = sums + kTokens / 4 * 64,
+                       max_a = last + kTokens / 8 * 64, sum_a = max_a + 512, max_b = sum_a + 512, sum_b = max_b + 512,
+                       key = sum_b + 512, scale_cmp = key + 128, scale_win = scale_cmp + 64,
+                       slice_last = scale_win + 64, scale = slice_last + 64, before = scale + 64, weights = before + 64,
+                       best = weights + 512, candidates = best + 512,
                        found = candidates + (kCandidates * 8 + 15) / 16 * 16, importance = found + 16,
                        in_cmp = importance + kTokens, in_win = in_cmp + Ranks * 256, in_keys = in_win + Ranks * 128,
                        in_side = in_keys + Ranks * kFree * 8, in_sel = in_side + kOutputs * 512,
                        in_sel_ml = in_sel + kOutputs * 512, block = in_sel_ml + (kOutputs * 8 + 15) / 16 * 16,
                        blocks = block + 16, barriers = blocks + 64, bytes = barriers + 64;
-  static_assert(!kBehind || kSelected <= kValues * kChunkTokens);
+  static_assert(kSelected <= kKeys * kChunkTokens && (!kBehind || kSelected <= kValues * kChunkTokens));
 };
 
 // plan.py has the greatest of each number of thread blocks.
-static_assert(RingShared<16, 8>::bytes == 226864);
-static_assert(RingShared<8, 8>::bytes == 223984 && RingShared<8, 16>::bytes == 220608);
-static_assert(RingShared<6, 11>::bytes == 220768 && RingShared<6, 22>::bytes == 228432);
+static_assert(RingShared<128, 16, 8>::bytes == 226864);
+static_assert(RingShared<128, 8, 8>::bytes == 223984 && RingShared<128, 8, 16>::bytes == 220608);
+static_assert(RingShared<128, 6, 11>::bytes == 220768 && RingShared<128, 6, 22>::bytes == 228432);
+
+static_assert(RingShared<192, 16, 8>::bytes == 220720 && RingShared<192, 8, 16>::bytes == 230848);
+static_assert(RingShared<192, 6, 11>::bytes == 231008);
 
 // The last chunks of keys have been read, one after the other: as many as the keys' ring has places.
 NSA_DEVICE void hand_over_keys(int step) {

@@ -69,8 +69,8 @@ NSA_DEVICE void beside_ring(const Half<Shared> &me, int width, const Slice &slic
   if (kHasCmp) take_over_keys(0);
   if constexpr (kHasWin) {
     const int first = Shared::kWindow * rank;
-    me.load(Shared::k_win, p.k_win, S - width + first, Shared::kWindow, width - first);
-    me.load(Shared::v_win, p.v_win, S - width + first, Shared::kWindow, width - first);
+    me.template load<Shared::kD>(Shared::k_win, p.k_win, S - width + first, Shared::kWindow, width - first);
+    me.template load<128>(Shared::v_win, p.v_win, S - width + first, Shared::kWindow, width - first);
   }
   copy_commit();
   const SideGates gates(p, me.row, lane >> 2);

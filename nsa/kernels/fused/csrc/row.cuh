@@ -64,12 +64,12 @@ template <int W> NSA_DEVICE void clear_rows(uint32_t tile, int valid, int lane) 
 }
 
 // q in shared memory: rows beyond the last head repeat it, and their results are never used.
-template <int D, int Threads> NSA_DEVICE void copy_q(const Params &p, const Row &row, uint32_t to) {
+template <int D, int Threads> NSA_DEVICE void copy_q(const Params &p, const Row &row, uint32_t to, int thread) {
   const uint4 *q = static_cast<const uint4 *>(p.q) + static_cast<uint64_t>(row.batch) * p.q_b +
                    static_cast<uint64_t>(row.group) * p.q_g;
 #pragma unroll
   for (int i = 0; i < 16 * D / 8; i += Threads) {
-    const int unit = i + threadIdx.x, r = unit / (D / 8), c = unit % (D / 8);
+    const int unit = i + thread, r = unit / (D / 8), c = unit % (D / 8);
     if (r < 16) copy16(to + place<D>(r, c), q + static_cast<uint64_t>(min(r, p.heads - 1)) * p.q_h + c, true);
   }
 }

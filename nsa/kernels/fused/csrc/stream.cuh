@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
   const uint32_t base = shared_address(shared);
   const int asked = load_length(p, blockIdx.z);
   Row row(blockIdx.z, blockIdx.y);
-  copy_q<D, kThreads>(p, row, base + Shared::query);
+  copy_q<D, kThreads>(p, row, base + Shared::query, threadIdx.x);
   copy_commit();
   uint16_t gate = 0;
   if (tid < 48) gate = load_gate(p, row, tid & 15, tid < 16 ? 0 : tid < 32 ? 2 : 1);

@@ -1,3 +1,0 @@
-#include "resident_launch.cuh"
-
-template cudaError_t nsa::core::launch_resident<6, 4, false>(const Call &, cudaStream_t);

@@ -1,3 +1,0 @@
-#include "resident_launch.cuh"
-
-template cudaError_t nsa::core::launch_resident<8, 1, false>(const Call &, cudaStream_t);

@@ -1,3 +1,0 @@
-#include "resident_launch.cuh"
-
-template cudaError_t nsa::core::launch_resident<8, 4, true>(const Call &, cudaStream_t);

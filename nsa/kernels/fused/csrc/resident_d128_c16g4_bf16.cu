@@ -1,0 +1,3 @@
+#include "resident_launch.cuh"
+
+template cudaError_t nsa::core::launch_resident<128, 16, 4, true>(const Call &, cudaStream_t);

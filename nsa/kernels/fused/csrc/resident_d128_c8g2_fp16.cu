@@ -1,0 +1,3 @@
+#include "resident_launch.cuh"
+
+template cudaError_t nsa::core::launch_resident<128, 8, 2, false>(const Call &, cudaStream_t);

@@ -1,3 +1,0 @@
-#include "ring_launch.cuh"
-
-template cudaError_t nsa::core::launch_ring<16, 8, false>(const Call &, cudaStream_t);

@@ -1,3 +1,0 @@
-#include "ring_launch.cuh"
-
-template cudaError_t nsa::core::launch_ring<6, 11, false>(const Call &, cudaStream_t);

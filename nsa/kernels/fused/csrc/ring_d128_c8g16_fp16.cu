@@ -1,0 +1,3 @@
+#include "ring_launch.cuh"
+
+template cudaError_t nsa::core::launch_ring<128, 8, 16, false>(const Call &, cudaStream_t);
