@@ -102,12 +102,11 @@ cudaError_t launch_one(const Call &call, cudaStream_t stream) {
 
 bool fits_one(const Call &call) {
   const Params &p = call.params;
-  const bool wide = call.Dv == 128 && (p.dim == 128 || p.dim == 192),
-             small = p.dim == call.Dv && (p.dim == 32 || p.dim == 64);
+  const bool wide = call.Dv == 128 && (p.dim == 128 || p.dim == 192);
+  const bool narrow = p.dim == call.Dv && (p.dim == 32 || p.dim == 64);
   const bool held = call.plan.kind == kResident || call.plan.kind == kRing;
   if (held && (!wide || p.blocks != 16 || p.window > 512)) return false;
-  const bool small = p.dim == call.Dv && (p.dim == 32 || p.dim == 64);
-  return p.l == 32 && p.d == 16 && p.block == 64 && p.blocks >= 3 && p.blocks <= 16 && (small || wide);
+  return p.l == 32 && p.d == 16 && p.block == 64 && p.blocks >= 3 && p.blocks <= 16 && (wide || narrow);
 }
 
 }  // namespace
