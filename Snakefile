@@ -15,7 +15,7 @@ from nsa.errors import NsaError
 from nsa.layout import ACCEPTED, BACKEND, HISTORY, Layout
 from nsa.machine import locks
 from nsa.machine.fingerprint import cuda_expected, fingerprint
-from nsa.machine.process import interrupt_jobs_too
+from nsa.machine.process import cancel_timers, interrupt_jobs_too
 from nsa.pipeline import progress, stages, stamps
 
 
@@ -67,6 +67,14 @@ selecting, coring = offering("selection"), offering("core")
 wildcard_constraints:
     backend="|".join(map(re.escape, backends.names())),
     S=r"[1-9]\d*",
+
+
+onsuccess:
+    cancel_timers()
+
+
+onerror:
+    cancel_timers()
 
 
 rule all:

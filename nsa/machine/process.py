@@ -67,6 +67,13 @@ def interrupt_jobs_too() -> None:
         signal.signal(signal.SIGINT, handle)
 
 
+def cancel_timers() -> None:
+    """Let a run end with its last job: Snakemake limits the rate of jobs by timers, for which it would wait a second."""
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
+
+
 def children() -> list[int]:
     """The pids of this process's children, as Linux lists them."""
     found = []

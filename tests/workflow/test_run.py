@@ -50,6 +50,17 @@ def test_nothing_runs_twice(finished: Project) -> None:
     assert finished.planned() == set()
 
 
+@pytest.mark.parametrize("text", ["", "\nraise RuntimeError('broken on purpose')\n"], ids=["good", "failed"])
+def test_a_run_ends_with_its_last_job(text: str, project: Project) -> None:
+    """No timer of Snakemake's keeps it, however long its limit on the rate of jobs is."""
+    project.append("nsa/bench/decode/stage.py", f"\n# edited\n{text}")
+    run = project.start("results/decode/cuda/S128.parquet", "--max-jobs-per-timespan", "100/5m", forks=True)
+    try:
+        assert (run.end(timeout_s=60).returncode == 0) == (not text)
+    finally:
+        run.process.kill()
+
+
 def test_a_broken_report_leaves_the_last_good_one(project: Project) -> None:
     """Snakemake deletes a rule's outputs before it runs; the last good report is kept all the same."""
     good = (project.root / "results" / "gate_report.md").read_text()
