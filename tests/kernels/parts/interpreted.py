@@ -1,9 +1,10 @@
-"""The kernels of the step's parts in Triton's interpreter: test_interpreter.py runs this file in its own process."""
+"""The kernels of the step's parts in Triton's interpreter: kernels/test_interpreter.py runs this file."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from kernels import interpreter
 from kernels.parts.cases import faults, random_case
 from kernels.parts.near import sum_faults, window_faults
 from kernels.parts.tokens import decoded_faults, full_faults, linear_faults, token_faults
@@ -15,6 +16,8 @@ from nsa.kernels.parts import host
 from nsa.kernels.parts.parts import TritonParts
 from nsa.kernels.step import Lengths
 from nsa.shapes import NsaShape
+
+interpreter.patch_once()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The kernel in Triton's interpreter: test_interpreter.py runs this file in a process of its own.
+"""The kernel in Triton's interpreter: kernels/test_interpreter.py runs this file.
 
 The interpreter has no bf16 (numpy has none) and no overlapping launches; test_on_gpu.py has both.
 """
@@ -14,6 +14,7 @@ import torch
 import triton
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from kernels import interpreter
 from kernels.triton.calls import LAYOUTS, Kind, random_call
 from strategies import CPU
 
@@ -24,6 +25,8 @@ from nsa.kernels.triton import kernel
 from nsa.kernels.triton.plan import LaunchConfig
 from nsa.kernels.triton.select import SelectAttention, run
 from nsa.records.shapes import CheckShape
+
+interpreter.patch_once()
 
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3}
 CONFIGS = [LaunchConfig(tokens, 4, *rest) for tokens, *rest in product((16, 64), (1, 3), (False, True))]

@@ -1,4 +1,4 @@
-"""The core in Triton's interpreter: test_interpreter.py runs this file in a process of its own.
+"""The core in Triton's interpreter: kernels/test_interpreter.py runs this file.
 
 The interpreter has no bf16 (numpy has none) and no overlapping launches; test_on_gpu.py has both.
 """
@@ -9,6 +9,7 @@ import pytest
 import torch
 import triton
 from cores import EVERY, Drawn, case
+from kernels import interpreter
 from kernels.triton_core.faults import CORE, fault
 from strategies import CPU
 
@@ -17,6 +18,8 @@ from nsa.kernels.core import Parts, Sizes
 from nsa.kernels.parts import host
 from nsa.kernels.triton_core import kernels
 from nsa.kernels.triton_core.operator import DecodeCore
+
+interpreter.patch_once()
 
 SMALL = Drawn(Sizes(8, 4, 16, 4, 30), (75, 0, 5), 75, 1, 3, 32, 64, torch.float32, Parts())
 
