@@ -23,7 +23,7 @@ from project import Project
 from nsa.records import files, parquet
 
 RUNS = 2  # at a time, each in a folder of its own
-KILLS = int(os.environ.get("NSA_TEST_KILLS", "12"))  # more on demand
+KILLS = int(os.environ.get("NSA_TEST_KILLS", "6"))  # each of TRIES in both runs; more on demand
 SEED = int(os.environ.get("NSA_TEST_SEED", time.time_ns() % 10_000))
 SNAKEMAKE, CHILD = "snakemake", "a child"
 TRIES = ((True, CHILD), (True, SNAKEMAKE), (False, SNAKEMAKE))  # whether a job is waited for, and who is killed
