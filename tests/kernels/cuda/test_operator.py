@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from built import built
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nsa.bench.method.accuracy import fault, oracle, worst_row_error
@@ -35,7 +36,7 @@ LIMIT = {"float16": 2e-3, "bfloat16": 1.5e-2}  # worst-row relative error; packe
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+def manifest(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Manifest:
     """The extension built for NSA_TEST_ARCHS, else for this machine's GPUs; else few of its instances, see few.cu.
 
     Those are built with and without clusters. A GPU's own build is of every instance.
@@ -46,7 +47,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
         whole = (path for path in EXTENSION.csrc.iterdir() if not path.match("instantiate_*") or path.name == WIDTH)
         for path in (*whole, Path(__file__).with_name("few.cu")):
             shutil.copy(path, extension.csrc)
-    return stage.build(extension, "require", tmp_path_factory.mktemp("build") / "cuda.json", archs=archs)
+    return built(extension, archs, pytestconfig)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from built import built
 from cores import EVERY, case, drawn, paper
 from kernels.fused.calls import GPU, LIMIT, fault, paper_like
 from replayed import replay_faults
@@ -29,7 +30,7 @@ SOME = ("library.cpp", "call.cpp", "instantiate_dv128.cu", "resident_d192_c8g2_f
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+def manifest(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Manifest:
     """The extension built for this machine's GPUs; without one, a unit of each kind, with and without clusters.
 
     That of the streaming kernel is few.cu.
@@ -41,7 +42,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
             if path.suffix not in (".cu", ".cpp") or path.name in SOME:
                 shutil.copy(path, extension.csrc)
         shutil.copy(Path(__file__).with_name("few.cu"), extension.csrc)
-    return stage.build(extension, "require", tmp_path_factory.mktemp("build") / "fused.json", archs=archs)
+    return built(extension, archs, pytestconfig)
 
 
 @pytest.fixture(scope="module")
