@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
@@ -46,12 +47,17 @@ def refuse(value: object, expected: str, key: str = "") -> PydanticCustomError:
         repr(value)
     except ValueError:
         value = Endless()
+    if isinstance(value, str):  # bytes that are no text, which a shell can give: pydantic takes text alone
+        value = value.encode(errors="backslashreplace").decode()
     return PydanticCustomError("setting", "expected {expected}", {"key": key, "value": value, "expected": expected})
 
 
 def unknown_key(key: object, known: Collection[str]) -> PydanticCustomError:
     """What a validator raises for a key that a section does not have."""
-    return PydanticCustomError("keys", "unknown", {"says": f"unknown key {key!r} in {{}}; known keys: {_list(known)}"})
+    near = get_close_matches(str(key), known, n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    says = f"unknown key {key!r} in {{}}; known keys: {_list(known)}{meant}"
+    return PydanticCustomError("keys", "unknown", {"says": says})
 
 
 def _for_editors(schema: JsonDict) -> None:

@@ -123,6 +123,9 @@ def test_config_file_holds_the_guides_defaults() -> None:
         ("flags", {}, "unknown key 'flags' in config.yaml; known keys: contexts"),
         ("itres", 32, "unknown key 'itres' in config.yaml; known keys: contexts"),
         ("decode.model.n", 8, "unknown key 'n' in decode.model; known keys: dim, heads"),
+        ("decoder", {}, "gates; did you mean decode?"),
+        ("decode.itres", 3, "seed; did you mean iters?"),
+        ("contexts", "\udcff", "contexts: got '\\\\udcff', expected auto, or a list of contexts"),
     ],
 )
 def test_a_bad_setting_is_named(key: str, value: object, expected: str) -> None:
@@ -147,8 +150,10 @@ def test_a_bad_setting_is_named(key: str, value: object, expected: str) -> None:
         (b"contexts: \xff\xfe", "is not YAML"),
         (b"contexts: 2026-02-30\n", "is not YAML: day is out of range for month"),
         (b"contexts: " + b"9" * 5000, "is not YAML: Exceeds the limit"),
-        (b"- 128\n", "lacks the key 'contexts'"),
-        (b"", "lacks the key 'contexts'"),
+        (b"- 128\n", "config.yaml: got a list, expected keys with their values"),
+        (b"contexts\n", "config.yaml: got a single value, expected keys"),
+        (b"# nothing\n", "config.yaml: got nothing, expected keys"),
+        (b"", "config.yaml: got nothing, expected keys"),
     ],
 )
 def test_a_broken_file_is_one_line(tmp_path: Path, content: bytes, expected: str) -> None:
@@ -208,11 +213,21 @@ def test_a_file_of_overrides_lies_over_config_yaml(tmp_path: Path) -> None:
         ("config.yaml: decode.warmup: got -1, expected 0", "config.yaml: decode.warmup: got -1, expected 0"),
         ("config.yaml: device: got 'x', expected cpu", "config.yaml: device: got 'x', expected cpu"),
         ("NSA_SEL_CUDA: got 'x', expected 0 or 1", "NSA_SEL_CUDA: got 'x', expected 0 or 1"),
+        ("config.yaml: unknown key 'odd' in config.yaml; known keys: a", "--config: unknown key 'odd'; known keys: a"),
+        (
+            "config.yaml: unknown key 'it' in decode; known keys: a",
+            "mine.yaml: unknown key 'it' in decode; known keys: a",
+        ),
+        (
+            "config.yaml: unknown key 'it' in check; known keys: a",
+            "config.yaml: unknown key 'it' in check; known keys: a",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_after_what_gave_it(said: str, named: str) -> None:
     """Who typed a value at the command line looks for it there, not in a file."""
-    given = [("mine.yaml", {"contexts": [1], "decode": {"iters": 0}}), ("--config", {"contexts": [0]})]
+    mine = {"contexts": [1], "decode": {"iters": 0, "it": 3}}
+    given = [("mine.yaml", mine), ("--config", {"contexts": [0], "odd": 1})]
     assert attributed(said, "config.yaml", given) == named
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +13,12 @@ if TYPE_CHECKING:
     from yaml import Node
 
 
-def read_document(path: Path) -> object:
-    """Read a YAML file.
+def read_document(path: Path) -> Mapping[str, object]:
+    """Read a YAML file of keys and their values.
 
     Raises:
-        ConfigError: it is missing, is not YAML, or has a key twice; one line with the place.
+        ConfigError: it is missing, is not YAML, holds something else than keys, or has a key twice; one line with the
+            place.
     """
     import yaml  # here: the commands that read no config.yaml start without it
 
@@ -25,7 +27,7 @@ def read_document(path: Path) -> object:
     try:
         content = path.read_bytes()
         _no_key_twice(path, yaml.compose(content, Loader=loader))
-        return yaml.load(content, loader)
+        document = yaml.load(content, loader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a config.yaml") from error
     except yaml.MarkedYAMLError as error:
@@ -35,6 +37,10 @@ def read_document(path: Path) -> object:
         raise ConfigError(f"{path}: is not YAML: {where}{said}") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: 2026-02-30, a number of thousands of digits
         raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, Mapping):
+        found = "nothing" if document is None else "a list" if isinstance(document, list) else "a single value"
+        raise ConfigError(f"{path}: got {found}, expected keys with their values, such as `contexts: auto`")
+    return document
 
 
 def _no_key_twice(path: Path, node: Node | None) -> None:
@@ -65,7 +71,13 @@ def attributed(said: str, source: str, given: Sequence[tuple[str, Mapping[str, o
         given: what overrides the file, the last one last: its name and its keys.
     """
     head, _, rest = said.partition(": ")
-    key = rest.partition(":")[0]
+    unknown = re.match(r"unknown key '(?P<key>.+?)' in (?P<section>\S+);", rest)
+    if unknown is None:
+        key = rest.partition(":")[0]
+    elif unknown["section"] == source:
+        key, rest = unknown["key"], rest.replace(f" in {source};", ";", 1)
+    else:
+        key = f"{unknown['section']}.{unknown['key']}"
     for name, keys in reversed(given):
         if head == source and _gives(keys, key.split(".")):
             return f"{name}: {rest}"

@@ -134,11 +134,14 @@ class Config(File):
         return cls(**dict(file), flags=Flags.from_env(environ))
 
 
-def overlaid(under: object, over: object) -> object:
+def overlaid(under: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
     """A document with the keys of another over its own, section by section, as Snakemake lays them."""
-    if not (isinstance(under, Mapping) and isinstance(over, Mapping)):
-        return over
-    return {**under, **{key: overlaid(under.get(key), value) for key, value in over.items()}}
+    laid = dict(under)
+    for key, value in over.items():
+        below = laid.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        laid[key] = overlaid(below, value) if both else value
+    return laid
 
 
 def load(path: Path, environ: Mapping[str, str], on_cuda: Callable[[], bool] = no, under: Path | None = None) -> Config:
@@ -148,9 +151,9 @@ def load(path: Path, environ: Mapping[str, str], on_cuda: Callable[[], bool] = n
         under: the file whose keys hold where this one has none, as config.yaml's do under `--configfile`.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, has a key twice, or holds a wrong value.
+        ConfigError: the file is missing, is not YAML, holds no keys or one twice, or a wrong value.
     """
     raw = read_document(path)
     if under is not None and under.exists() and not under.samefile(path):
         raw = overlaid(read_document(under), raw)
-    return Config.parse(raw if isinstance(raw, dict) else {}, environ, str(path), on_cuda)
+    return Config.parse(raw, environ, str(path), on_cuda)
