@@ -58,7 +58,7 @@ class RequiredBuildFailed(NsaError):
 class KernelFailed(NsaError):
     """A backend that can run here failed while it ran: its cell's status, with the reason, never another's time."""
 
-    fix = "run compute-sanitizer on the kernel"
+    fix = "mend the kernel (on a GPU compute-sanitizer finds where it goes wrong)"
 
 
 class KernelHung(KernelFailed):

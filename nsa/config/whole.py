@@ -139,8 +139,7 @@ def overlaid(under: Mapping[str, object], over: Mapping[str, object]) -> dict[st
     laid = dict(under)
     for key, value in over.items():
         below = laid.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        laid[key] = overlaid(below, value) if both else value
+        laid[key] = overlaid(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return laid
 
 

@@ -68,7 +68,7 @@ def interrupt_jobs_too() -> None:
 
 
 def cancel_timers() -> None:
-    """Let a run end with its last job: Snakemake limits the rate of jobs by timers, for which it would wait a second."""
+    """Let a run end with its last job: Snakemake limits the rate of jobs by timers, and would wait a second for one."""
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
             thread.cancel()

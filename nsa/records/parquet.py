@@ -78,5 +78,5 @@ def read_table(path: Path) -> pa.Table:
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such record; run `snakemake {path}` first") from error
     except (pa.ArrowException, OSError) as error:
-        why = str(error).splitlines()[0]
+        why = str(error).splitlines()[0].removeprefix(f"Could not open Parquet input source '{path}': ")
         raise RecordError(f"{path}: not a readable Parquet file ({why}); delete it and rerun") from error

@@ -91,7 +91,7 @@ def test_replicates_that_disagree_fail_the_cell() -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "reason", "fix"),
     [
-        (KernelFailed("it crashed"), Failed, "it crashed", "see results/logs/a.log, and run compute-sanitizer on the"),
+        (KernelFailed("it crashed"), Failed, "it crashed", "see results/logs/a.log, and mend the kernel (on a GPU"),
         (KernelHung("it hung"), Failed, "it hung", "see results/logs/a.log, and raise timeout_s"),
         (NoMemory("CUDA out of memory."), OutOfMemory, "CUDA out of memory.", "take less"),
         (BackendUnavailable("sdpa", "damaged", "delete it"), Unavailable, "damaged", "delete it"),

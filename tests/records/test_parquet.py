@@ -97,8 +97,11 @@ def test_broken_bytes_are_named(record: Path, keep: float) -> None:
     """A file that was cut short is one line that says what to do."""
     whole = record.read_bytes()
     record.write_bytes(whole[: int(keep if keep >= 1 else keep * len(whole))])
-    with pytest.raises(RecordError, match=r"S128\.parquet: not a readable Parquet file .* delete it and rerun"):
+    with pytest.raises(
+        RecordError, match=r"S128\.parquet: not a readable Parquet file .* delete it and rerun"
+    ) as error:
         parquet.read(record, About)
+    assert str(error.value).count(record.name) == 1
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,11 @@ from nsa.report.analysis.read import Stamps
 from nsa.report.page.core_curve_plot import draw
 from nsa.report.page.core_records import (
     CORE_COLUMNS,
-    NO_CORE,
     CorePage,
     conditions,
     core_row,
     fault_of,
+    no_core,
     not_measured,
     read_cores,
 )
@@ -96,7 +96,7 @@ def report(paths: Sequence[Path], stamps: Stamps, settings: CoreCurve, page: Pat
         settings: the shapes, the targets, and what makes an output correct.
         page, table, drawing: where to.
     """
-    parts, points = [] if paths else [NO_CORE], dict[str, list[Point]]()
+    parts, points = [] if paths else [no_core(Layout().curve_page)], dict[str, list[Point]]()
     for path in paths:
         cores = read_cores(path, stamps, settings, "core_curve")
         backend = cores.record.backend

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from nsa import backends
 from nsa.config import CoreSettings
 from nsa.records.facts import CoreFacts
 from nsa.records.words import Row
@@ -30,7 +31,15 @@ CORE_COLUMNS = (  # of a page's table: what every core has on every shape, see c
     ("floor_us", pa.float64()),
     ("bandwidth_share", pa.float64()),
 )
-NO_CORE = "**NOT MEASURED**: no backend of config.yaml offers a decode core; add one to candidates."
+
+
+def no_core(page: Path) -> str:
+    """What a page says where config.yaml names no backend with a decode core, and how to make it with one."""
+    cores = [name for name in backends.names() if "core" in backends.spec(name).contracts]
+    return (
+        f"**NOT MEASURED**: no backend of config.yaml offers a decode core; add {' or '.join(cores)} to candidates, "
+        f"there or as in `snakemake {page} --config candidates=[{cores[0]}]`."
+    )
 
 
 class CorePage(Settings):

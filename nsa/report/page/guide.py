@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,8 +95,16 @@ def summarize(path: Path, gates: GateSettings) -> Summary:
     frame = read(path)
     found = list(contexts(frame))
     differ = any(each.why is None and each.reads_actual != each.reads_expected for each in found)
-    sentences = (f"{each.where}: {meaning(each, gates) if each.why is None else f'{each.why}.'}" for each in found)
-    return Summary(chain(table(found, "backend" in frame), ("",), sentences), differ)
+    return Summary(chain(table(found, "backend" in frame), ("",), sentences(found, gates)), differ)
+
+
+def sentences(found: Sequence[Context], gates: GateSettings) -> Iterator[str]:
+    """A line for each context with figures, and one for those that follow each other without, for the same reason."""
+    for (backend, why), alike in groupby(found, lambda each: (each.backend, each.why)):
+        if why is None:
+            yield from (f"{each.where}: {meaning(each, gates)}" for each in alike)
+        else:
+            yield f"{named(backend, *(each.S for each in alike))}: {why}."
 
 
 def table(found: Sequence[Context], named: bool) -> Iterator[str]:
@@ -142,9 +150,10 @@ def without_figures(missing: bool, status: str | None, reason: str | None) -> st
     return f"{status}, {reason}" if reason is not None else str(status)
 
 
-def named(backend: str | None, S: int) -> str:
-    """How a line names a context."""
-    return f"S = {S}" if backend is None else f"{backend} S = {S}"
+def named(backend: str | None, *S: int) -> str:
+    """How a line names contexts."""
+    where = f"S = {', '.join(map(str, S))}"
+    return where if backend is None else f"{backend} {where}"
 
 
 def counts(actual: float, expected: float) -> str:

@@ -20,13 +20,13 @@ from nsa.report.analysis.core import CoreFigures, Rival
 from nsa.report.analysis.read import Stamps
 from nsa.report.page.core_records import (
     CORE_COLUMNS,
-    NO_CORE,
     CorePage,
     Cores,
     bounds,
     conditions,
     core_row,
     fault_of,
+    no_core,
     not_measured,
     read_cores,
 )
@@ -66,7 +66,7 @@ def report(paths: Sequence[Path], stamps: Stamps, settings: CorePage, page: Path
     found = [read_cores(path, stamps, settings) for path in paths]
     parts = [part for cores in found for part in _section(cores, settings.confidence)]
     if not found:
-        parts = [NO_CORE]
+        parts = [no_core(Layout().paper_table)]
     text = "\n\n".join(["# Decode cores and dense attention: the paper's Table 4 on the clock", *parts])
     draw({each.record.backend: _drawn(each) for each in found if each.record.on_cuda}, EXPECTED, drawing)
     parquet.write(table, [row for cores in found for row in _rows(cores)], COLUMNS, PaperTableHeader())

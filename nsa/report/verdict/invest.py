@@ -67,7 +67,11 @@ def invest(
     verdicts = {context.verdict for context in contexts}
 
     def sentence(verdict: str) -> str:
-        return "; ".join(f"S = {c.S}: {c.reason}" for c in contexts if c.verdict == verdict) + "."
+        saying: dict[str, list[str]] = {}  # the contexts of each reason
+        for context in contexts:
+            if context.verdict == verdict:
+                saying.setdefault(context.reason, []).append(str(context.S))
+        return "; ".join(f"S = {', '.join(at)}: {reason}" for reason, at in saying.items()) + "."
 
     if NOT_MEASURED in verdicts:
         missing = {context.reason for context in contexts if context.verdict == NOT_MEASURED}

@@ -84,7 +84,8 @@ def test_what_was_not_measured_has_no_figures(record: dict[str, object], said: s
 def test_without_a_core_the_page_says_so(lab: Lab) -> None:
     """No candidate of config.yaml offers one."""
     text, table = made(lab)
-    assert "no backend of config.yaml offers a decode core" in text and table.empty
+    assert "no backend of config.yaml offers a decode core; add fused or triton_core to candidates" in text
+    assert "`snakemake results/core_curve.md --config candidates=[fused]`" in text and table.empty
 
 
 def test_the_page_in_docs_has_the_figures_of_its_table() -> None:

@@ -95,6 +95,15 @@ def test_summarize_decides_nothing_on_parts_that_are_more_than_the_whole(tmp_pat
     )
 
 
+def test_summarize_names_contexts_without_figures_together(tmp_path: Path) -> None:
+    """One line for each reason of a backend, however many contexts it holds for."""
+    content = HEADER.replace("\n", ",backend,status,reason\n") + "".join(
+        f"{S},,,,,,,cuda,{said}\n" for S, said in ((64, "oom,full"), (128, "failed,why"), (256, "failed,why"))
+    )
+    lines = summary_of(tmp_path / "decode.csv", content)
+    assert lines[-2:] == ["cuda S = 64: oom, full.", "cuda S = 128, 256: failed, why."]
+
+
 def test_summarize_says_that_a_cpu_decides_nothing(tmp_path: Path) -> None:
     """A table of a CPU says that it decides nothing."""
     content = HEADER.replace("\n", ",device\n") + "128,2.0,0.5,0.6,0.4,704,704,cpu\n"

@@ -146,6 +146,7 @@ def test_a_blocking_check_on_a_deciding_cell_blocks_the_verdict() -> None:
         ([cell(128), cell(256, outcome=Invalid(reason="broken", fix="f"))], "S = 256: sdpa is INVALID (broken)."),
         ([cell(128), cell(256, outcome=OutOfMemory(reason="no memory", fix="f"))], "S = 256: sdpa is oom (no memory)."),
         ([cell(128, device="cpu"), cell(256, device="cpu")], "At every target context: no CUDA device measured it"),
+        ([], "At every target context: sdpa has no record."),
     ],
 )
 def test_not_measured_names_what_is_missing(cells: list[CellSummary], reason: str) -> None:
@@ -153,6 +154,13 @@ def test_not_measured_names_what_is_missing(cells: list[CellSummary], reason: st
     verdict = decide(*cells)
     assert verdict.verdict == "NOT MEASURED"
     assert reason in verdict.reason
+
+
+def test_contexts_with_one_reason_are_named_together() -> None:
+    """A reason is read once, however many contexts it holds for."""
+    broken = cell(128, outcome=Invalid(reason="broken", fix="f"))
+    verdict = invest("sdpa", (128, 256, 512), [broken, cell(256, device="cpu"), cell(512, device="cpu")], (), GATES)
+    assert verdict.reason.startswith("S = 128: sdpa is INVALID (broken); S = 256, 512: no CUDA device measured it, and")
 
 
 def test_a_gpu_that_torch_cannot_use_is_named() -> None:
