@@ -1,5 +1,6 @@
 import sys
 from collections.abc import Mapping
+from shlex import quote
 
 import yaml
 
@@ -43,6 +44,11 @@ def given():
     return [*settings, ("--config", workflow.config_settings.config)]
 
 
+def as_it_is(path):
+    """A path for a shell command that Snakemake formats: quoted, and its braces are no names."""
+    return quote(path).replace("{", "{{").replace("}", "}}")
+
+
 def require_no_prefix():
     """End the run in one line where this is a module whose paths are moved: stamps and locks would not move along."""
     path = str(layout.report)
@@ -77,11 +83,6 @@ def stamp_of_cell(wildcards):
     if int(wildcards.S) > cfg.max_context:
         sys.exit(f"error: S: got {wildcards.S}, expected at most max_context = {cfg.max_context} (config.yaml)")
     return layout.stamp(f"decode-{wildcards.backend}")
-
-
-def offering(contract):
-    """The wildcard of the backends that offer a contract; without any it matches nothing."""
-    return "|".join(re.escape(name) for name in backends.names() if contract in backends.spec(name).contracts) or "(?!)"
 
 
 def say_verdicts():
