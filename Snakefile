@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from shlex import quote
 
 sys.path.insert(0, str(workflow.current_basedir))  # the package beside this file, whatever is installed
 
@@ -32,6 +33,7 @@ configfile: "config.yaml"
 
 layout = Layout()
 require_no_prefix()
+require_no_braces()
 
 try:
     facts = fingerprint()
@@ -54,9 +56,9 @@ except NsaError as error:
 
 # `python` in a rule is the interpreter that runs Snakemake; a job dies with it, and can speak at its console.
 shell.prefix(
-    f"set -euo pipefail; PATH={as_it_is(os.path.dirname(sys.executable))}:$PATH; "
+    f"set -euo pipefail; PATH={quote(os.path.dirname(sys.executable))}:$PATH; "
     f"export NSA_PARENT={os.getpid()} NSA_CONSOLE=3; exec 3>&2; "
-    f"export PYTHONPATH={as_it_is(str(Path(package).parents[1]))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "  # what was stamped runs
+    f"export PYTHONPATH={quote(str(Path(package).parents[1]))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "  # what was stamped runs
 )
 
 

@@ -53,6 +53,13 @@ def errors(output: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith("error: ")]
 
 
+def test_braces_in_a_folders_name_are_refused(clone: Project, tmp_path: Path) -> None:
+    """Snakemake takes what stands in them for a name, in every command of a rule."""
+    result = clone.copy(tmp_path / "nsa {v2}").run("--dry-run")
+    assert result.returncode != 0 and "Traceback" not in result.stderr
+    assert f"error: got a folder with braces in its path, {tmp_path}/nsa {{v2}}, expected none" in result.stderr
+
+
 def test_a_second_run_in_the_same_folder_is_refused(project: Project) -> None:
     """Two runs do not write each other's stamps and results, and a killed run needs no `--unlock`."""
     with project.holding(CLAIM) as other:

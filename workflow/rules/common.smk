@@ -1,6 +1,5 @@
 import sys
 from collections.abc import Mapping
-from shlex import quote
 
 import yaml
 
@@ -44,9 +43,13 @@ def given():
     return [*settings, ("--config", workflow.config_settings.config)]
 
 
-def as_it_is(path):
-    """A path for a shell command that Snakemake formats: quoted, and its braces are no names."""
-    return quote(path).replace("{", "{{").replace("}", "}}")
+def require_no_braces():
+    """End the run in one line where a folder's name has what Snakemake takes for a name in a shell command."""
+    for path in (os.getcwd(), str(workflow.current_basedir), sys.executable):
+        if set(path) & set("{}"):
+            sys.exit(
+                f"error: got a folder with braces in its path, {path}, expected none; rename it, or work elsewhere"
+            )
 
 
 def require_no_prefix():
