@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -152,6 +152,16 @@ def verdicts(layout: Layout) -> Iterator[str]:
     except NsaError as error:
         yield f"error: {error}"
     yield f"report: {layout.html}"
+
+
+def pages(layout: Layout, targets: Collection[str]) -> Iterator[str]:
+    """The lines that close a run for each page beside the report that was asked for: where it is, and what it lacks."""
+    for page in (layout.roofline_page, layout.paper_table, layout.curve_page):
+        if str(page) in targets:
+            lines = page.read_text().splitlines() if page.exists() else []
+            lacks = dict.fromkeys(line.replace("**", "") for line in lines if line.startswith("**NOT MEASURED**"))
+            yield from (f"{page}: {line}" for line in lacks)
+            yield f"page: {page}"
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from nsa.layout import Layout
 from nsa.pipeline import progress
-from nsa.pipeline.progress import Progress, duration, take_over, verdicts
+from nsa.pipeline.progress import Progress, duration, pages, take_over, verdicts
 
 
 class Console:
@@ -127,6 +127,20 @@ def test_a_report_that_cannot_be_read_is_an_error_of_one_line(tmp_path: Path) ->
     first, last = verdicts(Layout(tmp_path))
     assert first.startswith("error: ") and "gate.json" in first
     assert last == f"report: {tmp_path / 'gate_report.html'}"
+
+
+def test_a_page_beside_the_report_says_where_it_is_and_what_it_lacks(tmp_path: Path) -> None:
+    """Who asks for a table alone is not left to find out that nothing was measured."""
+    layout = Layout(tmp_path)
+    layout.roofline_page.write_text("# Kernels\n\n**NOT MEASURED**: unavailable; run elsewhere.\n\nmore\n")
+    layout.curve_page.write_text("# Cores\n\n| S |\n")
+    asked = {str(layout.roofline_page), str(layout.curve_page), "results/core/fused.parquet"}
+    assert list(pages(layout, asked)) == [
+        f"{layout.roofline_page}: NOT MEASURED: unavailable; run elsewhere.",
+        f"page: {layout.roofline_page}",
+        f"page: {layout.curve_page}",
+    ]
+    assert list(pages(layout, ())) == []
 
 
 @pytest.mark.parametrize(

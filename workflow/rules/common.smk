@@ -89,7 +89,11 @@ def stamp_of_cell(wildcards):
 
 
 def say_verdicts():
-    """Close a run with what its report says, where the report was asked for."""
+    """Close a run with what its report says, or the other pages, where they were asked for."""
     targets = set(workflow.dag_settings.targets)  # none: the first rule's
-    if not workflow.touch and (not targets or targets & {"all", "report", str(layout.report), str(layout.html)}):
+    if workflow.touch:
+        return
+    if not targets or targets & {"all", "report", str(layout.report), str(layout.html)}:
         print("\n".join(progress.verdicts(layout)), flush=True)
+    for line in progress.pages(layout, targets):
+        print(line, flush=True)
