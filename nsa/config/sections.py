@@ -187,6 +187,11 @@ class CoreSettings(Settings):
         _multiples("sel_block", (self.sel_block,), self.cmp_stride, "core.cmp_stride")
         return self
 
+    @model_validator(mode="after")
+    def _a_shape_is_left(self) -> Self:
+        _takes_the_smallest(self.max_tokens, self.batch, self.contexts)
+        return self
+
 
 class CurveTarget(Target):
     """A target of the shapes with at most so many sequences and at least so many tokens in each."""
@@ -213,6 +218,11 @@ class CoreCurveSettings(Settings):
     )
 
     _are_of_backends = field_validator("targets", mode="before")(_of_backends)
+
+    @model_validator(mode="after")
+    def _a_shape_is_left(self) -> Self:
+        _takes_the_smallest(self.max_tokens, self.batch, self.contexts)
+        return self
 
     def cores(self, core: CoreSettings) -> CoreSettings:
         """These shapes and repetitions with the geometry of the core check."""
@@ -271,6 +281,11 @@ class GateSettings(Settings):
     accept: AcceptThresholds = Field(default_factory=AcceptThresholds)
     core: CoreThresholds = Field(default_factory=CoreThresholds)
     regression: RegressionThresholds = Field(default_factory=RegressionThresholds)
+
+
+def _takes_the_smallest(max_tokens: int, batch: tuple[int, ...], contexts: tuple[int, ...]) -> None:
+    if max_tokens < (tokens := min(batch) * min(contexts)):
+        raise refuse(max_tokens, f"at least {tokens}, the tokens of the smallest shape", "max_tokens")
 
 
 def _multiples(key: str, values: tuple[int, ...], of: int, name: str) -> None:

@@ -31,3 +31,9 @@ def test_the_curve_of_cores_ends_where_the_caches_would_be_too_large() -> None:
     assert max(shape.batch * shape.context for shape in shapes) == 2**23
     assert {(shape.groups, shape.window, shape.head_dim) for shape in shapes} == {(2, 100, 128)}
     assert len(core_grid(core.model_copy(update={"max_tokens": 2**20}), "cuda")) == 24 - 2
+
+
+def test_a_cpu_checks_its_own_shape_however_few_tokens_are_timed() -> None:
+    """max_tokens is of what is timed, on a GPU."""
+    few = CoreSettings(batch=(1,), contexts=(64,), max_tokens=64)
+    assert len(core_grid(few, "cpu")) == len(core_grid(few, "cuda")) == 2
