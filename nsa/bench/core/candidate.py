@@ -24,9 +24,11 @@ class Given(Changes):
         self._new: Sequence[torch.Tensor] = ()
         self._outputs: Sequence[torch.Tensor] = ()
 
-    def begin(self, new: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> None:
-        """Take the inputs of a block, and where its outputs go."""
-        self._new, self._outputs, self.count = new, outputs, 0
+    def begin(
+        self, places: Sequence[torch.Tensor], new: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]
+    ) -> None:
+        """Take the inputs of a block, where in the caches its tokens are new, and where its outputs go."""
+        self.places, self._new, self._outputs, self.count = places, new, outputs, 0
 
     def of(self, replay: int) -> Sequence[torch.Tensor]:
         return [each[replay] for each in self._new]
@@ -90,8 +92,9 @@ class CoreCandidate(Server):
         return None
 
     def _time(self, given: Given, request: wire.Time) -> JsonValue:
-        new, outputs = ([place.view(self._segments) for place in places] for places in (request.new, request.outputs))
-        given.begin(new, outputs)
+        asked = (request.places, request.new, request.outputs)
+        places, new, outputs = ([place.view(self._segments) for place in each] for each in asked)
+        given.begin(places, new, outputs)
         if self._timer is not None:
             self._timer.settle()
         return [*self._prepared[request.name].time(len(new[0]))]

@@ -88,9 +88,10 @@ class BoundCore:
             self.last = replays.count - 1
             drawn = zip(*(replays.of(first + each) for each in range(repetitions)), strict=True)
             with self._peer.placing():
+                places = tuple(arena.place(each) for each in replays.places)
                 new = tuple(arena.place(torch.stack(parts)) for parts in drawn)
                 outputs = self._outputs((repetitions,))
-                said = self._peer.ask(wire.Time(name, new, outputs))
+                said = self._peer.ask(wire.Time(name, places, new, outputs))
                 output, blocks = (arena.view(place) for place in outputs)
                 for each in range(repetitions):  # at once: from here on they are the judge's own
                     kept.append(Kept(first + each, output[each].clone(), blocks[each].clone()))

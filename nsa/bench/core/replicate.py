@@ -15,6 +15,7 @@ from nsa.bench.core.candidate import CoreCandidate
 from nsa.bench.core.corners import corner_rows
 from nsa.bench.core.job import Job
 from nsa.bench.core.remote import RemoteCore
+from nsa.bench.core.replays import CHANGED
 from nsa.bench.core.shape import BLOCKS, Run, shape_rows
 from nsa.bench.method import switches
 from nsa.bench.method.circumstances import circumstances
@@ -121,7 +122,11 @@ def shared_bytes(settings: CoreSettings, kind: str) -> int:
         shape.batch
         * shape.groups
         * (shape.head_dim + shape.value_dim)
-        * (2 * shape.context + shape.context // shape.cmp_stride + (replays + 1) * (shape.heads_per_group + 3))
+        * (
+            2 * shape.context
+            + shape.context // shape.cmp_stride
+            + (replays + 1) * (shape.heads_per_group + 3 * CHANGED)
+        )
         for shape in core_grid(settings, kind)
     ]
     return ITEM_BYTES[settings.dtype.of(kind)] * max(elements) + FURTHER_BYTES

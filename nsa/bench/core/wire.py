@@ -75,5 +75,6 @@ class Time(Request):
     """Time one cold replay for each of C inputs. -> nanoseconds of each."""
 
     name: str
-    new: tuple[Place, ...]  # what nsa.bench.core.replays.Changes writes, [C, ...] each
+    places: tuple[Place, ...]  # where in the caches tokens are new, see nsa.bench.core.replays.Changes
+    new: tuple[Place, ...]  # what it writes there, [C, ...] each
     outputs: Outputs  # [C, ...]
