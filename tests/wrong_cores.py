@@ -146,6 +146,30 @@ def wrong_blocks(*given: Any) -> torch.Tensor:
     return RIGHT(**{**call, "parts": off})
 
 
+def attends_to_others(*given: Any) -> torch.Tensor:
+    """Names the best blocks, and attends to those of the first head."""
+    call = arguments(*given)
+    RIGHT(**call)
+    best = call["block_indices"].clone()
+    out = wrong_blocks(*given)
+    call["block_indices"].copy_(best)
+    return out
+
+
+def names_others(*given: Any) -> torch.Tensor:
+    """Attends to the best blocks, and names those of the first head."""
+    call = arguments(*given)
+    right = RIGHT(**{**call, "out": None})
+    result: torch.Tensor = wrong_blocks(*given).copy_(right)
+    return result
+
+
+def reads_raw_keys(*given: Any) -> torch.Tensor:
+    """A raw key of the compressed branch, times a weight of zero."""
+    call = arguments(*given)
+    return RIGHT(**call).add_(0 * call["k"][CMP][:, :, :1, :1])
+
+
 def reads_beyond(*given: Any) -> torch.Tensor:
     """A value beyond the length, times a weight of zero."""
     call = arguments(*given)
@@ -229,7 +253,8 @@ def upwards(*given: Any) -> torch.Tensor:
         given_on = half.roll(1, -1)
         given_on[..., 1:, 0] = half[..., :-1, -1] * torch.exp2(m[..., :-1] - m[..., 1:])
         given_on[..., 0, 0] = 0
-        mass = ((cells[..., :3].sum(-1) + half + given_on) * factor[..., None]).sum(1).flatten(1)[:, :count]
+        mass = ((cells[..., :3].sum(-1) + half + given_on) * factor[..., None]).sum(1).flatten(1)
+        mass = torch.nn.functional.pad(mass, (0, max(0, count - mass.shape[1])))[:, :count]
         mass = mass.nan_to_num(torch.inf)  # the bits of what is no number are above those of all numbers
         mass[:, [0, count - 2, count - 1]] = torch.inf
         blocks[b] = mass.argsort(descending=True, stable=True)[:, : blocks.shape[2]].sort().values
@@ -258,6 +283,9 @@ WRONG: dict[str, tuple[Make, str]] = {  # name -> the core, and what is said of 
     "a window of one token more": (lambda: window(1), "error .* > "),
     "of equal blocks the last": (lambda: of(last_tie), "corner case blocks of equal importance"),
     "blocks by one head": (lambda: wrong_blocks, r"expected \[0, "),
+    "attends to other blocks than it names": (lambda: attends_to_others, "error .* > |not finite"),
+    "names other blocks than it attends to": (lambda: names_others, r"expected \[0, "),
+    "reads a raw key of the compressed branch": (lambda: reads_raw_keys, "the output is not finite"),
     "blocks that descend": (lambda: after(swapped), "does not ascend"),
     "reads a token beyond the length": (lambda: reads_beyond, "the output is not finite"),
     "reads blocks that nobody selects": (lambda: reads_unselected, "the output is not finite"),

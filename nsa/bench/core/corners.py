@@ -1,85 +1,26 @@
-"""Corner cases of a decode core, untimed: sizes and values off the grid (docs/core_check.md)."""
+"""What a core gives on each corner case, untimed, judged (docs/core_check.md)."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 import torch
 
+from nsa.bench.core.corner_cases import CORNERS, Corner
 from nsa.bench.core.inputs import CoreCall, Draw, allocate, fill, unselected
-from nsa.bench.core.judge import judge
+from nsa.bench.core.judge import differ, judge
 from nsa.bench.core.remote import BoundCore, RemoteCore
 from nsa.bench.core.subject import bound
 from nsa.bench.method.core_oracle import core_oracle
 from nsa.errors import InputError, KernelFailed
-from nsa.kernels.core import Core
+from nsa.kernels.core import SEL, WIN, Core
 from nsa.records.shapes import CoreShape
 from nsa.records.words import COMPOSED, FAILED, REFUSED, Row
 
+TAKES_THE_GRID = "it takes the grid and refuses this call: "
 BATCH, CONTEXT = 3, 1200  # of a case that asks for no others: more blocks than n
-
-
-@dataclass(frozen=True)
-class Corner:
-    """One case.
-
-    Attributes:
-        sizes: in which it differs from the grid's first shape.
-        lengths: of the sequences; none: the first is as long as the caches, the others are drawn.
-        keys, scale, alike: see Draw.
-        stacked: whether a cache's three branches are one tensor.
-        again: lengths of a second call into the same memory.
-    """
-
-    sizes: Mapping[str, int | str] = field(default_factory=dict)
-    lengths: tuple[int, ...] = ()
-    keys: str = "noise"
-    scale: float = 1.0
-    alike: bool = False
-    stacked: bool = False
-    again: tuple[int, ...] = ()
-
-
-def _sizes(**sizes: int | str) -> Corner:
-    return Corner(sizes)
-
-
-CORNERS: dict[str, Corner] = {
-    **{f"h = {h}": _sizes(heads_per_group=h) for h in (1, 3, 5, 16)},
-    "one group": _sizes(groups=1),
-    "one sequence": _sizes(batch=1),
-    "D < Dv": _sizes(head_dim=64, value_dim=128),
-    "D > Dv": _sizes(head_dim=128, value_dim=64),
-    "D = Dv = 32": _sizes(head_dim=32, value_dim=32),
-    "D = Dv = 256": _sizes(head_dim=256, value_dim=256),
-    "n = 3": _sizes(sel_count=3),
-    "n = 7": _sizes(sel_count=7),
-    "n = 33": _sizes(sel_count=33),
-    "l' = 32": _sizes(sel_block=32),
-    "l' = 128": _sizes(sel_block=128),
-    "l = d": _sizes(cmp_block=16),
-    "l = 4 d": _sizes(cmp_block=64),
-    "d = 8": _sizes(cmp_stride=8),
-    "w = 0": _sizes(window=0),
-    "w = 1": _sizes(window=1),
-    "w beyond the caches": _sizes(window=4096),
-    "float16": _sizes(dtype="float16"),
-    "queries x 8": Corner(scale=8),
-    "queries x 30": Corner(scale=30),
-    "queries x 30, one sequence": Corner({"batch": 1}, scale=30),  # a core may go another way with other batches
-    "queries x 30, many sequences": Corner({"batch": 20}, scale=30),
-    "blocks of equal importance": Corner(alike=True, lengths=(1200, 1152, 1090)),
-    "fewer blocks than n": Corner(lengths=(960, 130, 64)),
-    "no compressed token": Corner(lengths=(31, 1, 17)),
-    "no token": Corner(lengths=(1200, 0, 1)),
-    "borders of blocks": Corner(lengths=(1024, 1025, 1087)),
-    "topics": Corner(keys="topics"),
-    "sinks": Corner(keys="sinks"),
-    "caches in one tensor": Corner(stacked=True),
-    "shorter, then longer": Corner(lengths=(40, 300, 9), again=(1200, 31, 700)),
-}
 
 
 def corner_rows(
@@ -101,47 +42,78 @@ def corner_rows(
     rows: list[Row] = []
     base = replace(base, batch=BATCH, context=CONTEXT)
     for case, corner in CORNERS.items():
-        shape = replace(base, **corner.sizes)  # type: ignore[arg-type]  # each is of its field's type
-        columns: Row = {**asdict(shape), "process": 0, "backend": name, "case": case, "seed": seed, "keys": corner.keys}
         drawn = random.Random(f"{seed}/{case}")
-        lengths = corner.lengths or (CONTEXT, *(drawn.randint(1, CONTEXT) for _ in range(1, shape.batch)))
-        call = allocate(shape, device)
-        if corner.stacked:
-            call = _stacked(call)
+        sizes = {**corner.sizes, **(corner.drawn(drawn) if corner.drawn else {})}
+        shape = replace(base, **sizes)  # type: ignore[arg-type]  # each is of its field's type
+        columns: Row = {**asdict(shape), "process": 0, "backend": name, "case": case, "seed": seed, "keys": corner.keys}
+        lengths = corner.lengths or _lengths(shape, drawn)
+        call = allocate(shape, device)._replace(parts=corner.parts)
+        call = corner.lay(call) if corner.lay else call
+        if not corner.parts.route:
+            give_blocks(call, lengths, drawn)
         with core.bound(call) as mine:
             for tokens in (lengths, corner.again) if corner.again else (lengths,):
-                draw = Draw(corner.keys, drawn.randrange(2**40), tokens, corner.scale, corner.alike)
-                rows.append({**columns, **_called(mine, composed, call, draw)})
+                draw = _draw(corner, drawn.randrange(2**40), tokens)
+                rows.append({**columns, **_called(mine, composed, call, draw, corner)})
     return rows
 
 
-def _called(mine: BoundCore, composed: Core, call: CoreCall, draw: Draw) -> Row:
-    """What one call says: two calls on the same inputs into poisoned memory, judged."""
+def _lengths(shape: CoreShape, drawn: random.Random) -> tuple[int, ...]:
+    """The first sequence is as long as the caches; of the others some are nearly so, and have more blocks than n."""
+    S = shape.context
+    return (S, *(drawn.randint(drawn.choice((1, S - S // 10)), S) for _ in range(1, shape.batch)))
+
+
+def _draw(corner: Corner, seed: int, lengths: tuple[int, ...]) -> Draw:
+    return Draw(corner.keys, seed, lengths, corner.scale, corner.alike, corner.beyond, corner.offset)
+
+
+def _called(mine: BoundCore, composed: Core, call: CoreCall, draw: Draw, corner: Corner) -> Row:
+    """What two calls on the same inputs into poisoned memory say: the first one is judged."""
     fill_unseen(call, draw)
     run, blocks = bound(COMPOSED, composed, call)
     right = judge(call, run(), blocks, tied=draw.alike)
     mine.give()
     try:
-        gave = mine.once()
+        gave, again = mine.once(), mine.once()
     except InputError as refusal:
-        return {"fault": f"{REFUSED}{refusal}"}
+        return {"fault": f"{TAKES_THE_GRID if corner.taken else REFUSED}{refusal}"}
     except KernelFailed as error:
         if error.__cause__ is None or isinstance(error.__cause__, torch.AcceleratorError):
             raise
         return {"fault": f"{FAILED}{error}"}
-    fault = mine.changed()
     found = judge(call, *gave, tied=draw.alike)
-    return {"error": found.error, "composed_error": right.error, "fault": fault or found.fault}
+    fault = mine.changed() or found.fault or ("two calls on the same inputs differ" if differ(gave, again) else None)
+    return {"error": found.error, "composed_error": right.error, "fault": fault}
 
 
 def fill_unseen(call: CoreCall, draw: Draw) -> None:
-    """Write a draw, with NaN in the blocks that no right core selects."""
+    """Write a draw, with NaN in the blocks that no right core selects, and in the caches of parts that are off."""
     fill(call, draw)
-    if not draw.alike:
+    if not call.parts.route:
+        fill(call, draw, _not_given(call))
+    elif not draw.alike:
         importance = core_oracle(*call._replace(parts=replace(call.parts, sel=False, win=False))).importance
         fill(call, draw, unselected(importance, draw.lengths, call.sizes))
+    parts = call.parts
+    for branch, on in ((SEL, parts.sel), (WIN, parts.win)):
+        if not on:
+            call.k[branch].fill_(torch.nan), call.v[branch].fill_(torch.nan)
+    if not parts.cmp:
+        call.k_cmp.fill_(torch.nan), call.v_cmp.fill_(torch.nan)
 
 
-def _stacked(call: CoreCall) -> CoreCall:
-    """The same call with the three branches of each cache in one tensor; the compressed branch's are NaN."""
-    return call._replace(k=torch.stack(list(call.k)), v=torch.stack(list(call.v)))
+def give_blocks(call: CoreCall, lengths: Sequence[int], drawn: random.Random) -> None:
+    """Write blocks for the selected branch: as routing gives them, but of any choice."""
+    call.block_indices.fill_(-1)
+    for b, S in enumerate(lengths):
+        blocks = call.sizes.num_blocks(S)
+        for g in range(call.q.shape[1]):
+            some = sorted(drawn.sample(range(blocks), min(call.sizes.sel_count, blocks)))
+            call.block_indices[b, g, : len(some)] = torch.tensor(some, dtype=torch.int32)
+
+
+def _not_given(call: CoreCall) -> torch.Tensor:
+    """[B, G, S_blk]: blocks that are not among the given ones."""
+    block = torch.arange(call.sizes.num_blocks(call.k[SEL].shape[2]), device=call.q.device)
+    return ~(call.block_indices[..., None] == block).any(2)

@@ -17,6 +17,11 @@ from nsa.records.shapes import CoreShape
 QUERY = 1.5  # standard deviation of a query's numbers
 TOPICS, RUN_TOKENS, TOPIC = 16, 128, 0.5  # directions, tokens of one run, and the amplitude of a topic in queries, keys
 SINKS, SINK_QUERY, SINK_KEY = 4, 0.5, 1.5  # tokens in front, and what queries and their keys have of one direction
+LOW, TAIL = "low", "tail"  # more ways to draw keys, of corner cases
+LOW_SCORE, LOW_QUERY = -120.0, 2.0  # about every score with keys that are opposite to the queries; amplitude in these
+TAIL_TOKENS, TAIL_SCORE = 480, 11.5  # one token of so many has nearly all of the weight, by this score, and no value
+NUMBERS = "numbers"  # beyond the lengths, in place of NaN or infinity
+LARGE = 8.0  # times as large are those
 POISON = -7  # of block indices before a call
 
 
@@ -61,11 +66,13 @@ class Draw:
     """What the tensors of a call hold: the same whenever it is written.
 
     Attributes:
-        keys: one of nsa.records.words.KEYS.
+        keys: one of nsa.records.words.KEYS, LOW or TAIL.
         seed: of every number.
         lengths: of the sequences.
         scale: of the queries, beside QUERY.
         alike: whether all compressed keys of a row are equal, and with them the importance of all inner blocks.
+        beyond: what lies beyond the lengths: "nan", "inf" or NUMBERS.
+        offset: of all values.
     """
 
     keys: str
@@ -73,6 +80,8 @@ class Draw:
     lengths: tuple[int, ...]
     scale: float = 1.0
     alike: bool = False
+    beyond: str = "nan"
+    offset: float = 0.0
 
 
 def sizes_of(shape: CoreShape) -> Sizes:
@@ -106,7 +115,7 @@ def allocate(shape: CoreShape, device: torch.device) -> CoreCall:
 
 
 def fill(call: CoreCall, draw: Draw, poisoned: torch.Tensor | None = None) -> None:
-    """Write a draw into a call: lengths, queries, gates and caches, with NaN beyond the lengths.
+    """Write a draw into a call: lengths, queries, gates and caches, with what the draw has beyond the lengths.
 
     Args:
         poisoned: [B, G, S_blk], blocks of the selected branch's cache that hold NaN, too.
@@ -131,7 +140,7 @@ def unselected(importance: torch.Tensor, lengths: tuple[int, ...], sizes: Sizes)
 
 def _write(call: CoreCall, name: str, tensor: torch.Tensor, draw: Draw, poisoned: torch.Tensor | None) -> None:
     """Write what a draw has for one tensor; every tensor has a generator of its own."""
-    place = list(call.written()).index(name)
+    place, stride = list(call.written()).index(name), call.sizes.cmp_stride if name.endswith("_cmp") else 1
     tensor.normal_(generator=torch.Generator(tensor.device).manual_seed(16 * draw.seed + place))
     if name == "q":
         tensor.mul_(QUERY * draw.scale)
@@ -139,16 +148,24 @@ def _write(call: CoreCall, name: str, tensor: torch.Tensor, draw: Draw, poisoned
     elif name == "gates":
         tensor.sigmoid_()
     elif name.startswith("k"):
-        _keys(tensor, call.sizes.cmp_stride if name == "k_cmp" else 1, draw)
+        _keys(tensor, stride, draw)
         if name == "k_cmp" and draw.alike:
             tensor.copy_(tensor[:, :, :1].clone())
     if name in ("q", "gates"):
         return
+    if name.startswith("v"):
+        tensor.add_(draw.offset)
+        if draw.keys == TAIL:
+            _heavy(tensor, stride).zero_()
     if poisoned is not None and name.endswith(f"[{SEL}]"):
         tokens = poisoned.repeat_interleave(call.sizes.sel_block, -1)[..., : tensor.shape[2]]
         tensor.masked_fill_(tokens[..., None], torch.nan)
     for b, S in enumerate(draw.lengths):
-        tensor[b, :, call.sizes.num_compressed(S) if name.endswith("_cmp") else S :] = torch.nan
+        beyond = tensor[b, :, call.sizes.num_compressed(S) if name.endswith("_cmp") else S :]
+        if draw.beyond == NUMBERS:
+            beyond.mul_(LARGE)
+        else:
+            beyond.fill_(float(draw.beyond))
 
 
 def _directions(draw: Draw, like: torch.Tensor) -> tuple[torch.Tensor, torch.Generator]:
@@ -163,7 +180,9 @@ def lean(q: torch.Tensor, draw: Draw) -> None:
     if draw.keys == "noise":
         return
     directions, generator = _directions(draw, q)
-    if draw.keys == "topics":
+    if draw.keys == LOW:
+        q.add_(LOW_QUERY * directions[0])
+    elif draw.keys == "topics":
         mine = torch.randint(TOPICS, q.shape[:2], generator=generator).to(q.device)
         q.add_(TOPIC * directions[mine][:, :, None])
     else:
@@ -181,5 +200,14 @@ def _keys(keys: torch.Tensor, stride: int, draw: Draw) -> None:
         token = torch.arange(keys.shape[2]) * stride // RUN_TOKENS
         for b in range(len(keys)):
             keys[b].add_(TOPIC * directions[runs[b, token].to(keys.device)])
+    elif draw.keys == LOW:
+        keys.add_(LOW_SCORE / LOW_QUERY / keys.shape[3] ** 0.5 * directions[0])
+    elif draw.keys == TAIL:
+        _heavy(keys, stride).copy_(TAIL_SCORE / SINK_QUERY / keys.shape[3] ** 0.5 * directions[0])
     else:
         keys[:, :, : max(1, SINKS // stride)] = SINK_KEY * directions[0]
+
+
+def _heavy(cache: torch.Tensor, stride: int) -> torch.Tensor:
+    """The tokens of a cache that have nearly all of the weight where keys are drawn as TAIL, as a view."""
+    return cache[:, :, :: max(1, TAIL_TOKENS // stride)]

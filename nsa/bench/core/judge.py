@@ -53,7 +53,11 @@ def judge(
         mine = call.sequence(b)._replace(block_indices=chosen[b : b + 1])
         exact = core_oracle(*mine)
         rows = chosen[b : b + 1].cpu()
-        fault = routing_fault(rows, exact.importance.cpu(), torch.tensor([lengths[b]]), call.sizes)
+        if call.parts.route:
+            fault = routing_fault(rows, exact.importance.cpu(), torch.tensor([lengths[b]]), call.sizes)
+        else:
+            given = torch.equal(chosen[b], call.block_indices[b])
+            fault = None if given else "the blocks that it was given were changed"
         wanted = lowest(lengths[b], call.sizes)
         if fault is None and tied and rows[0].tolist() != [wanted] * rows.shape[1]:
             fault = f"blocks of equal importance: {rows[0, 0].tolist()}, expected the lowest, {wanted}"

@@ -13,7 +13,7 @@ import torch
 from nsa.attention.composition import compose
 from nsa.bench.apart.burst import Clocked
 from nsa.bench.core import dense
-from nsa.bench.core.corners import fill_unseen
+from nsa.bench.core.corners import TAKES_THE_GRID, fill_unseen
 from nsa.bench.core.inputs import Draw, allocate, fill, sizes_of
 from nsa.bench.core.job import Job
 from nsa.bench.core.judge import Judged, differ, judge, judge_dense
@@ -31,7 +31,7 @@ from nsa.kernels.sdpa.packed import gather
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import CoreBurst, LeftOut
 from nsa.records.shapes import CoreShape
-from nsa.records.words import AGAIN, COMPOSED, DENSE, EMPTY, ITEM_BYTES, KEYS, REFUSED, TIMED, UNSEEN, Row
+from nsa.records.words import AGAIN, COMPOSED, DENSE, EMPTY, ITEM_BYTES, KEYS, REFUSED, TIMED, UNSEEN, Row, Scalar
 
 BLOCKS = 5  # randomised blocks that the repetitions are spread over
 CPU_CALLS = 3  # of each core on a CPU, which records no time
@@ -133,14 +133,18 @@ def _unseen(on: On, part: int, run: Run) -> list[Row]:
         call, Draw(keys, seed, unseen_lengths(on.columns, seed, part + run.job.process * run.job.settings.draws))
     )
     on.mine.give()
-    first, second = on.group[name].replay(), on.group[name].replay()
-    again = on.mine.once()
+    row: dict[str, Scalar] = {**on.columns, "case": UNSEEN, "keys": keys, "seed": seed}
+    try:
+        first, second = on.group[name].replay(), on.group[name].replay()
+        again = on.mine.once()
+    except InputError as refusal:
+        return [{**row, "backend": name, "fault": f"{TAKES_THE_GRID}{refusal}"}]
     found = judge(call, *first)
     fault = on.mine.changed() or found.fault
     fault = fault or ("two replays on the same inputs differ" if differ(first, second) else None)
     fault = fault or ("a replay and a call on the same inputs differ" if differ(again, first) else None)
     right = judge(call, *on.group[COMPOSED].replay())
-    row = {**on.columns, "case": UNSEEN, "keys": keys, "seed": seed, "composed_error": right.error}
+    row["composed_error"] = right.error
     blocks = {"rows": found.rows, "clear": found.clear}
     return [
         {**row, "backend": name, "error": found.error, "fault": fault, **blocks},

@@ -58,8 +58,8 @@ class Subject(Candidate):
 
 
 def bound(name: str, core: Core, call: CoreCall) -> tuple[Callable[[], torch.Tensor], torch.Tensor]:
-    """A call of a core into memory of its own, which is its output, and the blocks that it writes."""
-    blocks = torch.full_like(call.block_indices, POISON)
+    """A call of a core into memory of its own, which is its output, and the blocks that it writes or reads."""
+    blocks = call.block_indices.clone()  # POISON, or those that are given where the core does not route
     out = call.q.new_full((*call.q.shape[:3], call.v[SEL].shape[3]), torch.nan)
     mine = call._replace(block_indices=blocks)
 

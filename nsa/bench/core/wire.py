@@ -11,7 +11,7 @@ import torch
 
 from nsa.bench.apart.arena import Arena, Place, Segments, bytes_of
 from nsa.bench.apart.wire import Request
-from nsa.bench.core.inputs import POISON, CoreCall
+from nsa.bench.core.inputs import CoreCall
 from nsa.kernels.core import Parts, Sizes
 
 Outputs = tuple[Place, Place]  # where an output and the chosen blocks go: [B, G, h, Dv] and [B, G, n]
@@ -24,28 +24,26 @@ class Placed:
     tensors: tuple[Place, ...]
     sizes: Sizes
     parts: Parts
-    blocks: tuple[int, ...]  # the shape of block_indices
 
     @classmethod
     def of(cls, call: CoreCall, arena: Arena) -> Self:
         """A copy of a call."""
         arena.room(bytes_of(flat(call)))
         places = tuple(arena.place(tensor) for tensor in flat(call))
-        return cls(places, call.sizes, call.parts, tuple(call.block_indices.shape))
+        return cls(places, call.sizes, call.parts)
 
     def view(self, segments: Segments) -> CoreCall:
         """The call, as it is there."""
-        q, gates, *caches, k_cmp, v_cmp, seq_lens = (place.view(segments) for place in self.tensors)
+        q, gates, *caches, k_cmp, v_cmp, seq_lens, blocks = (place.view(segments) for place in self.tensors)
         half = len(caches) // 2
         k, v = (caches[0], caches[1]) if half == 1 else (caches[:half], caches[half:])
-        blocks = torch.full(self.blocks, POISON, dtype=torch.int32, device=q.device)
         return CoreCall(q, gates, k, v, k_cmp, v_cmp, seq_lens, self.sizes, self.parts, blocks)
 
 
 def flat(call: CoreCall) -> list[torch.Tensor]:
-    """The tensors that a call reads, in the order of its arguments: a cache is one or its branches' three."""
+    """The tensors of a call, in the order of its arguments: a cache is one or its branches' three."""
     k, v = ([cache] if isinstance(cache, torch.Tensor) else [*cache] for cache in (call.k, call.v))
-    return [call.q, call.gates, *k, *v, call.k_cmp, call.v_cmp, call.seq_lens]
+    return [call.q, call.gates, *k, *v, call.k_cmp, call.v_cmp, call.seq_lens, call.block_indices]
 
 
 @dataclass(frozen=True)

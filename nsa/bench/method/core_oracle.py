@@ -50,7 +50,7 @@ def core_oracle(
         if parts.cmp and M:
             o, p = _attend(query, k_cmp[b, :, :M], v_cmp[b, :, :M])
             output[b] += gate[..., CMP, None] * o
-            importance[b] = p.sum(1) @ _overlap(M, importance.shape[2], sizes, q.device)
+            importance[b] = _importance(p.sum(1), importance.shape[2], sizes)
         if parts.win and (width := min(sizes.window, S)):
             o, _ = _attend(query, k[WIN][b, :, S - width : S], v[WIN][b, :, S - width : S])
             output[b] += gate[..., WIN, None] * o
@@ -69,12 +69,17 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Te
     return p @ v.double(), p
 
 
-def _overlap(M: int, num_blocks: int, sizes: Sizes, device: torch.device) -> torch.Tensor:
-    """[M, S_blk]: |[i d, i d + l) with [j l', (j + 1) l')| / l (Eq. 9)."""
-    start = torch.arange(M, device=device)[:, None] * sizes.cmp_stride
-    block = torch.arange(num_blocks, device=device) * sizes.sel_block
-    common = torch.minimum(start + sizes.cmp_block, block + sizes.sel_block) - torch.maximum(start, block)
-    return common.clamp(min=0).double() / sizes.cmp_block
+def _importance(p: torch.Tensor, num_blocks: int, sizes: Sizes) -> torch.Tensor:
+    """p [G, M] -> [G, S_blk]: each compressed token's p by |[i d, i d + l) with [j l', (j + 1) l')| / l (Eq. 9)."""
+    importance = p.new_zeros(len(p), num_blocks)
+    start = torch.arange(p.shape[1], device=p.device) * sizes.cmp_stride
+    stop, first = start + sizes.cmp_block, start // sizes.sel_block
+    for further in range((sizes.cmp_block - 1) // sizes.sel_block + 2):  # blocks that one token may reach into
+        block = first + further
+        common = torch.minimum(stop, (block + 1) * sizes.sel_block) - torch.maximum(start, block * sizes.sel_block)
+        here = (common > 0) & (block < num_blocks)
+        importance.index_add_(1, block[here], p[:, here] * common[here] / sizes.cmp_block)
+    return importance
 
 
 def routing_fault(

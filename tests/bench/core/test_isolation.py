@@ -18,7 +18,7 @@ from wrong_core_attacks import CORE_ATTACKS
 from nsa.bench.apart import burst, peer, process
 from nsa.bench.apart.worker import replicate
 from nsa.bench.core import replicate as module
-from nsa.bench.core.corners import CORNERS
+from nsa.bench.core.corner_cases import CORNERS
 from nsa.bench.core.job import Job
 from nsa.bench.core.stage import check
 from nsa.bench.runner import Replicated

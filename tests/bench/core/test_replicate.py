@@ -10,10 +10,11 @@ import torch
 import wrong_cores
 from standins import CPU, ON_CPU, Sampler, Timer
 from wrong_cores import RIGHT, WRONG
+from wrong_cores_off_grid import OFF_GRID
 
 from nsa.bench.apart import burst
 from nsa.bench.core import dense
-from nsa.bench.core.corners import CORNERS
+from nsa.bench.core.corner_cases import CORNERS
 from nsa.bench.core.job import Job
 from nsa.bench.core.remote import RemoteCore
 from nsa.bench.core.replicate import check_core, here
@@ -24,6 +25,7 @@ from nsa.bench.workers import Turn
 from nsa.config import CoreSettings, GateSettings
 from nsa.errors import InputError, KernelFailed
 from nsa.kernels.contract import Backend
+from nsa.kernels.core import SEL
 from nsa.records import parquet, schemas
 from nsa.records.facts import CoreBurst, CoreFacts
 from nsa.records.grids import core_grid
@@ -94,6 +96,44 @@ def test_a_wrong_core_is_rejected_for_its_own_reason(name: str, few_corners: Non
         assert re.search(said, str(failure))
         return
     assert found.verdict == "REJECT" and re.search(said, found.reason), found.reason
+
+
+@pytest.mark.parametrize("name", OFF_GRID)
+def test_a_core_that_is_wrong_off_the_grid_is_rejected_there(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """By the corner case that is made for it; it is right on the grid, and on a case beside it."""
+    make, case, said = OFF_GRID[name]
+    beside = "w = 1"
+    monkeypatch.setattr("nsa.bench.core.corners.CORNERS", {each: CORNERS[each] for each in (beside, case)})
+    found = verdict(make(), tmp_path)
+    assert found.verdict == "REJECT" and found.wrong_shapes == [f"corner case {case}"], found.reason
+    assert re.search(said, found.reason), found.reason
+
+
+def test_what_a_core_refuses_is_not_counted_as_right(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """Sizes and strides may be refused; lengths and values of sizes that it takes may not."""
+    taken = {name: CORNERS[name] for name in ("h = 3", "values apart", "no token")}
+    monkeypatch.setattr("nsa.bench.core.corners.CORNERS", taken)
+
+    def refuses(*given: Any) -> torch.Tensor:
+        if given[0].shape[2] == 3 or not given[3][SEL].is_contiguous():
+            raise InputError("strides and sizes")
+        return RIGHT(*given)
+
+    assert "1 of 1 shapes and 1 of 3 corner cases are correct" in verdict(refuses, tmp_path).reason
+
+
+def test_a_core_that_refuses_unseen_lengths_is_rejected() -> None:
+    """It took the shape."""
+
+    def refuses(*given: Any) -> torch.Tensor:
+        if int(given[6].min()) < 420:
+            raise InputError("seq_lens: too short")
+        return RIGHT(*given)
+
+    faults = {row["case"]: row["fault"] for row in checked(refuses, corners=None).rows if row["backend"] == "mine"}
+    assert faults == {"timed": None, "unseen": "it takes the grid and refuses this call: seq_lens: too short"}
 
 
 def test_exponents_that_are_far_apart_are_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

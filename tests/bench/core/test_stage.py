@@ -10,7 +10,7 @@ from standins import ON_CPU, ON_CUDA, in_this_process, stage_inputs
 
 from nsa.attention.composition import compose
 from nsa.bench.apart.worker import replicate
-from nsa.bench.core.corners import CORNERS
+from nsa.bench.core.corner_cases import CORNERS
 from nsa.bench.core.job import Job
 from nsa.bench.core.stage import check, memory_bytes, run
 from nsa.bench.runner import Replicated
