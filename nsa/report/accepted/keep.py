@@ -23,6 +23,7 @@ from nsa.records.made import AcceptedHeader, Identity
 from nsa.records.shapes import AXES
 from nsa.records.words import CONTROLS
 from nsa.report.analysis.read import Cell, Record, primary_rows
+from nsa.report.analysis.rows import to_frame
 from nsa.report.analysis.stats import NS_PER_MS, process_times
 from nsa.report.verdict.gates import outcome_words
 from nsa.report.verdict.run import Run
@@ -144,7 +145,7 @@ def read_accepted(path: Path) -> AcceptedRun:
         if older := _other_version(path):
             raise RecordError(f"{path}: was accepted by another version of this project ({older}); {AGAIN}") from error
         raise RecordError(f"{str(error).rpartition(';')[0]}; {fix}") from error
-    times = table.to_pandas()
+    times = to_frame(table)
     if not (times["time_ms"] > 0).all() or not times["time_ms"].map(math.isfinite).all():
         raise RecordError(f"{path}: a time_ms is not a positive number; {fix}")
     return AcceptedRun(path, header, times)

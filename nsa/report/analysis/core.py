@@ -21,6 +21,7 @@ from nsa.report.analysis.corners import FLOOR
 from nsa.report.analysis.kernel import FLOOR_SHARE, PACKED_ERROR
 from nsa.report.analysis.read import Record, Stamps, invalid, judged
 from nsa.report.analysis.roofline import medians_us
+from nsa.report.analysis.rows import to_frame
 from nsa.report.analysis.stats import Estimate, log_interval, speedup
 from nsa.report.analysis.validate import (
     require_columns,
@@ -93,7 +94,7 @@ def read_core(path: Path, stamps: Stamps | None = None, stage: str = "core") -> 
     try:
         table, header = parquet.read(path, Header[CoreFacts], schemas.CORE)
         require_identity(path, header, stage, backend)
-        rows = table.to_pandas()
+        rows = to_frame(table)
         if isinstance(header.outcome, Ok):
             facts = header.outcome.facts
             require_device(path, header.device, facts.device)

@@ -18,6 +18,7 @@ from nsa.records.decode import DecodeFacts
 from nsa.records.facts import CheckFacts, Device, Digests, Provenance
 from nsa.records.merge import Model
 from nsa.records.outcome import Failed, Header, Invalid, Ok, OutOfMemory, Skipped, Stale, Unavailable
+from nsa.report.analysis.rows import to_frame
 from nsa.report.analysis.validate import (
     require_cell,
     require_columns,
@@ -156,7 +157,7 @@ def read_cell(path: Path, stamps: Stamps | None = None) -> Cell:
     try:
         table, header = parquet.read(path, Header[DecodeFacts], schemas.REPETITIONS)
         require_identity(path, header, "decode", backend, S)
-        rows = table.to_pandas()
+        rows = to_frame(table)
         if isinstance(header.outcome, Ok):
             facts = header.outcome.facts
             require_device(path, header.device, facts.device)
@@ -184,7 +185,7 @@ def read_check(path: Path, stamps: Stamps | None = None) -> Record[CheckFacts]:
     try:
         table, header = parquet.read(path, Header[CheckFacts], schemas.CHECK_REPETITIONS)
         require_identity(path, header, "check", backend)
-        every = table.append_column("has_result", has_result(table)).to_pandas()
+        every = to_frame(table.append_column("has_result", has_result(table)))
         rows, corners = every[every["case"].isna()], every[every["case"].notna()]
         if isinstance(header.outcome, Ok):
             facts = header.outcome.facts

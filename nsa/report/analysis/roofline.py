@@ -20,6 +20,7 @@ from nsa.records.shapes import AXES, GridShape
 from nsa.records.words import BASELINE, CONTROLS, EMPTY, REFUSED
 from nsa.report.analysis.kernel import NS_PER_US, Tolerance, worst
 from nsa.report.analysis.read import Record, Stamps, has_result, invalid, judged
+from nsa.report.analysis.rows import to_frame
 from nsa.report.analysis.stats import Estimate, log_interval
 from nsa.report.analysis.validate import (
     require_constant,
@@ -120,7 +121,7 @@ def read_roofline(path: Path, stamps: Stamps | None = None) -> Record[RooflineFa
     try:
         table, header = parquet.read(path, Header[RooflineFacts], schemas.ROOFLINE)
         require_identity(path, header, STAGE, None)
-        rows = table.append_column("has_result", has_result(table)).to_pandas()
+        rows = to_frame(table.append_column("has_result", has_result(table)))
         if isinstance(header.outcome, Ok):
             require_device(path, header.device, header.outcome.facts.device)
             require_sound(path, header.outcome.facts, rows)

@@ -15,6 +15,7 @@ from nsa.config import GateSettings
 from nsa.errors import RecordError
 from nsa.records import parquet
 from nsa.records.words import PARTS
+from nsa.report.analysis.rows import to_frame
 from nsa.report.analysis.summary import GUIDE, CellSummary
 from nsa.settings import MAX_INT32
 
@@ -274,7 +275,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
         RecordError: the file is missing or is no Parquet.
     """
     try:
-        return parquet.read_table(path).to_pandas()
+        return to_frame(parquet.read_table(path))
     except RecordError as error:
         why = str(error).removeprefix(f"{path}: ").partition(";")[0]
         raise RecordError(f"{path}: {why}; expected a decode CSV (as *.csv) or a decode_*.parquet") from error
