@@ -48,14 +48,14 @@ class Cluster(NamedTuple):
 
 HOLDING = {  # by D, and by thread blocks a row
     128: {
-        16: Cluster(85, Layout(65536, 213328), Layout(131072, 226864)),
-        8: Cluster(80, Layout(32768, 228880), Layout(131072, 223984)),
-        6: Cluster(73, Layout(18432, 225872), Layout(131072, 228432)),
+        16: Cluster(85, Layout(65536, 211216), Layout(131072, 224752)),
+        8: Cluster(80, Layout(32768, 227792), Layout(131072, 222896)),
+        6: Cluster(73, Layout(18432, 225040), Layout(131072, 227600)),
     },
     192: {
-        16: Cluster(85, Layout(65536, 231760), Layout(131072, 220720)),
-        8: Cluster(80, Layout(16384, 199184), Layout(131072, 230848)),
-        6: Cluster(73, Layout(12288, 227920), Layout(65536, 231008)),
+        16: Cluster(85, Layout(65536, 229648), Layout(131072, 218608)),
+        8: Cluster(80, Layout(16384, 198096), Layout(131072, 229760)),
+        6: Cluster(73, Layout(12288, 227088), Layout(65536, 230176)),
     },
 }
 

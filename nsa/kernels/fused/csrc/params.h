@@ -14,13 +14,15 @@ struct Cache {
 };
 
 struct Params {
+  // What the first copies of a cluster need lies together: constants arrive by 64 bytes.
   const int32_t *seq_lens;  // [B]
-  const void *q;            // [B, G, h, D]
-  uint32_t q_b, q_g, q_h;   // 16 bytes
-  int32_t heads, dim;       // h, D
-  float scale_log2;         // log2(e) / sqrt(D): exponentials are powers of two
-  int32_t capacity;         // S of the caches
-  Cache k_cmp, v_cmp, k_sel, v_sel, k_win, v_win;
+  Cache k_cmp;
+  int32_t capacity;        // S of the caches
+  const void *q;           // [B, G, h, D]
+  uint32_t q_b, q_g, q_h;  // 16 bytes
+  int32_t heads, dim;      // h, D
+  float scale_log2;        // log2(e) / sqrt(D): exponentials are powers of two
+  Cache v_cmp, k_sel, v_sel, k_win, v_win;
   const void *gates;                    // [B, G, h, 3]
   uint32_t gates_b, gates_g, gates_h;   // elements
   void *o;                              // [B, G, h, Dv]

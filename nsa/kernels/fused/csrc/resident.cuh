@@ -15,7 +15,6 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   in_order();
   using Shared = ResidentShared<D, Ranks, Groups>;
   constexpr bool kHasCmp = Parts & kCmp, kHasRoute = Parts & kRoute, kHasSel = Parts & kSel, kHasWin = Parts & kWin;
-  constexpr bool kSide = kHasCmp || kHasWin;
   constexpr int kGuessed = Groups > 1 ? 2 : 1, kShare = Shared::kShare;
   extern __shared__ __align__(128) unsigned char shared[];
   const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, tid = threadIdx.x & (kHalf - 1), warp = tid >> 5;
@@ -31,21 +30,17 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   const int most = (p.capacity + kSelBlock * Ranks - 1) / (kSelBlock * Ranks);
   const int room = p.capacity < kCmpBlock ? 0 : (p.capacity - kCmpBlock) / kCmpStride + 1;
   if (path && kHasCmp) {
-    me.load_q(Shared::q);
 #pragma unroll
     for (int i = 0; i < kGuessed; ++i) {
       const int at = rank * most * 4 + i * 64;
-      me.template load<D>(Shared::k_cmp + i * 64 * Shared::kKey, p.k_cmp, at, min(64, ((most * 4 + 15) & ~15) - i * 64),
-                          min(most * 4 - i * 64, room - at));
+      me.template load_group<D>(Shared::k_cmp + i * 64 * Shared::kKey, p.k_cmp, at, ((most * 4 + 15) & ~15) - i * 64,
+                                min(most * 4 - i * 64, room - at));
+      if (i == 0) me.load_q(Shared::q);
       copy_commit();
     }
   }
   if (path && tid == 0) {
-    expect(me.bar(kInCmp), Ranks * 16 * 16), expect(me.bar(kInWin), Ranks * 16 * 8);
-    expect(me.bar(kInKeys), Ranks * Shared::kKeyBytes), expect(me.bar(kInBlock), me.free_slots() * 4);
-    expect(me.bar(kInOut), Ranks * heads * ((kSide ? 512 : 0) + (kHasSel ? 512 + 8 : 0))),
-        expect(me.bar(kInBlocks), 16 * 4);
-    publish();
+    me.template expect_all<Parts>(heads, Shared::kKeyBytes);
   }
   if (path && tid < kFree) reinterpret_cast<uint64_t *>(shared + Shared::key)[tid] = 0;
   __syncwarp();
@@ -66,7 +61,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
   const bool route = kHasRoute && row.blocks > p.blocks;
   float *max_w = me.floats(Shared::max_a), *sum_w = me.floats(Shared::sum_a);  // [16 heads][8 warps]
 
-  if (!path) return beside<T, Shared, Parts>(me, width, {first, padded, valid});
+  if (!path) return beside<T, Shared, Parts>(me, width, {first, padded, valid}, route);
 
   // -------------------------------------------------------------------------------- the critical path
   if (kHasSel && !kHasCmp) me.load_q(Shared::q);
@@ -89,14 +84,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
     }
   }
   int block[kShare];
-#pragma unroll
-  for (int i = 0; i < kShare; ++i) {
-    const int slot = i * Ranks + rank;
-    block[i] = kHasRoute && !route && slot < min(row.blocks, kMostBlocks) ? slot : -1;
-    if (!kHasRoute && kHasSel && slot < kMostBlocks)
-      block[i] =
-          p.block_indices[static_cast<uint64_t>(row.batch) * p.i_b + static_cast<uint64_t>(row.group) * p.i_g + slot];
-  }
+  if (!route) take_blocks<Shared, Parts>(me, false, block);
   cluster_wait();
   uint32_t q[D / 16][4];
   if constexpr (kHasCmp) {
@@ -157,32 +145,27 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
     hand_over<kBarProbabilities>();
     {
       const int to = tid >> 4, h = tid & 15;
-      if (to < Ranks)
-        send16(peer_address(base + Shared::in_cmp + (rank * 16 + h) * 16, to),
-               make_float4(max8(max_w + h * 8), sum8(sum_w + h * 8), route ? slice_last[h] : 0.f, 0.f),
-               peer_address(me.bar(kInCmp), to));
+      tell_slice(me, to, h, make_float2(max8(max_w + h * 8), sum8(sum_w + h * 8)), route ? slice_last[h] : 0.f);
     }
     if (!route) await(me.bar(kInCmp));  // nobody leaves before every message to it has arrived
   }
   if (route) {
-    const float *scale = reinterpret_cast<const float *>(shared + Shared::scale),
-                *before = reinterpret_cast<const float *>(shared + Shared::before);
     const float *sums = reinterpret_cast<const float *>(shared + Shared::sums),
                 *last = reinterpret_cast<const float *>(shared + Shared::last);
-    scale_slice(me);
     const int j = tid >> 2, quarter = tid & 3, mine = rank * owned + j;  // four lanes a block
     uint32_t key = 0;
-    float value = 0.f;
-    if (j < owned) {
-      float4 x = *reinterpret_cast<const float4 *>(sums + j * 16 + quarter * 4),
-             f = *reinterpret_cast<const float4 *>(scale + quarter * 4);
-      float4 y = make_float4(0.f, 0.f, 0.f, 0.f);
-      if (!(j & 1)) y = *reinterpret_cast<const float4 *>((j ? last + (j / 2 - 1) * 16 : before) + quarter * 4);
-      settle(x, y, f);
-      value = (x.x + y.x) * f.x + (x.y + y.y) * f.y + (x.z + y.z) * f.z + (x.w + y.w) * f.w;
+    if (warp * 8 < owned) {
+      float4 x = make_float4(0.f, 0.f, 0.f, 0.f), y = x;
+      if (j < owned) x = *reinterpret_cast<const float4 *>(sums + j * 16 + quarter * 4);
+      if (j < owned && j && !(j & 1)) y = *reinterpret_cast<const float4 *>(last + (j / 2 - 1) * 16 + quarter * 4);
+      await(me.bar(kInCmp));
+      SliceScale f(me);
+      if (j == 0) y = f.before;
+      settle(x, y, f.factor);
+      const float value = quad_sum1((x.x + y.x) * f.factor.x + (x.y + y.y) * f.factor.y + (x.z + y.z) * f.factor.z +
+                                    (x.w + y.w) * f.factor.w);
+      if (j < owned && mine < row.blocks && mine != 0 && mine < current - 1) key = __float_as_uint(value) + 1;
     }
-    value = quad_sum1(value);
-    if (j < owned && mine < row.blocks && mine != 0 && mine < current - 1) key = __float_as_uint(value) + 1;
     if constexpr (Shared::kAll) {
       exchange_importance(me, key, owned);
     } else {
@@ -203,7 +186,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
       half_sync<kBarPath>();
       exchange_keys(me);
     }
-    take_blocks(me, block);
+    take_blocks<Shared, Parts>(me, true, block);
   }
   attend_selected<T, Shared, Parts>(me, q, block, gate_sel);
 #endif

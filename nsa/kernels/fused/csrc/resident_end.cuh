@@ -1,6 +1,6 @@
 // The end of the resident kernel's critical path: a thread block attends to its selected blocks, then sums its heads.
 #pragma once
-#include "resident_shared.cuh"
+#include "resident_blocks.cuh"
 
 namespace nsa::core {
 
@@ -12,18 +12,20 @@ template <typename Shared> struct HeadTurns {
 
 #if __CUDA_ARCH__ >= 900
 
-// `here` tokens of each block, whose copies have been started, K first; every thread block gets its heads' share.
-// ask_late() starts the values' where that has been put off.
-template <typename T, typename Shared, int Parts, typename AskLate>
+// The blocks' keys have been asked for, by this half, and their values, by the other; every thread block gets its
+// heads' share.
+template <typename T, typename Shared, int Parts>
 NSA_DEVICE void attend_blocks(const Half<Shared> &me, uint32_t (&q)[Shared::kD / 16][4],
-                              const int (&here)[Shared::kShare], const AskLate &ask_late) {
+                              const int (&block)[Shared::kShare]) {
   const Params &p = me.p;
   unsigned char *shared = me.shared;
   const uint32_t base = me.base;
-  const int tid = me.tid, warp = me.warp, lane = me.lane, rank = me.rank, g = lane >> 2, t = lane & 3;
+  const int warp = me.warp, lane = me.lane, g = lane >> 2, t = lane & 3;
   float *max_w = me.floats(Shared::max_a), *sum_w = me.floats(Shared::sum_a);  // [16 heads][8 warps]
-  const auto place_of = [&](int head) { return rank * Shared::kShare + head % Shared::kShare; };
-  copy_wait<1>();
+  int here[Shared::kShare];
+#pragma unroll
+  for (int i = 0; i < Shared::kShare; ++i) here[i] = tokens_of(block[i], me.row.length);
+  copy_wait<0>();
   half_sync<kBarPath>();
   if (!(Parts & kCmp)) me.read_q(q, Shared::q);
   float s[Shared::kShare][4], m0 = -INFINITY, m1 = -INFINITY;
@@ -51,9 +53,7 @@ NSA_DEVICE void attend_blocks(const Half<Shared> &me, uint32_t (&q)[Shared::kD /
   }
   l0 = quad_sum1(l0), l1 = quad_sum1(l1);
   if (t == 0) sum_w[g * 8 + warp] = l0, sum_w[(g + 8) * 8 + warp] = l1;
-  ask_late();
-  copy_wait<0>();
-  half_sync<kBarPath>();
+  take_over<kBarValues>();
   float o[2][4] = {};
 #pragma unroll
   for (int k = 0; k < Shared::kSelected / 16; ++k) {
@@ -62,21 +62,18 @@ NSA_DEVICE void attend_blocks(const Half<Shared> &me, uint32_t (&q)[Shared::kD /
     load_matrix_trans(v, base + Shared::v_sel + place<128>(k * 16 + (lane & 15), 2 * warp + (lane >> 4)));
     multiply<T>(o[0], a, v[0], v[1]), multiply<T>(o[1], a, v[2], v[3]);
   }
-  if (tid < 16)
-    send8(peer_address(base + Shared::in_sel_ml + place_of(tid) * 8, tid / Shared::kShare),
-          make_float2(max8(max_w + tid * 8), sum8(sum_w + tid * 8)),
-          peer_address(me.bar(kInOut), tid / Shared::kShare));
 #pragma unroll
   for (int r = 0; r < 2; ++r) {  // 64 bytes of each of eight heads a message
     const int h = g + 8 * r, to = h / Shared::kShare;
     const float4 v =
         four_columns(make_float2(o[0][2 * r], o[0][2 * r + 1]), make_float2(o[1][2 * r], o[1][2 * r + 1]), t);
-    send16(peer_address(base + Shared::in_sel + place_of(h) * 512 + (16 * warp + column_of_four(t)) * 4, to), v,
+    send16(peer_address(base + Shared::in_sel + place_of(me, h) * 512 + (16 * warp + column_of_four(t)) * 4, to), v,
            peer_address(me.bar(kInOut), to));
   }
 }
 
-// Thread block `rank` sums its heads, once all shares of them have arrived: a lane a column, or two where 16 arrive.
+// Thread block `rank` sums its heads: a lane a column, or two where 16 shares arrive. What arrives early is summed, and
+// the selected shares' factors are computed, while these are on their way.
 template <typename T, typename Shared, int Parts>
 NSA_DEVICE void sum_heads(const Half<Shared> &me, const uint16_t (&gate_sel)[HeadTurns<Shared>::kTurns]) {
   using Turns = HeadTurns<Shared>;
@@ -85,45 +82,60 @@ NSA_DEVICE void sum_heads(const Half<Shared> &me, const uint16_t (&gate_sel)[Hea
   const Params &p = me.p;
   const Row &row = me.row;
   const unsigned char *shared = me.shared;
+  if (!kSide && !kHasSel) return;
+  const int first = me.tid % kLanes * kSources;
+  const auto unit = [&](int turn) { return (turn * kHalf + me.tid) / kLanes; };
+  const auto on = [&](int turn) { return unit(turn) / 128 < kShare && me.rank * kShare + unit(turn) / 128 < p.heads; };
+  const auto of = [&](int offset, int turn) {
+    return reinterpret_cast<const float *>(shared + offset) + (first * kShare + unit(turn) / 128) * 128 +
+           unit(turn) % 128;
+  };
+  float sum[Turns::kTurns], factors[Turns::kTurns][kSources];
+  await(me.bar(kInEarly));
 #pragma unroll
   for (int turn = 0; turn < Turns::kTurns; ++turn) {
-    const int unit = (turn * kHalf + me.tid) / kLanes, column = unit % 128, local = unit / 128;
-    const int head = me.rank * kShare + local, first = me.tid % kLanes * kSources;
-    if (local >= kShare || head >= p.heads) break;  // whole warps
-    const auto of = [&](int offset) {
-      return reinterpret_cast<const float *>(shared + offset) + (first * kShare + local) * 128 + column;
-    };
-    float sum = 0.f, side = 0.f, l = 0.f;
-    if constexpr (kHasSel) {
-      float2 ml[kSources];
-      float m = -INFINITY;
+    sum[turn] = 0.f;
+    if (!on(turn)) break;  // whole warps
+    if constexpr (kSide) {
+      const float *in = of(Shared::in_side, turn);
 #pragma unroll
-      for (int i = 0; i < kSources; ++i)
-        ml[i] = *reinterpret_cast<const float2 *>(shared + Shared::in_sel_ml + ((first + i) * kShare + local) * 8),
-        m = fmaxf(m, ml[i].x);
+      for (int i = 0; i < kSources; ++i) sum[turn] += in[i * kShare * 128];
+    }
+    if constexpr (kHasSel) {
+      const float2 *in =
+          reinterpret_cast<const float2 *>(shared + Shared::in_sel_ml) + first * kShare + unit(turn) / 128;
+      float2 ml[kSources];
+      float m = -INFINITY, l = 0.f;
+#pragma unroll
+      for (int i = 0; i < kSources; ++i) ml[i] = in[i * kShare], m = fmaxf(m, ml[i].x);
       if (kLanes > 1) m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
       m = finite(m);
-      const float *in = of(Shared::in_sel);
 #pragma unroll
-      for (int i = 0; i < kSources; ++i) {
-        const float f = exp2_fast(ml[i].x - m);
-        l += ml[i].y * f, sum += in[i * kShare * 128] * f;
-      }
-      if (kLanes > 1) l += __shfl_xor_sync(~0u, l, 1), sum += __shfl_xor_sync(~0u, sum, 1);
-      sum = l > 0.f ? gate_of<T>(gate_sel[turn]) * __fdividef(sum, l) : 0.f;
-    }
-    if constexpr (kSide) {
-      const float *in = of(Shared::in_side);
+      for (int i = 0; i < kSources; ++i) factors[turn][i] = exp2_fast(ml[i].x - m), l += ml[i].y * factors[turn][i];
+      if (kLanes > 1) l += __shfl_xor_sync(~0u, l, 1);
+      const float scale = l > 0.f ? __fdividef(gate_of<T>(gate_sel[turn]), l) : 0.f;
 #pragma unroll
-      for (int i = 0; i < kSources; ++i) side += in[i * kShare * 128];
-      if (kLanes > 1) side += __shfl_xor_sync(~0u, side, 1);
+      for (int i = 0; i < kSources; ++i) factors[turn][i] *= scale;
     }
-    const float next = __shfl_down_sync(~0u, side + sum, kLanes);
+  }
+  if constexpr (kHasSel) await(me.bar(kInOut));
+#pragma unroll
+  for (int turn = 0; turn < Turns::kTurns; ++turn) {
+    if (!on(turn)) break;
+    if constexpr (kHasSel) {
+      const float *in = of(Shared::in_sel, turn);
+#pragma unroll
+      for (int i = 0; i < kSources; ++i) sum[turn] += in[i * kShare * 128] * factors[turn][i];
+    }
+    float whole = sum[turn];
+    if (kLanes > 1) whole += __shfl_xor_sync(~0u, whole, 1);
+    const float next = __shfl_down_sync(~0u, whole, kLanes);
     if (me.tid % (2 * kLanes) == 0) {
+      const int head = me.rank * kShare + unit(turn) / 128, column = unit(turn) % 128;
       uint32_t *o =
           reinterpret_cast<uint32_t *>(static_cast<uint2 *>(p.o) + static_cast<uint64_t>(row.batch) * p.o_b +
                                        static_cast<uint64_t>(row.group) * p.o_g + static_cast<uint64_t>(head) * p.o_h);
-      o[column / 2] = Element<T>::pack(side + sum, next);
+      o[column / 2] = Element<T>::pack(whole, next);
     }
   }
 }

@@ -18,34 +18,39 @@ NSA_DEVICE void settle(float4 &x, float4 &y, float4 &f) {
   settle(x.x, y.x, f.x), settle(x.y, y.y, f.y), settle(x.z, y.z, f.z), settle(x.w, y.w, f.w);
 }
 
-// Each head's factor from this slice's exponents to the row's probabilities (scale), and what the slice before gives to
-// this one's first block (before; see settle).
-template <typename Shared> NSA_DEVICE void scale_slice(const Half<Shared> &me) {
-  constexpr int Ranks = Shared::kRanks;
-  const Params &p = me.p;
-  const unsigned char *shared = me.shared;
-  const int tid = me.tid, rank = me.rank;
-  float *scale = me.floats(Shared::scale), *before = me.floats(Shared::before);
-  await(me.bar(kInCmp));
-  if (tid < 64) {
-    // What the last token of the slice before gives to this slice's first block, at this slice's exponent: exact. A
-    // slice without a token takes the other's exponent.
-    const int h = tid >> 2;
-    const float2 here = *reinterpret_cast<const float2 *>(shared + Shared::in_cmp + (rank * 16 + h) * 16);
-    const float4 there = *reinterpret_cast<const float4 *>(shared + Shared::in_cmp + (max(rank - 1, 0) * 16 + h) * 16);
-    const bool empty = here.x == -INFINITY && rank > 0;
-    const float2 whole = of_row<Ranks, 16>(shared + Shared::in_cmp, tid, p.heads);
-    if ((tid & 3) == 0) {
-      const float up = there.x - here.x;
-      scale[h] = factor(empty ? there.x : here.x, whole);
-      before[h] = rank == 0   ? 0.f
-                  : empty     ? there.z
-                  : up > kFar ? -there.z * factor(there.x, whole)
-                              : there.z * exp2_fast(up);
-    }
+// For a thread's four heads, from 4 * (lane % 4) on: the factor from this slice's exponents to the row's probabilities,
+// and what the slice before gives to this one's first block (see settle). Every warp that needs them computes all 16
+// heads', two lanes a head, in the same order everywhere. The slices' (maximum, sum) have arrived.
+struct SliceScale {
+  float4 factor, before;
+
+  template <typename Shared> NSA_DEVICE explicit SliceScale(const Half<Shared> &me) {
+    constexpr int kEach = Shared::kRanks / 2;
+    const int h = me.lane & 15, first = (me.lane >> 4) * kEach, rank = me.rank;
+    const float2 *in = reinterpret_cast<const float2 *>(me.shared + Shared::in_cmp) + h;
+    float2 v[kEach];
+    float top = -INFINITY, sum = 0.f;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) v[i] = in[(first + i) * 16], top = fmaxf(top, v[i].x);
+    const float here = in[rank * 16].x, there = in[max(rank - 1, 0) * 16].x, given = me.floats(Shared::in_given)[h];
+    top = finite(fmaxf(top, __shfl_xor_sync(~0u, top, 16)));
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) sum += v[i].y * exp2_fast(v[i].x - top);
+    sum += __shfl_xor_sync(~0u, sum, 16);
+    const float2 whole = make_float2(top, h < me.p.heads && sum > 0.f ? __fdividef(1.f, sum) : 0.f);
+    // At this slice's exponent: exact. A slice without a token takes the other's exponent.
+    const bool empty = here == -INFINITY && rank > 0;
+    const float up = there - here, theirs = ::nsa::core::factor(there, whole);
+    const float scale = empty ? theirs : ::nsa::core::factor(here, whole);
+    const float from_before = rank == 0 ? 0.f : empty ? given : up > kFar ? -given * theirs : given * exp2_fast(up);
+    factor = four(scale, me.lane), before = four(from_before, me.lane);
   }
-  half_sync<kBarPath>();
-}
+  static NSA_DEVICE float4 four(float x, int lane) {
+    const int h = 4 * (lane & 3);
+    return make_float4(__shfl_sync(~0u, x, h), __shfl_sync(~0u, x, h + 1), __shfl_sync(~0u, x, h + 2),
+                       __shfl_sync(~0u, x, h + 3));
+  }
+};
 
 // The block of a rank, to the thread block that will attend to it.
 template <typename Shared> NSA_DEVICE void tell_block(const Half<Shared> &me, uint32_t place, int block) {
@@ -58,30 +63,31 @@ template <typename Shared> NSA_DEVICE void tell_block(const Half<Shared> &me, ui
 // the lower is above. key: of the slice's block tid / 4, 0 where that is none or forced.
 template <typename Shared> NSA_DEVICE void exchange_importance(const Half<Shared> &me, uint32_t key, int owned) {
   constexpr int Ranks = Shared::kRanks, kUnits = Shared::kKeyBytes / 16;  // messages a slice
-  const int tid = me.tid, rank = me.rank, to = tid & 15, unit = tid >> 4;
-  float4 four;
-  four.x = __uint_as_float(__shfl_sync(~0u, key, me.lane & 16));
-  four.y = __uint_as_float(__shfl_sync(~0u, key, (me.lane & 16) + 4));
-  four.z = __uint_as_float(__shfl_sync(~0u, key, (me.lane & 16) + 8));
-  four.w = __uint_as_float(__shfl_sync(~0u, key, (me.lane & 16) + 12));
+  // A warp has two messages for each receiver: of lanes beside each other they are one packet.
+  const int tid = me.tid, rank = me.rank, to = me.lane >> 1, unit = me.warp * 2 + (me.lane & 1);
+  float four[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) four[i] = __uint_as_float(__shfl_sync(~0u, key, (me.lane & 1) * 16 + i * 4));
   if (unit < kUnits && to < Ranks)
-    send16(peer_address(me.base + Shared::in_keys + (rank * kUnits + unit) * 16, to), four,
-           peer_address(me.bar(kInKeys), to));
+    send16(peer_address(me.base + Shared::in_keys + (rank * kUnits + unit) * 16, to),
+           make_float4(four[0], four[1], four[2], four[3]), peer_address(me.bar(kInKeys), to));
   await(me.bar(kInKeys));
   const uint4 *all = reinterpret_cast<const uint4 *>(me.shared + Shared::in_keys);
-  const int own = tid >> 4, at = rank * kUnits * 4 + own;  // 16 lanes a block
-  const uint32_t mine = reinterpret_cast<const uint32_t *>(all)[at];
+  const int own = tid >> 4, at = rank * kUnits + own / 4, part = own % 4;  // 16 lanes a block
+  const uint32_t mine = reinterpret_cast<const uint32_t *>(all + at)[part];
+  const uint4 same = all[at];
   uint32_t above = 0;
 #pragma unroll
   for (int i = 0; i < (Ranks * kUnits + 15) / 16; ++i) {
-    const int from = i * 16 + (tid & 15), other = from * 4;
+    const int from = i * 16 + (tid & 15);
     if (Ranks * kUnits % 16 && from >= Ranks * kUnits) break;
     const uint4 o = all[from];
-    above += (o.x >= mine + (other >= at)) + (o.y >= mine + (other + 1 >= at)) + (o.z >= mine + (other + 2 >= at)) +
-             (o.w >= mine + (other + 3 >= at));
+    const uint32_t least = mine + (from > at);
+    above += (o.x >= least), above += (o.y >= least), above += (o.z >= least), above += (o.w >= least);
   }
-#pragma unroll
-  for (int step = 1; step < 16; step *= 2) above += __shfl_xor_sync(~0u, above, step);
+  above = __reduce_add_sync(~0u, above << (me.lane & 16)) >> (me.lane & 16) & 0xffffu;
+  // Of its own four, what is equal and not before it has been counted, itself included.
+  above -= 1 + (part < 1 && same.y == mine) + (part < 2 && same.z == mine) + (part < 3 && same.w == mine);
   if ((tid & 15) == 0 && mine && above < kFree) tell_block(me, above, rank * owned + own);
 }
 
@@ -115,65 +121,16 @@ template <typename Shared> NSA_DEVICE void exchange_keys(const Half<Shared> &me)
   }
 }
 
-// The blocks that this thread block attends to; -1: none.
-template <typename Shared> NSA_DEVICE void take_blocks(const Half<Shared> &me, int (&block)[Shared::kShare]) {
-  constexpr int Ranks = Shared::kRanks, kShare = Shared::kShare;
-  const unsigned char *shared = me.shared;
-  const int rank = me.rank, current = me.row.blocks - 1;
-  if (me.free_slots()) await(me.bar(kInBlock));
-#pragma unroll
-  for (int i = 0; i < kShare; ++i) {
-    const int slot = i * Ranks + rank;
-    block[i] = slot < kFree        ? reinterpret_cast<const int *>(shared + Shared::block)[i]
-               : slot == kFree     ? 0
-               : slot <= kFree + 2 ? current - (kFree + 2 - slot)
-                                   : -1;
-  }
-}
-
 // Selected attention, the exchange of all branches' shares, and their sum.
 template <typename T, typename Shared, int Parts>
 NSA_DEVICE void attend_selected(const Half<Shared> &me, uint32_t (&q)[Shared::kD / 16][4],
                                 const int (&block)[Shared::kShare],
                                 const uint16_t (&gate_sel)[HeadTurns<Shared>::kTurns]) {
-  constexpr bool kHasRoute = Parts & kRoute, kHasSel = Parts & kSel, kHasWin = Parts & kWin,
-                 kSide = Parts & (kCmp | kWin);
-  constexpr int Ranks = Shared::kRanks, kShare = Shared::kShare;
-  const Params &p = me.p;
-  const uint32_t base = me.base;
-  const int tid = me.tid, rank = me.rank, S = me.row.length;
-  int here[kShare];
-#pragma unroll
-  for (int i = 0; i < kShare; ++i) here[i] = block[i] < 0 ? 0 : min(max(S - block[i] * kSelBlock, 0), kSelBlock);
-  const auto ask_values = [&] {
-#pragma unroll
-    for (int i = 0; i < kShare; ++i)
-      me.template load<128>(Shared::v_sel + i * kSelBlock * 256, p.v_sel, block[i] * kSelBlock, kSelBlock, here[i]);
+  if constexpr (Parts & kSel) {
+    load_blocks<Shared::kD>(me, Shared::k_sel, me.p.k_sel, block);
     copy_commit();
-  };
-  if constexpr (kHasSel) {
-#pragma unroll
-    for (int i = 0; i < kShare; ++i)
-      me.template load<Shared::kD>(Shared::k_sel + i * kSelBlock * Shared::kKey, p.k_sel, block[i] * kSelBlock,
-                                   kSelBlock, here[i]);
-    copy_commit();
-    if (Shared::kTight && kHasWin) take_over<kBarWindow>();  // the window's keys have been read
-    if (Shared::kBehind) copy_commit();
-    else ask_values();
+    attend_blocks<T, Shared, Parts>(me, q, block);
   }
-  if (kHasRoute && tid == 0)
-#pragma unroll
-    for (int i = 0; i < kShare; ++i)
-      if (i * Ranks + rank < kMostBlocks)
-        send_word(peer_address(base + Shared::blocks + (i * Ranks + rank) * 4, 0), block[i],
-                  peer_address(me.bar(kInBlocks), 0));
-  if constexpr (kHasSel)
-    attend_blocks<T, Shared, Parts>(me, q, here, [&] {
-      if (!Shared::kBehind) return;
-      if (kSide) take_over<kBarWindow>();  // the compressed values have been read
-      ask_values();
-    });
-  if (kSide || kHasSel) await(me.bar(kInOut));
   sum_heads<T, Shared, Parts>(me, gate_sel);
 }
 

@@ -37,9 +37,8 @@ template <int D, int Ranks, int Groups> struct ResidentShared {
                        sums = p_sel + 16 * p_sel_row, last = sums + kTokens / 4 * 64, max_a = last + kTokens / 8 * 64,
                        sum_a = max_a + 512, max_b = sum_a + 512, sum_b = max_b + 512, key = sum_b + 512,
                        scale_cmp = key + 128, scale_win = scale_cmp + 64, slice_last = scale_win + 64,
-                       scale = slice_last + 64, before = scale + 64, importance = before + 64,
-                       in_cmp = importance + 256, in_win = in_cmp + Ranks * 256, in_keys = in_win + Ranks * 128,
-                       in_side = in_keys + Ranks * kFree * 8,
+                       importance = slice_last + 64, in_cmp = importance + 256, in_given = in_cmp + Ranks * 128,
+                       in_win = in_given + 64, in_keys = in_win + Ranks * 128, in_side = in_keys + Ranks * kFree * 8,
                        in_sel = kOver ? kSelected * kKey : in_side + kOutputs * 512,
                        in_sel_ml = in_side + (kOver ? 1 : 2) * kOutputs * 512,
                        block = in_sel_ml + (kOutputs * 8 + 15) / 16 * 16, blocks = block + 16, barriers = blocks + 64,
@@ -49,10 +48,10 @@ template <int D, int Ranks, int Groups> struct ResidentShared {
 };
 
 // plan.py has the greatest of each number of thread blocks.
-static_assert(ResidentShared<128, 16, 4>::bytes == 213328 && ResidentShared<128, 8, 4>::bytes == 228880);
-static_assert(ResidentShared<128, 6, 2>::bytes == 225872 && ResidentShared<128, 6, 4>::bytes == 221264);
-static_assert(ResidentShared<192, 16, 4>::bytes == 231760 && ResidentShared<192, 8, 2>::bytes == 199184);
-static_assert(ResidentShared<192, 6, 2>::bytes == 227920);
+static_assert(ResidentShared<128, 16, 4>::bytes == 211216 && ResidentShared<128, 8, 4>::bytes == 227792);
+static_assert(ResidentShared<128, 6, 2>::bytes == 225040 && ResidentShared<128, 6, 4>::bytes == 220432);
+static_assert(ResidentShared<192, 16, 4>::bytes == 229648 && ResidentShared<192, 8, 2>::bytes == 198096);
+static_assert(ResidentShared<192, 6, 2>::bytes == 227088);
 
 // Scores of 16 heads x 8 tokens: rows g and g + 8, tokens 2t and 2t + 1; scaled.
 template <typename T, int Steps> NSA_DEVICE void score8(float (&s)[4], const uint32_t (&q)[Steps][4], uint32_t keys,
@@ -78,6 +77,10 @@ NSA_DEVICE float sum8(const float *p) {
 }
 NSA_DEVICE float finite(float m) { return m == -INFINITY ? 0.f : m; }
 
+// Message barriers, in the order of their waits. kInEarly: the window's and the compressed branch's shares, and the
+// selected one's (maximum, sum); kInOut: its shares.
+constexpr int kInCmp = 0, kInWin = 1, kInKeys = 2, kInBlock = 3, kInEarly = 4, kInOut = 5, kInBlocks = 6;
+
 // A thread of one half of the warps: its place, and what it copies.
 template <typename Shared> struct Half {
   const Params &p;
@@ -102,19 +105,42 @@ template <typename Shared> struct Half {
         copy16(to + r * W * 2 + j * kLanes * 16, from + j * kLanes, r + r0 < valid);
     }
   }
+  // The same of at most 64 rows, without a loop: what comes first has the fewest instructions before it.
+  template <int W> NSA_DEVICE void load_group(int offset, const Cache &cache, int token, int rows, int valid) const {
+    constexpr int kLanes = W % 128 ? 8 : 16, kRows = kHalf / kLanes;
+    const int r0 = tid / kLanes, c0 = tid % kLanes;
+    const uint4 *from = row.at(cache, valid > 0 ? token : 0) + static_cast<uint64_t>(r0) * cache.s + c0;
+    const uint64_t step = static_cast<uint64_t>(kRows) * cache.s;
+    const uint32_t to = base + place<W>(r0, c0) + offset;
+#pragma unroll
+    for (int r = 0; r < 64; r += kRows, from += step)
+      if (r + (kRows > 16 ? r0 : 0) < rows)
+#pragma unroll
+        for (int j = 0; j < W / 8 / kLanes; ++j)
+          copy16(to + r * W * 2 + j * kLanes * 16, from + j * kLanes, r + r0 < valid);
+  }
   NSA_DEVICE void load_q(int offset) const { copy_q<Shared::kD, kHalf>(p, row, base + offset, tid); }
   NSA_DEVICE void read_q(uint32_t (&q)[Shared::kD / 16][4], int offset) const {
 #pragma unroll
     for (int k = 0; k < Shared::kD / 16; ++k)
       load_matrix(q[k], base + offset + place<Shared::kD>(lane & 15, 2 * k + (lane >> 4)));
   }
+  // By one thread: message barriers, and what will arrive at each.
+  template <int Parts> NSA_DEVICE void expect_all(int heads, int key_bytes) const {
+#if __CUDA_ARCH__ >= 900
+    constexpr int Ranks = Shared::kRanks, sel = Parts & kSel ? 1 : 0, side = Parts & (kCmp | kWin) ? 1 : 0;
+    expect(bar(kInCmp), Ranks * 16 * 8 + (rank > 0 ? 16 * 4 : 0)), expect(bar(kInWin), Ranks * 16 * 8);
+    expect(bar(kInKeys), Ranks * key_bytes), expect(bar(kInBlock), free_slots() * 4);
+    expect(bar(kInEarly), Ranks * heads * (side * 512 + sel * 8)), expect(bar(kInOut), Ranks * heads * sel * 512);
+    expect(bar(kInBlocks), 16 * 4);
+    publish();
+#endif
+  }
   // Of the chosen blocks those that are not forced ones (slots 0 to 12) and that this thread block attends to.
   NSA_DEVICE int free_slots() const { return (kFree - rank + Shared::kRanks - 1) / Shared::kRanks; }
   NSA_DEVICE float *floats(int offset) const { return reinterpret_cast<float *>(shared + offset); }
   NSA_DEVICE uint32_t bar(int i) const { return base + Shared::barriers + 8 * i; }
 };
-// Message barriers, in the order of their waits.
-constexpr int kInCmp = 0, kInWin = 1, kInKeys = 2, kInBlock = 3, kInOut = 4, kInBlocks = 5;
 
 // Which compressed tokens a thread block holds.
 struct Slice {
@@ -125,7 +151,7 @@ struct Slice {
 template <int Id> NSA_DEVICE void half_sync() { asm volatile("bar.sync %0, 256;" ::"n"(Id) : "memory"); }
 template <int Id> NSA_DEVICE void hand_over() { asm volatile("bar.arrive %0, 512;" ::"n"(Id) : "memory"); }
 template <int Id> NSA_DEVICE void take_over() { asm volatile("bar.sync %0, 512;" ::"n"(Id) : "memory"); }
-constexpr int kBarPath = 1, kBarSide = 2, kBarProbabilities = 3, kBarKeys = 4, kBarWindow = 5;
+constexpr int kBarPath = 1, kBarSide = 2, kBarProbabilities = 3, kBarKeys = 4, kBarValues = 5;
 
 // One head's (maximum, sum) of all thread blocks, four lanes a head: M, and 1 / L or 0 where there is no token.
 template <int Ranks, int Stride> NSA_DEVICE float2 of_row(const unsigned char *in, int tid, int heads) {

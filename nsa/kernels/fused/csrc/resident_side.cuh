@@ -1,7 +1,7 @@
 // What half of the resident kernel's warps do beside the critical path: the window, the compressed branch's values, and
 // both branches' share of the output; the chosen blocks' order.
 #pragma once
-#include "resident_shared.cuh"
+#include "resident_blocks.cuh"
 
 namespace nsa::core {
 
@@ -32,7 +32,6 @@ NSA_DEVICE void attend_window(const Half<Shared> &me, int width, float (&o_win)[
   m0 = quad_max1(m0), m1 = quad_max1(m1);
   if (t == 0) max_w[g * 8 + warp] = m0, max_w[(g + 8) * 8 + warp] = m1;
   half_sync<kBarSide>();
-  if (Shared::kTight && (Parts & kSel)) hand_over<kBarWindow>();
   m0 = finite(max8(max_w + g * 8)), m1 = finite(max8(max_w + (g + 8) * 8));
 #pragma unroll
   for (int i = 0; i < kTurns; ++i) {
@@ -83,7 +82,7 @@ NSA_DEVICE void share_out(const Half<Shared> &me, const SideGates &gates, const 
   if (kHasCmp) await(me.bar(kInCmp));
   if (kHasWin) await(me.bar(kInWin));
   if (tid < 64) {
-    const float f = kHasCmp ? factor<Ranks, 16>(shared + Shared::in_cmp, tid, rank, p.heads) : 0.f;
+    const float f = kHasCmp ? factor<Ranks, 8>(shared + Shared::in_cmp, tid, rank, p.heads) : 0.f;
     if ((tid & 3) == 0) scale_cmp[tid >> 2] = f;
   } else if (tid < 128) {
     const float f = kHasWin ? factor<Ranks, 8>(shared + Shared::in_win, tid - 64, rank, p.heads) : 0.f;
@@ -109,7 +108,7 @@ NSA_DEVICE void share_out(const Half<Shared> &me, const SideGates &gates, const 
     const int h = 2 * warp + r;
     const float4 v = *reinterpret_cast<const float4 *>(shared + Shared::staged + h * 512 + lane * 16);
     const int to = h / Shared::kShare, at = rank * Shared::kShare + h % Shared::kShare;
-    send16(peer_address(base + Shared::in_side + at * 512 + lane * 16, to), v, peer_address(me.bar(kInOut), to));
+    send16(peer_address(base + Shared::in_side + at * 512 + lane * 16, to), v, peer_address(me.bar(kInEarly), to));
   }
 }
 
@@ -131,9 +130,36 @@ template <typename Shared> NSA_DEVICE void put_in_order(const Half<Shared> &me) 
   }
 }
 
+// What follows the window and the compressed values: the selected values are asked for here, so that the critical path
+// has but the keys to ask for; then both branches' shares, and the selected one's (maximum, sum).
 template <typename T, typename Shared, int Parts>
-NSA_DEVICE void beside(const Half<Shared> &me, int width, const Slice &slice) {
-  constexpr bool kHasCmp = Parts & kCmp, kHasWin = Parts & kWin, kSide = kHasCmp || kHasWin;
+NSA_DEVICE void end_beside(const Half<Shared> &me, const SideGates &gates, const float (&o_win)[2][4],
+                           const float (&o_cmp)[4][4], bool route) {
+  constexpr bool kHasSel = Parts & kSel, kHasRoute = Parts & kRoute;
+  constexpr int kShare = Shared::kShare;
+  const int tid = me.tid;
+  if constexpr (kHasSel || kHasRoute) {
+    if (Shared::kBehind) half_sync<kBarSide>();  // the compressed values have been read
+    int block[kShare];
+    take_blocks<Shared, Parts>(me, route, block);
+    if constexpr (kHasSel) {
+      load_blocks<128>(me, Shared::v_sel, me.p.v_sel, block);
+      copy_commit();
+    }
+    if (kHasRoute && tid == 0) tell_chosen(me, block);
+  }
+  if constexpr (Parts & (kCmp | kWin)) share_out<T, Shared, Parts>(me, gates, o_win, o_cmp);
+  if constexpr (kHasSel) {
+    copy_wait<0>();
+    take_over<kBarValues>();
+    if (tid < 16) tell_selected(me, tid);
+  }
+  if constexpr (kHasRoute) put_in_order(me);
+}
+
+template <typename T, typename Shared, int Parts>
+NSA_DEVICE void beside(const Half<Shared> &me, int width, const Slice &slice, bool route) {
+  constexpr bool kHasCmp = Parts & kCmp, kHasWin = Parts & kWin;
   const Params &p = me.p;
   const Row &row = me.row;
   const uint32_t base = me.base;
@@ -172,8 +198,7 @@ NSA_DEVICE void beside(const Half<Shared> &me, int width, const Slice &slice) {
       }
     }
   }
-  if constexpr (kSide) share_out<T, Shared, Parts>(me, gates, o_win, o_cmp);
-  if constexpr (Parts & kRoute) put_in_order(me);
+  end_beside<T, Shared, Parts>(me, gates, o_win, o_cmp, route);
 }
 
 #endif

@@ -16,7 +16,6 @@ __global__ void __launch_bounds__(kResidentThreads, 1) ring(const __grid_constan
   using Shared = RingShared<D, Ranks, Groups>;
   using Turns = HeadTurns<Shared>;
   constexpr bool kHasCmp = Parts & kCmp, kHasRoute = Parts & kRoute, kHasSel = Parts & kSel, kHasWin = Parts & kWin;
-  constexpr bool kSide = kHasCmp || kHasWin;
   constexpr int kShare = Shared::kShare, kGuessed = 2;
   extern __shared__ __align__(128) unsigned char shared[];
   const int lane = threadIdx.x & 31, t = lane & 3, tid = threadIdx.x & (kHalf - 1), warp = tid >> 5;
@@ -37,11 +36,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) ring(const __grid_constan
     for (int i = 0; i < kGuessed; ++i) keys.ask();
   }
   if (path && tid == 0) {
-    expect(me.bar(kInCmp), Ranks * 16 * 16), expect(me.bar(kInWin), Ranks * 16 * 8);
-    expect(me.bar(kInKeys), Ranks * kFree * 8), expect(me.bar(kInBlock), me.free_slots() * 4);
-    expect(me.bar(kInOut), Ranks * heads * ((kSide ? 512 : 0) + (kHasSel ? 512 + 8 : 0))),
-        expect(me.bar(kInBlocks), 16 * 4);
-    publish();
+    me.template expect_all<Parts>(heads, kFree * 8);
   }
   if (path && tid < kFree) reinterpret_cast<uint64_t *>(shared + Shared::key)[tid] = 0;
   __syncwarp();
@@ -60,7 +55,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) ring(const __grid_constan
   const int valid = kHasCmp ? min(max(row.compressed - first, 0), slice) : 0;
   const bool route = kHasRoute && row.blocks > p.blocks;
 
-  if (!path) return beside_ring<T, Shared, Parts>(me, width, {first, padded, valid});
+  if (!path) return beside_ring<T, Shared, Parts>(me, width, {first, padded, valid}, route);
 
   // -------------------------------------------------------------------------------- the critical path
   const int chunks = (padded + kChunkTokens - 1) / kChunkTokens;
@@ -80,14 +75,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) ring(const __grid_constan
     for (int i = chunks; i < Shared::kKeys; ++i) hand_over_keys(Shared::kKeys - 1 - i);
   }
   int block[kShare];
-#pragma unroll
-  for (int i = 0; i < kShare; ++i) {
-    const int slot = i * Ranks + rank;
-    block[i] = kHasRoute && !route && slot < min(row.blocks, kMostBlocks) ? slot : -1;
-    if (!kHasRoute && kHasSel && slot < kMostBlocks)
-      block[i] =
-          p.block_indices[static_cast<uint64_t>(row.batch) * p.i_b + static_cast<uint64_t>(row.group) * p.i_g + slot];
-  }
+  if (!route) take_blocks<Shared, Parts>(me, false, block);
   cluster_wait();
   uint32_t q[D / 16][4];
   if constexpr (kHasCmp) {
@@ -113,7 +101,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) ring(const __grid_constan
     held.close(slice, route);
     if (!route) await(me.bar(kInCmp));  // nobody leaves before every message to it has arrived
   }
-  if (route) best_of_slice(me, owned), exchange_keys(me), take_blocks(me, block);
+  if (route) best_of_slice(me, owned), exchange_keys(me), take_blocks<Shared, Parts>(me, true, block);
   attend_selected<T, Shared, Parts>(me, q, block, gate_sel);
 #endif
 }

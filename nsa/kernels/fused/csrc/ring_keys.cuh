@@ -120,8 +120,7 @@ template <typename T, typename Shared, bool Route> struct Exponentials {
     for (int w = 0; w < 8; ++w) sum += sum_w[h * 8 + w] * exp2_fast(max_w[h * 8 + w] - shift);
     const float given =
         route ? me.floats(Shared::slice_last)[h] * exp2_fast(max_w[h * 8 + (slice - 1) / 8 % 8] - shift) : 0.f;
-    send16(peer_address(me.base + Shared::in_cmp + (me.rank * 16 + h) * 16, to), make_float4(top, sum, given, 0.f),
-           peer_address(me.bar(kInCmp), to));
+    tell_slice(me, to, h, make_float2(top, sum), given);
   }
 };
 
@@ -148,15 +147,15 @@ template <typename Shared> struct BestBlocks {
   NSA_DEVICE int number(int j) const { return me.rank * owned + j; }
 
   // Importance of the slice's block j plus one, by four lanes; 0 where it is forced, or none.
-  NSA_DEVICE uint32_t weigh(int j, const float4 &scale) const {
+  NSA_DEVICE uint32_t weigh(int j, const SliceScale &scale) const {
     float value = 0.f;
     if (j < owned) {
       const int tile = j / 2;
       const float4 w = four(weights + tile % 8 * 16);
-      float4 x = four(sums + j * 16), f = scale;
+      float4 x = four(sums + j * 16), f = scale.factor;
       x = make_float4(x.x * w.x, x.y * w.y, x.z * w.z, x.w * w.w);
       float4 y = make_float4(0.f, 0.f, 0.f, 0.f);  // of the token before the block
-      if (j == 0) y = four(me.floats(Shared::before));
+      if (j == 0) y = scale.before;
       else if (j % 2 == 0) {
         const float4 a = four(last + (tile - 1) * 16), b = four(weights + (tile + 7) % 8 * 16);
         y = make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w);
@@ -170,7 +169,7 @@ template <typename Shared> struct BestBlocks {
   }
 
   // Of at most 128: each is compared with all.
-  NSA_DEVICE void compare(const float4 &scale) const {
+  NSA_DEVICE void compare(const SliceScale &scale) const {
     uint32_t key[2];
     int above[2] = {};
 #pragma unroll
@@ -199,7 +198,7 @@ template <typename Shared> struct BestBlocks {
   }
 
   // Of more: the 13th greatest maximum of 64 groups is a bound from below, which few of them reach.
-  NSA_DEVICE void reach(const float4 &scale) const {
+  NSA_DEVICE void reach(const SliceScale &scale) const {
     uint64_t *best = room(Shared::best), *candidates = room(Shared::candidates), *bound = room(Shared::found), top = 0;
     int *count = reinterpret_cast<int *>(bound + 1), above = 0;
     for (int j = own; j - own < owned; j += 64) {
@@ -244,8 +243,8 @@ template <typename Shared> struct BestBlocks {
 
 template <typename Shared> NSA_DEVICE void best_of_slice(const Half<Shared> &me, int owned) {
   const BestBlocks<Shared> found(me, owned);
-  scale_slice(me);
-  const float4 scale = found.four(me.floats(Shared::scale));
+  await(me.bar(kInCmp));
+  const SliceScale scale(me);
   if (owned <= 128) found.compare(scale);
   else found.reach(scale);
   half_sync<kBarPath>();

@@ -33,29 +33,29 @@ template <int D, int Ranks, int Groups> struct RingShared {
                        sums = p_win + 16 * p_win_row, p_sel = sums, last = sums + kTokens / 4 * 64,
                        max_a = last + kTokens / 8 * 64, sum_a = max_a + 512, max_b = sum_a + 512, sum_b = max_b + 512,
                        key = sum_b + 512, scale_cmp = key + 128, scale_win = scale_cmp + 64,
-                       slice_last = scale_win + 64, scale = slice_last + 64, before = scale + 64, weights = before + 64,
-                       best = weights + 512, candidates = best + 512,
-                       found = candidates + (kCandidates * 8 + 15) / 16 * 16, importance = found + 16,
-                       in_cmp = importance + kTokens, in_win = in_cmp + Ranks * 256, in_keys = in_win + Ranks * 128,
-                       in_side = in_keys + Ranks * kFree * 8, in_sel = in_side + kOutputs * 512,
-                       in_sel_ml = in_sel + kOutputs * 512, block = in_sel_ml + (kOutputs * 8 + 15) / 16 * 16,
-                       blocks = block + 16, barriers = blocks + 64, bytes = barriers + 64;
+                       slice_last = scale_win + 64, weights = slice_last + 64, best = weights + 512,
+                       candidates = best + 512, found = candidates + (kCandidates * 8 + 15) / 16 * 16,
+                       importance = found + 16, in_cmp = importance + kTokens, in_given = in_cmp + Ranks * 128,
+                       in_win = in_given + 64, in_keys = in_win + Ranks * 128, in_side = in_keys + Ranks * kFree * 8,
+                       in_sel = in_side + kOutputs * 512, in_sel_ml = in_sel + kOutputs * 512,
+                       block = in_sel_ml + (kOutputs * 8 + 15) / 16 * 16, blocks = block + 16, barriers = blocks + 64,
+                       bytes = barriers + 64;
   static_assert(kSelected <= kKeys * kChunkTokens && (!kBehind || kSelected <= kValues * kChunkTokens));
 };
 
 // plan.py has the greatest of each number of thread blocks.
-static_assert(RingShared<128, 16, 8>::bytes == 226864);
-static_assert(RingShared<128, 8, 8>::bytes == 223984 && RingShared<128, 8, 16>::bytes == 220608);
-static_assert(RingShared<128, 6, 11>::bytes == 220768 && RingShared<128, 6, 22>::bytes == 228432);
+static_assert(RingShared<128, 16, 8>::bytes == 224752);
+static_assert(RingShared<128, 8, 8>::bytes == 222896 && RingShared<128, 8, 16>::bytes == 219520);
+static_assert(RingShared<128, 6, 11>::bytes == 219936 && RingShared<128, 6, 22>::bytes == 227600);
 
-static_assert(RingShared<192, 16, 8>::bytes == 220720 && RingShared<192, 8, 16>::bytes == 230848);
-static_assert(RingShared<192, 6, 11>::bytes == 231008);
+static_assert(RingShared<192, 16, 8>::bytes == 218608 && RingShared<192, 8, 16>::bytes == 229760);
+static_assert(RingShared<192, 6, 11>::bytes == 230176);
 
 // The last chunks of keys have been read, one after the other: as many as the keys' ring has places.
 NSA_DEVICE void hand_over_keys(int step) {
-  asm volatile("bar.arrive %0, 512;" ::"r"(kBarWindow + 1 + step) : "memory");
+  asm volatile("bar.arrive %0, 512;" ::"r"(kBarValues + 1 + step) : "memory");
 }
-NSA_DEVICE void take_over_keys(int step) { asm volatile("bar.sync %0, 512;" ::"r"(kBarWindow + 1 + step) : "memory"); }
+NSA_DEVICE void take_over_keys(int step) { asm volatile("bar.sync %0, 512;" ::"r"(kBarValues + 1 + step) : "memory"); }
 
 // Two numbers times two powers of two.
 template <typename T> NSA_DEVICE uint32_t scaled(uint32_t x, uint32_t by);

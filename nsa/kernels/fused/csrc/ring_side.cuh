@@ -58,8 +58,8 @@ NSA_DEVICE void weigh_chunk(uint32_t exponentials, uint32_t values, int steps, c
 }
 
 template <typename T, typename Shared, int Parts>
-NSA_DEVICE void beside_ring(const Half<Shared> &me, int width, const Slice &slice) {
-  constexpr bool kHasCmp = Parts & kCmp, kHasWin = Parts & kWin, kSide = kHasCmp || kHasWin;
+NSA_DEVICE void beside_ring(const Half<Shared> &me, int width, const Slice &slice, bool route) {
+  constexpr bool kHasCmp = Parts & kCmp, kHasWin = Parts & kWin;
   constexpr int kBehindWindow = Shared::kValues - Shared::kWindowPlaces;  // chunks that the window leaves room for
   const Params &p = me.p;
   const int lane = me.lane, rank = me.rank, S = me.row.length;
@@ -113,9 +113,7 @@ NSA_DEVICE void beside_ring(const Half<Shared> &me, int width, const Slice &slic
       else weigh_chunk<T, false>(exponentials, values.chunk() + column, left, weight, o_cmp);
     }
   }
-  if (Shared::kBehind && kSide && (Parts & kSel)) hand_over<kBarWindow>();
-  if constexpr (kSide) share_out<T, Shared, Parts>(me, gates, o_win, o_cmp);
-  if constexpr (Parts & kRoute) put_in_order(me);
+  end_beside<T, Shared, Parts>(me, gates, o_win, o_cmp, route);
 }
 
 #endif
