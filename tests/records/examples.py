@@ -68,6 +68,7 @@ DECODE = DecodeFacts(
             outputs={"none": 0.0, "all": None},
             states={"key": 3e-6, "k_cmp": None},
             lengths_right=False,
+            caches_kept=False,
             rows=256,
             clear=255,
             wrong=1,

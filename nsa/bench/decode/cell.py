@@ -12,6 +12,7 @@ from nsa.attention.layer import Keys, NsaAttention, Step
 from nsa.attention.parts import TORCH, Name, step_parts
 from nsa.attention.prefill import fill
 from nsa.bench.decode.arms import ARMS, emission
+from nsa.bench.decode.marks import marks
 from nsa.bench.decode.prefilled import Sample
 from nsa.bench.decode.slots import Slots
 from nsa.bench.decode.tokens import Tokens
@@ -34,6 +35,8 @@ class Cell:
     """Everything one (backend, S) measures; `arm` restores the state, so that repetitions are identical.
 
     Attributes:
+        frozen: {emits: the block indices of a full step}, by which the arm without routing is judged.
+        given: copies of these, which that arm is given, anew before each step.
         off_unread: whether nothing in the caches of parts that are off changes an output of the core.
 
     Raises:
@@ -81,11 +84,13 @@ class Cell:
         self.variants: dict[str, SelectAttention] = {}
         self.off_unread = True
         self.frozen: dict[bool, torch.Tensor] = {}
+        self.given: dict[bool, torch.Tensor] = {}
+        self._marks = self._marked()
         self.reads = Reads(cmp=0, sel=0, win=0, actual=0, expected=0)
         for emits, step in self.steps.items():
             full = self.arm("all", emits)
             assert full.block_indices is not None
-            self.frozen[emits] = full.block_indices.clone()
+            self.frozen[emits], self.given[emits] = full.block_indices.clone(), full.block_indices.clone()
             if step == S:
                 self.reads = self._count(full)
 
@@ -115,12 +120,25 @@ class Cell:
     def rewind(self, emits: bool) -> None:
         """Return lengths and caches on the device to the state before the step, without waiting for it: for replays."""
         self.cache.seq_lens.copy_(self._before[emits])
-        self.slots.reset(emits)
+        self._reset(emits)
 
     def restore(self, emits: bool) -> None:
         """Return the lengths on both sides, and the caches, to the state before the step."""
         self.cache.set_lengths((self.steps[emits] - 1,) * self.settings.batch)
+        self._reset(emits)
+
+    def _reset(self, emits: bool) -> None:
         self.slots.reset(emits)
+        if emits in self.given:
+            self.given[emits].copy_(self.frozen[emits])
+
+    def as_prefilled(self) -> bool:
+        """Whether no step has changed the caches but where it writes."""
+        return all(map(torch.equal, self._marks, self._marked()))
+
+    def _marked(self) -> list[torch.Tensor]:
+        self.restore(next(iter(self.steps)))
+        return marks(self.cache)
 
     def arm(self, name: str, emits: bool) -> Step:
         """Run one arm of the step at S (or its neighbour) from the state before it."""
@@ -162,7 +180,7 @@ class Cell:
         name, _, other = name.partition(OTHER)
         arm, select = ARMS[name], self.variants.get(other, self.select)
         computed_by = TORCH if other == TORCH_PARTS else self.computed_by
-        frozen = self.frozen[emits] if arm.frozen else None
+        frozen = self.given[emits] if arm.frozen else None
         if self.core is not None:
             return self.layer.decode(self.x, self.cache, self.core, arm.parts, frozen, computed_by)
         assert select is not None

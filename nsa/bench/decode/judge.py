@@ -44,6 +44,7 @@ def judge(cell: Cell, steps: Sequence[Kept], process: int) -> Judged:
         outputs=outputs,
         states=states,
         lengths_right=lengths_right,
+        caches_kept=cell.as_prefilled(),
         rows=sum(found.rows for found in chosen.get("all", ())),  # the other arms have the same hidden states
         clear=sum(found.clear for found in chosen.get("all", ())),
         wrong=sum(found.wrong for each in chosen.values() for found in each),

@@ -58,7 +58,7 @@ class Kept:
     def touch(self) -> None:
         """Read frozen block indices: a step finds its own in the L2, where routing has just written them."""
         if self.arm.frozen:
-            self.cell.frozen[self.emits].sum()
+            self.cell.given[self.emits].sum()
 
     def keep(self) -> None:
         """Copy what the last step gave and wrote, before anything else runs."""

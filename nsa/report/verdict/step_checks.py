@@ -49,6 +49,8 @@ def cache_wrong(name: str, facts: DecodeFacts) -> Check:
     clauses = [f"{wrong}; at most {allowed:g} is rounding"] if (wrong := _beyond(errors, allowed)) else []
     if not all(each.lengths_right for each in facts.judged):
         clauses.append("the lengths after a step are not S")
+    if not all(each.caches_kept for each in facts.judged):
+        clauses.append("a step has changed tokens that it did not append")
     largest = _largest(errors)
     message = f"queries and caches are within {largest or 0:.2g} of float64"
     if clauses:

@@ -18,7 +18,7 @@ from nsa.bench.workers import Turn
 from nsa.config import DecodeSettings
 from nsa.kernels import registry
 from nsa.kernels.contract import Backend
-from nsa.kernels.core import WIN, Core, Parts, Sizes
+from nsa.kernels.core import SEL, WIN, Core, Parts, Sizes
 from nsa.kernels.sdpa.packed import gather
 from nsa.records.decode import DecodeFacts
 from nsa.report.verdict.checks import output_not_finite, reads_differ, routing_wrong
@@ -117,6 +117,22 @@ def without_sel(*arguments) -> torch.Tensor:
     return RIGHT(*arguments[:8], Parts(parts.cmp, parts.route, False, parts.win), *arguments[9:])
 
 
+def easier_blocks(*arguments) -> torch.Tensor:
+    """The blocks that it is given are overwritten by the first ones, and it attends to those."""
+    parts: Parts = arguments[8]
+    if parts.sel and not parts.route:
+        arguments[9].copy_(torch.arange(arguments[9].shape[2]))
+    return RIGHT(*arguments)
+
+
+def easier_keys(*arguments) -> torch.Tensor:
+    """All keys of the selected branch are overwritten by the first one, but for the newest."""
+    keys = arguments[2][SEL]
+    if keys.shape[2] > S:
+        keys[:, :, : S - 3] = keys[:, :, :1].clone()
+    return RIGHT(*arguments)
+
+
 @pytest.mark.parametrize(
     ("core", "checks"),
     [
@@ -124,6 +140,8 @@ def without_sel(*arguments) -> torch.Tensor:
         (whole, {"output_not_finite", "skipped_part_launched"}),
         (peeking, {"skipped_part_launched"}),
         (without_sel, {"reads_differ", "step_wrong"}),
+        (easier_blocks, {"step_wrong"}),
+        (easier_keys, {"cache_wrong"}),
     ],
 )
 def test_a_wrong_core_is_rejected(

@@ -124,7 +124,7 @@ def test_frozen_block_indices_are_in_the_l2_as_those_of_a_step_are(monkeypatch: 
     def note(kept: Kept) -> None:
         with Reads() as seen:
             Kept.touch(kept)
-        frozen = kept.cell.frozen[kept.emits]
+        frozen = kept.cell.given[kept.emits]
         assert seen.tensors in ([], [frozen.data_ptr()])
         read.append((kept.name, bool(seen.tensors)))
 

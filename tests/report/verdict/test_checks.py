@@ -62,6 +62,7 @@ def test_a_sound_cell_fires_nothing(lab: Lab) -> None:
         ("cache_wrong", {"facts": {"judged": (judged(0, states={"k_cmp": 2.1e-2}), judged(1))}}),
         ("cache_wrong", {"facts": {"judged": (judged(0, states={"k_cmp": None}), judged(1))}}),
         ("cache_wrong", {"facts": {"judged": (judged(0), judged(1, lengths_right=False))}}),
+        ("cache_wrong", {"facts": {"judged": (judged(0), judged(1, caches_kept=False))}}),
         ("blocks_wrong", {"facts": {"judged": (judged(0), judged(1, wrong=1))}}),
         ("blocks_close", {"facts": {"judged": (judged(0, clear=250), judged(1))}}),
         ("skipped_part_launched", {"facts": {"launches": {**launches(), "none": launches()["win"]}}}),
