@@ -68,5 +68,5 @@ def test_the_figures_are_those_of_the_run_that_is_kept() -> None:
     kept = (Path(__file__).parents[2] / "docs" / "decisions.md").read_text()
     shares = set(re.findall(r"[\d.]+ (?:% )?\[[\d.]+, [\d.]+\]", PAGE))
     commits = set(re.findall(r"commit (\w{7})", PAGE))
-    assert shares and commits and {share.replace(" %", "") for share in shares} == {"66.2 [65.9, 66.5]"}
-    assert all(quoted in kept for quoted in {"66.2 [65.9, 66.5]", *commits})
+    assert shares and commits and {share.replace(" %", "") for share in shares} == {"65.5 [65.2, 65.9]"}
+    assert all(quoted in kept for quoted in {"65.5 [65.2, 65.9]", *commits})
