@@ -37,6 +37,20 @@ class Baked:
         return RIGHT(**{**call, "seq_lens": lengths})
 
 
+class Longest:
+    """No more tokens than the longest sequence had at the first call of these sizes, where there are two of them."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[int, ...], int] = {}
+
+    def __call__(self, *given: Any) -> torch.Tensor:
+        call = arguments(*given)
+        if len(call["q"]) != 2:
+            return RIGHT(**call)
+        longest = self.seen.setdefault(tuple(call["k_cmp"].shape), int(call["seq_lens"].max()))
+        return RIGHT(**{**call, "seq_lens": call["seq_lens"].clamp(max=longest)})
+
+
 class Memo:
     """The output of the last call with the same first query numbers' sign: a memo that keeps too much."""
 
@@ -273,6 +287,7 @@ def newest_missing(call: dict[str, Any]) -> dict[str, Any]:
 Make = Callable[[], Core]
 WRONG: dict[str, tuple[Make, str]] = {  # name -> the core, and what is said of it
     "bakes in lengths": (Baked, r"expected \d+ of \d+ blocks|lacks one of the forced"),
+    "takes the longest length of its first call": (Longest, r"expected \d+ of \d+ blocks|lacks one of the forced"),
     "remembers outputs": (Memo, r"timed replay \d+: .*|error .* > "),
     "packs keys and values once": (Packed, r"error .* > .*timed inputs"),
     "packs all but the newest tokens once": (PackedBehind, "error .* > .*timed inputs|timed replay .*expected"),

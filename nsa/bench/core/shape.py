@@ -69,12 +69,16 @@ class On:
 
 
 def shape_rows(shape: CoreShape, place: int, run: Run) -> list[Row]:
-    """The rows of one shape, of schemas.CORE."""
+    """The rows of one shape, of schemas.CORE.
+
+    What is timed is captured while all sequences are short: it must serve every length that the caches have room for.
+    """
     job, name = run.job, run.job.backend
     seed = job.secret + SEEDS * (job.seed + 1) + (place << 14) + (job.process << 20)
     order, keys = random.Random(seed), KEYS[(place + job.process) % len(KEYS)]
     call, draw = allocate(shape, run.device), Draw(keys, seed, (shape.context,) * shape.batch)
     fill(call, draw)
+    call.seq_lens.copy_(torch.tensor([order.randint(1, max(1, shape.context // 2)) for _ in range(shape.batch)]))
     columns: Row = {**asdict(shape), "keys": keys, "seed": seed}
     with run.core.bound(call) as mine:
         try:

@@ -128,12 +128,12 @@ def test_a_core_that_refuses_unseen_lengths_is_rejected() -> None:
     """It took the shape."""
 
     def refuses(*given: Any) -> torch.Tensor:
-        if int(given[6].min()) < 420:
-            raise InputError("seq_lens: too short")
+        if 419 in given[6].tolist():
+            raise InputError("seq_lens: odd")
         return RIGHT(*given)
 
     faults = {row["case"]: row["fault"] for row in checked(refuses, corners=None).rows if row["backend"] == "mine"}
-    assert faults == {"timed": None, "unseen": "it takes the grid and refuses this call: seq_lens: too short"}
+    assert faults == {"timed": None, "unseen": "it takes the grid and refuses this call: seq_lens: odd"}
 
 
 def test_exponents_that_are_far_apart_are_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
