@@ -34,6 +34,7 @@ configfile: "config.yaml"
 layout = Layout()
 require_no_prefix()
 require_no_braces()
+require_cores()
 
 try:
     facts = fingerprint()

@@ -60,6 +60,13 @@ def test_braces_in_a_folders_name_are_refused(clone: Project, tmp_path: Path) ->
     assert f"error: got a folder with braces in its path, {tmp_path}/nsa {{v2}}, expected none" in result.stderr
 
 
+def test_a_run_without_a_core_is_refused(clone: Project) -> None:
+    """Snakemake alone waits for ever, and says nothing."""
+    result = clone.snakemake("--cores", "0", prefix=("timeout", "60"))
+    assert result.returncode == 1
+    assert "error: --cores: got 0, expected a whole number of at least 1, or all" in result.stderr
+
+
 def test_a_second_run_in_the_same_folder_is_refused(project: Project) -> None:
     """Two runs do not write each other's stamps and results, and a killed run needs no `--unlock`."""
     with project.holding(CLAIM) as other:

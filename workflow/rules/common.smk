@@ -43,6 +43,12 @@ def given():
     return [*settings, ("--config", workflow.config_settings.config)]
 
 
+def require_cores():
+    """End the run in one line where no core is given: Snakemake would wait for one without a word."""
+    if (cores := workflow.resource_settings.cores) is not None and cores < 1:
+        sys.exit(f"error: --cores: got {cores}, expected a whole number of at least 1, or all")
+
+
 def require_no_braces():
     """End the run in one line where a folder's name has what Snakemake takes for a name in a shell command."""
     for path in (os.getcwd(), str(workflow.current_basedir), sys.executable):
