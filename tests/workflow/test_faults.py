@@ -70,7 +70,8 @@ def test_a_run_without_a_core_is_refused(clone: Project) -> None:
 def test_a_second_run_in_the_same_folder_is_refused(project: Project) -> None:
     """Two runs do not write each other's stamps and results, and a killed run needs no `--unlock`."""
     with project.holding(CLAIM) as other:
-        refused = [project.run(), project.run("--dry-run")]
+        both = [project.start(), project.start("--dry-run")]  # each waits for a moment
+        refused = [run.end() for run in both]
         other.kill()  # its lock goes with it, without a word to anybody
     for result in refused:
         assert result.returncode != 0
