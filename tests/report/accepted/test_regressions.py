@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from simulation import Machine, each_run, simulate
 from synthetic import GPU
@@ -23,6 +24,7 @@ from nsa.report.accepted.compare import Line, compared
 from nsa.report.accepted.keep import CHECK, DECODE, MEDIANS, AcceptedRun
 from nsa.report.accepted.relative import relative_change
 from nsa.report.analysis.read import Cell, Record, cell_name
+from nsa.report.analysis.rows import to_frame
 from nsa.report.analysis.stats import Estimate, process_times
 from nsa.report.analysis.summary import CellSummary
 from nsa.report.verdict.invest import Invest
@@ -77,7 +79,7 @@ def times(seed: int) -> list[pd.DataFrame]:
             for arm, timed in ((of_kernel, place), *zip(CONTROLS, CONTROLS, strict=True)):
                 known = {**where, "backend": "cuda", "arm": arm}
                 rows += [{**known, "process": process, "time_ms": ms} for process, ms in one[timed].items()]
-        found.append(pd.DataFrame(rows, columns=MEDIANS.names))
+        found.append(to_frame(pa.Table.from_pylist(rows, schema=MEDIANS)))
     return found
 
 
