@@ -74,7 +74,7 @@ def test_the_processes_tune_their_shares_and_the_backend_reads_all(
 @pytest.mark.parametrize(
     ("error", "status", "fix"),
     [
-        (KernelFailed("triton: an illegal memory access"), "failed", "see results/logs/artifact_triton.log, and run "),
+        (KernelFailed("triton: an illegal memory access"), "failed", "see results/logs/artifact_triton.log, and mend "),
         (NoMemory("CUDA out of memory."), "oom", "use a GPU with more memory"),
     ],
 )
