@@ -114,13 +114,13 @@ template <typename T, typename Shared, bool Route> struct Exponentials {
     const float top = max8(max_w + h * 8), shift = finite(top);
     if (to < 8) me.floats(Shared::weights)[to * 16 + h] = exp2_fast(max_w[h * 8 + to] - shift);
     hand_over<kBarProbabilities>();
-    if (to >= Shared::kRanks) return;
     float sum = 0.f;
 #pragma unroll
     for (int w = 0; w < 8; ++w) sum += sum_w[h * 8 + w] * exp2_fast(max_w[h * 8 + w] - shift);
     const float given =
         route ? me.floats(Shared::slice_last)[h] * exp2_fast(max_w[h * 8 + (slice - 1) / 8 % 8] - shift) : 0.f;
     tell_slice(me, to, h, make_float2(top, sum), given);
+    if (route) half_sync<kBarPath>();  // the weights, for this half
   }
 };
 
