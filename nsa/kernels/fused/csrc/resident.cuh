@@ -39,9 +39,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
       copy_commit();
     }
   }
-  if (path && tid == 0) {
-    me.template expect_all<Parts>(heads, Shared::kKeyBytes);
-  }
+  if (path && tid == 0) me.template expect_all<Parts>(heads, Shared::kKeyBytes);
   if (path && tid < kFree) reinterpret_cast<uint64_t *>(shared + Shared::key)[tid] = 0;
   __syncwarp();
   cluster_arrive();
@@ -111,7 +109,8 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
       }
     }
     m0 = quad_max1(m0), m1 = quad_max1(m1);
-    if (t == 0) max_w[g * 8 + warp] = ceilf(m0), max_w[(g + 8) * 8 + warp] = ceilf(m1);  // whole: rescaling is exact
+    if (t == 0)
+      max_w[of_warp(g, warp)] = ceilf(m0), max_w[of_warp(g + 8, warp)] = ceilf(m1);  // whole: rescaling is exact
     half_sync<kBarPath>();
     m0 = finite(max8(max_w + g * 8)), m1 = finite(max8(max_w + (g + 8) * 8));
     float l0 = 0, l1 = 0;
@@ -140,7 +139,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
       }
     }
     l0 = quad_sum1(l0), l1 = quad_sum1(l1);
-    if (t == 0) sum_w[g * 8 + warp] = l0, sum_w[(g + 8) * 8 + warp] = l1;
+    if (t == 0) sum_w[of_warp(g, warp)] = l0, sum_w[of_warp(g + 8, warp)] = l1;
     half_sync<kBarPath>();
     hand_over<kBarProbabilities>();
     {
@@ -149,6 +148,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
     }
     if (!route) await(me.bar(kInCmp));  // nobody leaves before every message to it has arrived
   }
+  const BlockCopies<D, Shared> keys(me, Shared::k_sel, p.k_sel);
   if (route) {
     const float *sums = reinterpret_cast<const float *>(shared + Shared::sums),
                 *last = reinterpret_cast<const float *>(shared + Shared::last);
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
       exchange_importance(me, key, owned);
     } else {
       uint32_t *importance = reinterpret_cast<uint32_t *>(shared + Shared::importance);
-      uint64_t *keys = reinterpret_cast<uint64_t *>(shared + Shared::key);
+      uint64_t *best = reinterpret_cast<uint64_t *>(shared + Shared::key);
       if (quarter == 0) importance[j] = key;
       half_sync<kBarPath>();
       int above = 0;
@@ -182,13 +182,13 @@ __global__ void __launch_bounds__(kResidentThreads, 1) resident(const __grid_con
                  (o.w >= key + (other + 3 >= j));
       }
       above += __shfl_xor_sync(~0u, above, 1), above += __shfl_xor_sync(~0u, above, 2);
-      if (quarter == 0 && j < owned && above < kFree) keys[above] = key_of(key, mine);
+      if (quarter == 0 && j < owned && above < kFree) best[above] = key_of(key, mine);
       half_sync<kBarPath>();
       exchange_keys(me);
     }
     take_blocks<Shared, Parts>(me, true, block);
   }
-  attend_selected<T, Shared, Parts>(me, q, block, gate_sel);
+  attend_selected<T, Shared, Parts>(me, q, block, keys, gate_sel);
 #endif
 }
 

@@ -32,14 +32,35 @@ NSA_DEVICE int tokens_of(int block, int length) {
   return block < 0 ? 0 : min(max(length - block * kSelBlock, 0), kSelBlock);
 }
 
-template <int W, typename Shared>
-NSA_DEVICE void load_blocks(const Half<Shared> &me, int offset, const Cache &cache,
-                            const int (&block)[Shared::kShare]) {
+// Copies blocks of rows of W elements. Made before the blocks are known, so that what does not depend on them has been
+// computed by then.
+template <int W, typename Shared> struct BlockCopies {
+  static constexpr int kLanes = W % 128 ? 8 : 16, kRows = kHalf / kLanes;  // of a row, of a turn
+  const Half<Shared> &me;
+  const uint4 *from;
+  uint64_t turn, block;
+  uint32_t to;
+
+  NSA_DEVICE BlockCopies(const Half<Shared> &me, int offset, const Cache &cache) : me(me) {
+    const int r0 = me.tid / kLanes, c0 = me.tid % kLanes;
+    from = me.row.at(cache, 0) + static_cast<uint64_t>(r0) * cache.s + c0, to = me.base + offset + place<W>(r0, c0);
+    turn = static_cast<uint64_t>(kRows) * cache.s, block = static_cast<uint64_t>(kSelBlock) * cache.s;
+    asm volatile("" : "+l"(from), "+l"(turn), "+l"(block), "+r"(to));
+  }
+  NSA_DEVICE void ask(const int (&blocks)[Shared::kShare]) const {
 #pragma unroll
-  for (int i = 0; i < Shared::kShare; ++i)
-    me.template load<W>(offset + i * kSelBlock * W * 2, cache, block[i] * kSelBlock, kSelBlock,
-                        tokens_of(block[i], me.row.length));
-}
+    for (int i = 0; i < Shared::kShare; ++i) {
+      const int here = tokens_of(blocks[i], me.row.length) - me.tid / kLanes;
+      const uint4 *row = from + block * static_cast<uint32_t>(max(blocks[i], 0));
+#pragma unroll
+      for (int r = 0; r < kSelBlock; r += kRows, row += turn)
+#pragma unroll
+        for (int j = 0; j < W / 8 / kLanes; ++j)
+          copy16(to + (i * kSelBlock + r) * W * 2 + j * kLanes * 16, row + j * kLanes, r < here);
+    }
+    copy_commit();
+  }
+};
 
 // By one thread: which blocks these are, to the thread block that puts them in order.
 template <typename Shared> NSA_DEVICE void tell_chosen(const Half<Shared> &me, const int (&block)[Shared::kShare]) {
@@ -59,6 +80,11 @@ NSA_DEVICE void tell_slice(const Half<Shared> &me, int to, int h, float2 ml, flo
   if (to < Shared::kRanks && to == me.rank + 1)
     send_word(peer_address(me.base + Shared::in_given + h * 4, to), __float_as_uint(given),
               peer_address(me.bar(kInCmp), to));
+}
+
+// Where a column of a share of 16 thread blocks' lies: the two halves of them are summed by lanes beside each other.
+template <typename Shared> NSA_DEVICE int column_of(int rank, int column) {
+  return Shared::kRanks == 16 && (rank & 8) ? column ^ 16 : column;
 }
 
 // Where a head's share of the selected branch lies at the thread block that sums it.

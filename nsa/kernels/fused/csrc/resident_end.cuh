@@ -20,7 +20,7 @@ NSA_DEVICE void attend_blocks(const Half<Shared> &me, uint32_t (&q)[Shared::kD /
   const Params &p = me.p;
   unsigned char *shared = me.shared;
   const uint32_t base = me.base;
-  const int warp = me.warp, lane = me.lane, g = lane >> 2, t = lane & 3;
+  const int warp = me.warp, lane = me.lane, rank = me.rank, g = lane >> 2, t = lane & 3;
   float *max_w = me.floats(Shared::max_a), *sum_w = me.floats(Shared::sum_a);  // [16 heads][8 warps]
   int here[Shared::kShare];
 #pragma unroll
@@ -38,7 +38,7 @@ NSA_DEVICE void attend_blocks(const Half<Shared> &me, uint32_t (&q)[Shared::kD /
     m0 = fmaxf(m0, fmaxf(s[i][0], s[i][1])), m1 = fmaxf(m1, fmaxf(s[i][2], s[i][3]));
   }
   m0 = quad_max1(m0), m1 = quad_max1(m1);
-  if (t == 0) max_w[g * 8 + warp] = m0, max_w[(g + 8) * 8 + warp] = m1;
+  if (t == 0) max_w[of_warp(g, warp)] = m0, max_w[of_warp(g + 8, warp)] = m1;
   half_sync<kBarPath>();
   m0 = finite(max8(max_w + g * 8)), m1 = finite(max8(max_w + (g + 8) * 8));
   float l0 = 0.f, l1 = 0.f;
@@ -52,23 +52,36 @@ NSA_DEVICE void attend_blocks(const Half<Shared> &me, uint32_t (&q)[Shared::kD /
     l0 += p0 + p1, l1 += p2 + p3;
   }
   l0 = quad_sum1(l0), l1 = quad_sum1(l1);
-  if (t == 0) sum_w[g * 8 + warp] = l0, sum_w[(g + 8) * 8 + warp] = l1;
+  if (t == 0) sum_w[of_warp(g, warp)] = l0, sum_w[of_warp(g + 8, warp)] = l1;
   take_over<kBarValues>();
-  float o[2][4] = {};
+  float o[2][4] = {}, odd[2][4] = {};  // of even and odd steps
 #pragma unroll
-  for (int k = 0; k < Shared::kSelected / 16; ++k) {
-    uint32_t a[4], v[4];
-    load_matrix(a, base + Shared::p_sel + (lane & 15) * Shared::p_sel_row + (2 * k + (lane >> 4)) * 16);
-    load_matrix_trans(v, base + Shared::v_sel + place<128>(k * 16 + (lane & 15), 2 * warp + (lane >> 4)));
-    multiply<T>(o[0], a, v[0], v[1]), multiply<T>(o[1], a, v[2], v[3]);
+  for (int block = 0; block < Shared::kShare; ++block) {
+    uint32_t a[4][4], v[4][4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      load_matrix(a[k], base + Shared::p_sel + (lane & 15) * Shared::p_sel_row +
+                            (block * kSelBlock / 8 + 2 * k + (lane >> 4)) * 16);
+      load_matrix_trans(
+          v[k], base + Shared::v_sel + place<128>(block * kSelBlock + k * 16 + (lane & 15), 2 * warp + (lane >> 4)));
+    }
+#pragma unroll
+    for (int k = 0; k < 4; k += 2) {
+      multiply<T>(o[0], a[k], v[k][0], v[k][1]), multiply<T>(o[1], a[k], v[k][2], v[k][3]);
+      multiply<T>(odd[0], a[k + 1], v[k + 1][0], v[k + 1][1]), multiply<T>(odd[1], a[k + 1], v[k + 1][2], v[k + 1][3]);
+    }
   }
+#pragma unroll
+  for (int e = 0; e < 4; ++e) o[0][e] += odd[0][e], o[1][e] += odd[1][e];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {  // 64 bytes of each of eight heads a message
     const int h = g + 8 * r, to = h / Shared::kShare;
     const float4 v =
         four_columns(make_float2(o[0][2 * r], o[0][2 * r + 1]), make_float2(o[1][2 * r], o[1][2 * r + 1]), t);
-    send16(peer_address(base + Shared::in_sel + place_of(me, h) * 512 + (16 * warp + column_of_four(t)) * 4, to), v,
-           peer_address(me.bar(kInOut), to));
+    send16(peer_address(base + Shared::in_sel + place_of(me, h) * 512 +
+                            column_of<Shared>(rank, 16 * warp + column_of_four(t)) * 4,
+                        to),
+           v, peer_address(me.bar(kInOut), to));
   }
 }
 
@@ -88,7 +101,7 @@ NSA_DEVICE void sum_heads(const Half<Shared> &me, const uint16_t (&gate_sel)[Hea
   const auto on = [&](int turn) { return unit(turn) / 128 < kShare && me.rank * kShare + unit(turn) / 128 < p.heads; };
   const auto of = [&](int offset, int turn) {
     return reinterpret_cast<const float *>(shared + offset) + (first * kShare + unit(turn) / 128) * 128 +
-           unit(turn) % 128;
+           column_of<Shared>(first, unit(turn) % 128);
   };
   float sum[Turns::kTurns], factors[Turns::kTurns][kSources];
   await(me.bar(kInEarly));

@@ -34,16 +34,22 @@ struct SliceScale {
     for (int i = 0; i < kEach; ++i) v[i] = in[(first + i) * 16], top = fmaxf(top, v[i].x);
     const float here = in[rank * 16].x, there = in[max(rank - 1, 0) * 16].x, given = me.floats(Shared::in_given)[h];
     top = finite(fmaxf(top, __shfl_xor_sync(~0u, top, 16)));
+    // No branch, and what does not need the sum before it. At this slice's exponent: exact. A slice without a token
+    // takes the other's exponent.
+    const bool empty = here == -INFINITY && rank > 0;
+    const float up = there - here, theirs = exp2_fast(there - top), ours = empty ? theirs : exp2_fast(here - top);
+    const float brought = empty ? given : given * exp2_fast(up);
 #pragma unroll
     for (int i = 0; i < kEach; ++i) sum += v[i].y * exp2_fast(v[i].x - top);
     sum += __shfl_xor_sync(~0u, sum, 16);
-    const float2 whole = make_float2(top, h < me.p.heads && sum > 0.f ? __fdividef(1.f, sum) : 0.f);
-    // At this slice's exponent: exact. A slice without a token takes the other's exponent.
-    const bool empty = here == -INFINITY && rank > 0;
-    const float up = there - here, theirs = ::nsa::core::factor(there, whole);
-    const float scale = empty ? theirs : ::nsa::core::factor(here, whole);
-    const float from_before = rank == 0 ? 0.f : empty ? given : up > kFar ? -given * theirs : given * exp2_fast(up);
+    const float share = h < me.p.heads && sum > 0.f ? reciprocal(sum) : 0.f, scale = ours * share;
+    const float far = -given * (theirs * share), from_before = rank == 0 ? 0.f : !empty && up > kFar ? far : brought;
     factor = four(scale, me.lane), before = four(from_before, me.lane);
+  }
+  static NSA_DEVICE float reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
   }
   static NSA_DEVICE float4 four(float x, int lane) {
     const int h = 4 * (lane & 3);
@@ -76,15 +82,16 @@ template <typename Shared> NSA_DEVICE void exchange_importance(const Half<Shared
   const int own = tid >> 4, at = rank * kUnits + own / 4, part = own % 4;  // 16 lanes a block
   const uint32_t mine = reinterpret_cast<const uint32_t *>(all + at)[part];
   const uint4 same = all[at];
-  uint32_t above = 0;
+  uint32_t of[4] = {0, 0, 0, 0};  // four sums, which do not wait for each other
 #pragma unroll
   for (int i = 0; i < (Ranks * kUnits + 15) / 16; ++i) {
     const int from = i * 16 + (tid & 15);
     if (Ranks * kUnits % 16 && from >= Ranks * kUnits) break;
     const uint4 o = all[from];
     const uint32_t least = mine + (from > at);
-    above += (o.x >= least), above += (o.y >= least), above += (o.z >= least), above += (o.w >= least);
+    of[0] += o.x >= least, of[1] += o.y >= least, of[2] += o.z >= least, of[3] += o.w >= least;
   }
+  uint32_t above = (of[0] + of[1]) + (of[2] + of[3]);
   above = __reduce_add_sync(~0u, above << (me.lane & 16)) >> (me.lane & 16) & 0xffffu;
   // Of its own four, what is equal and not before it has been counted, itself included.
   above -= 1 + (part < 1 && same.y == mine) + (part < 2 && same.z == mine) + (part < 3 && same.w == mine);
@@ -124,11 +131,10 @@ template <typename Shared> NSA_DEVICE void exchange_keys(const Half<Shared> &me)
 // Selected attention, the exchange of all branches' shares, and their sum.
 template <typename T, typename Shared, int Parts>
 NSA_DEVICE void attend_selected(const Half<Shared> &me, uint32_t (&q)[Shared::kD / 16][4],
-                                const int (&block)[Shared::kShare],
+                                const int (&block)[Shared::kShare], const BlockCopies<Shared::kD, Shared> &keys,
                                 const uint16_t (&gate_sel)[HeadTurns<Shared>::kTurns]) {
   if constexpr (Parts & kSel) {
-    load_blocks<Shared::kD>(me, Shared::k_sel, me.p.k_sel, block);
-    copy_commit();
+    keys.ask(block);
     attend_blocks<T, Shared, Parts>(me, q, block);
   }
   sum_heads<T, Shared, Parts>(me, gate_sel);

@@ -67,6 +67,8 @@ template <typename T, int Steps> NSA_DEVICE void score8(float (&s)[4], const uin
   for (int i = 0; i < 4; ++i) s[i] = (a[i] + b[i]) * scale;
 }
 
+// Where a warp's number lies among those of a head: eight heads' halves of 16 bytes are in all banks.
+NSA_DEVICE int of_warp(int head, int warp) { return head * 8 + (warp ^ (head & 4)); }
 NSA_DEVICE float max8(const float *p) {
   const float4 a = *reinterpret_cast<const float4 *>(p), b = *reinterpret_cast<const float4 *>(p + 4);
   return fmaxf(fmaxf(fmaxf(a.x, a.y), fmaxf(a.z, a.w)), fmaxf(fmaxf(b.x, b.y), fmaxf(b.z, b.w)));

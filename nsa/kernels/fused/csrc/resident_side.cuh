@@ -30,7 +30,7 @@ NSA_DEVICE void attend_window(const Half<Shared> &me, int width, float (&o_win)[
     m0 = fmaxf(m0, fmaxf(s[i][0], s[i][1])), m1 = fmaxf(m1, fmaxf(s[i][2], s[i][3]));
   }
   m0 = quad_max1(m0), m1 = quad_max1(m1);
-  if (t == 0) max_w[g * 8 + warp] = m0, max_w[(g + 8) * 8 + warp] = m1;
+  if (t == 0) max_w[of_warp(g, warp)] = m0, max_w[of_warp(g + 8, warp)] = m1;
   half_sync<kBarSide>();
   m0 = finite(max8(max_w + g * 8)), m1 = finite(max8(max_w + (g + 8) * 8));
 #pragma unroll
@@ -45,7 +45,7 @@ NSA_DEVICE void attend_window(const Half<Shared> &me, int width, float (&o_win)[
     l0 += p0 + p1, l1 += p2 + p3;
   }
   l0 = quad_sum1(l0), l1 = quad_sum1(l1);
-  if (t == 0) sum_w[g * 8 + warp] = l0, sum_w[(g + 8) * 8 + warp] = l1;
+  if (t == 0) sum_w[of_warp(g, warp)] = l0, sum_w[of_warp(g + 8, warp)] = l1;
   half_sync<kBarSide>();
   const int to = tid >> 4, h = tid & 15;
   if (to < Shared::kRanks)
@@ -108,7 +108,8 @@ NSA_DEVICE void share_out(const Half<Shared> &me, const SideGates &gates, const 
     const int h = 2 * warp + r;
     const float4 v = *reinterpret_cast<const float4 *>(shared + Shared::staged + h * 512 + lane * 16);
     const int to = h / Shared::kShare, at = rank * Shared::kShare + h % Shared::kShare;
-    send16(peer_address(base + Shared::in_side + at * 512 + lane * 16, to), v, peer_address(me.bar(kInEarly), to));
+    send16(peer_address(base + Shared::in_side + at * 512 + column_of<Shared>(rank, lane * 4) * 4, to), v,
+           peer_address(me.bar(kInEarly), to));
   }
 }
 
@@ -141,11 +142,9 @@ NSA_DEVICE void end_beside(const Half<Shared> &me, const SideGates &gates, const
   if constexpr (kHasSel || kHasRoute) {
     if (Shared::kBehind) half_sync<kBarSide>();  // the compressed values have been read
     int block[kShare];
+    const BlockCopies<128, Shared> values(me, Shared::v_sel, me.p.v_sel);
     take_blocks<Shared, Parts>(me, route, block);
-    if constexpr (kHasSel) {
-      load_blocks<128>(me, Shared::v_sel, me.p.v_sel, block);
-      copy_commit();
-    }
+    if constexpr (kHasSel) values.ask(block);
     if (kHasRoute && tid == 0) tell_chosen(me, block);
   }
   if constexpr (Parts & (kCmp | kWin)) share_out<T, Shared, Parts>(me, gates, o_win, o_cmp);

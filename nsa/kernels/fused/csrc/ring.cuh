@@ -35,9 +35,7 @@ __global__ void __launch_bounds__(kResidentThreads, 1) ring(const __grid_constan
 #pragma unroll
     for (int i = 0; i < kGuessed; ++i) keys.ask();
   }
-  if (path && tid == 0) {
-    me.template expect_all<Parts>(heads, kFree * 8);
-  }
+  if (path && tid == 0) me.template expect_all<Parts>(heads, kFree * 8);
   if (path && tid < kFree) reinterpret_cast<uint64_t *>(shared + Shared::key)[tid] = 0;
   __syncwarp();
   cluster_arrive();
@@ -101,8 +99,9 @@ __global__ void __launch_bounds__(kResidentThreads, 1) ring(const __grid_constan
     held.close(slice, route);
     if (!route) await(me.bar(kInCmp));  // nobody leaves before every message to it has arrived
   }
+  const BlockCopies<D, Shared> selected(me, Shared::k_sel, p.k_sel);
   if (route) best_of_slice(me, owned), exchange_keys(me), take_blocks<Shared, Parts>(me, true, block);
-  attend_selected<T, Shared, Parts>(me, q, block, gate_sel);
+  attend_selected<T, Shared, Parts>(me, q, block, selected, gate_sel);
 #endif
 }
 

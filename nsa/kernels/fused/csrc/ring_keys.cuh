@@ -107,18 +107,18 @@ template <typename T, typename Shared, bool Route> struct Exponentials {
     const int g = me.lane >> 2, warp = me.warp, to = me.tid >> 4, h = me.tid & 15;
     l0 = quad_sum1(l0), l1 = quad_sum1(l1);
     if ((me.lane & 3) == 0) {
-      max_w[g * 8 + warp] = base0, max_w[(g + 8) * 8 + warp] = base1;
-      sum_w[g * 8 + warp] = l0, sum_w[(g + 8) * 8 + warp] = l1;
+      max_w[of_warp(g, warp)] = base0, max_w[of_warp(g + 8, warp)] = base1;
+      sum_w[of_warp(g, warp)] = l0, sum_w[of_warp(g + 8, warp)] = l1;
     }
     half_sync<kBarPath>();
     const float top = max8(max_w + h * 8), shift = finite(top);
-    if (to < 8) me.floats(Shared::weights)[to * 16 + h] = exp2_fast(max_w[h * 8 + to] - shift);
+    if (to < 8) me.floats(Shared::weights)[to * 16 + h] = exp2_fast(max_w[of_warp(h, to)] - shift);
     hand_over<kBarProbabilities>();
     float sum = 0.f;
 #pragma unroll
     for (int w = 0; w < 8; ++w) sum += sum_w[h * 8 + w] * exp2_fast(max_w[h * 8 + w] - shift);
     const float given =
-        route ? me.floats(Shared::slice_last)[h] * exp2_fast(max_w[h * 8 + (slice - 1) / 8 % 8] - shift) : 0.f;
+        route ? me.floats(Shared::slice_last)[h] * exp2_fast(max_w[of_warp(h, (slice - 1) / 8 % 8)] - shift) : 0.f;
     tell_slice(me, to, h, make_float2(top, sum), given);
     if (route) half_sync<kBarPath>();  // the weights, for this half
   }
