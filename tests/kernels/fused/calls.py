@@ -57,3 +57,33 @@ def fault(made: Drawn, seed: int) -> str | None:
     if not bool((error <= LIMIT[made.dtype] * norm).all()):  # NaN, too, and a row of zeros must be zeros
         return f"relative error {(error / norm).nan_to_num(torch.inf).max().item():.3g}"
     return None
+
+
+def planned(name: str, ranks: int, made: Drawn) -> plan.Plan:
+    """The plan of a kind of kernel with so many thread blocks a row, whatever is planned for the shape."""
+    if name != "three":
+        return plan.Plan(name, 1, 1, 1, ranks, 8 if name == "stream" else 16)  # type: ignore[arg-type]
+    batch = len(made.lengths)
+    call = plan.Call(batch, made.groups, made.heads, made.D, made.Dv, made.capacity, made.sizes, made.parts)
+    return plan.three_launches(call, operator._device(0))
+
+
+def tie_fault(made: Drawn, seed: int) -> str | None:
+    """What is wrong with the choice among 20 copies of a block, the most important ones, between random tokens."""
+    call = case(made, seed, GPU)
+    inner = range(4, made.sizes.num_blocks(min(made.lengths)) - 6, 2)
+    places = sorted(random.Random(seed).sample(inner, 20))
+    copies = 2 * call.q.mean(2, keepdim=True) + 0.5 * call.k_cmp[:, :, 1:6]
+    for block in places:  # its four compressed tokens and the one before, which reaches into it
+        call.k_cmp[:, :, 4 * block - 1 : 4 * block + 4] = copies
+    operator.decode_core(*call)
+    importance = core_oracle(*call).importance.cpu()
+    for b, S in enumerate(made.lengths):
+        last = made.sizes.num_blocks(S) - 1
+        others = [block for block in range(1, last - 1) if block not in places]
+        if not bool((importance[b][:, places].amin(1) > importance[b][:, others].amax(1)).all()):
+            return "the copies are not the most important blocks"
+        expected = torch.tensor([0, *places[: made.sizes.sel_count - 3], last - 1, last])
+        if not bool((call.block_indices[b].cpu() == expected).all()):
+            return f"row {b}: {call.block_indices[b].tolist()}, expected {expected.tolist()}"
+    return None

@@ -11,7 +11,7 @@ import pytest
 import torch
 from built import built
 from cores import EVERY, case, drawn, paper
-from kernels.fused.calls import GPU, LIMIT, fault, paper_like
+from kernels.fused.calls import GPU, LIMIT, fault, paper_like, planned, tie_fault
 from replayed import replay_faults
 
 from nsa.bench.method.core_oracle import core_oracle, routing_fault
@@ -164,16 +164,26 @@ def test_scores_hundreds_of_powers_of_two_apart(
 ) -> None:
     """What one slice, chunk or tile gives to the next one's first block may be 2^400 times what is there."""
     drawn = paper((1200, 1150, 1100))._replace(D=width)
-    three = plan.three_launches(plan.Call(3, 4, 16, width, 128, 1200, drawn.sizes, drawn.parts), operator._device(0))
-    warps = 8 if name == "stream" else 16
-    made = three if name == "three" else plan.Plan(name, 1, 1, 1, ranks, warps)  # type: ignore[arg-type]
-    monkeypatch.setattr(operator, "plan", lambda *_: made)
+    monkeypatch.setattr(operator, "plan", lambda *_: planned(name, ranks, drawn))
     for seed in range(20):
         call = case(drawn, seed, GPU)
         call.q.mul_(45)
         operator.decode_core(*call)
         importance = core_oracle(*call).importance.cpu()
         assert routing_fault(call.block_indices.cpu(), importance, call.seq_lens.cpu(), drawn.sizes) is None, seed
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("width", [128, 192])
+@pytest.mark.parametrize(("name", "ranks"), KINDS)
+def test_of_equal_blocks_among_others_the_lowest_are_selected(
+    loaded: None, monkeypatch: pytest.MonkeyPatch, name: str, ranks: int, width: int
+) -> None:
+    """Around each, exponentials are relative to what is greatest there: to other powers of two."""
+    drawn = paper((8192, 7900))._replace(D=width)
+    monkeypatch.setattr(operator, "plan", lambda *_: planned(name, ranks, drawn))
+    for seed in range(6):
+        assert tie_fault(drawn, seed) is None, seed
 
 
 @pytest.mark.gpu

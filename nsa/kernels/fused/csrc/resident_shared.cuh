@@ -1,6 +1,7 @@
 // The resident kernel's shared memory, and what both halves of its warps use.
 #pragma once
 #include "row.cuh"
+#include "score.cuh"
 
 namespace nsa::core {
 
@@ -64,7 +65,7 @@ template <typename T, int Steps> NSA_DEVICE void score8(float (&s)[4], const uin
     multiply<T>(a, q[2 * k], f[0], f[1]), multiply<T>(b, q[2 * k + 1], f[2], f[3]);
   }
 #pragma unroll
-  for (int i = 0; i < 4; ++i) s[i] = (a[i] + b[i]) * scale;
+  for (int i = 0; i < 4; ++i) s[i] = scaled_score(a[i] + b[i], scale);
 }
 
 // Where a warp's number lies among those of a head: eight heads' halves of 16 bytes are in all banks.

@@ -47,6 +47,7 @@ template <typename Shared> struct KeyRing {
 // exact. The base is of the warp's first tile; a score far above it raises it, and what lies in memory with it.
 template <typename T, typename Shared, bool Route> struct Exponentials {
   static constexpr float kFar = 12.f;  // exponentials of up to 2^12 are well inside of float16
+  static constexpr float kAbove = 16.f, kBack = 65536.f;
   const Half<Shared> &me;
   float base0 = -INFINITY, base1 = -INFINITY, l0 = 0.f, l1 = 0.f;  // of heads lane / 4 and + 8
 
@@ -82,9 +83,10 @@ template <typename T, typename Shared, bool Route> struct Exponentials {
     const float m0 = fmaxf(s[0], s[1]), m1 = fmaxf(s[2], s[3]);
     if (turn == 0) base0 = ceilf(quad_max1(m0)), base1 = ceilf(quad_max1(m1));
     else if (__any_sync(~0u, m0 > base0 + kFar || m1 > base1 + kFar)) raise(turn, m0, m1);
-    const float b0 = finite(base0), b1 = finite(base1);
-    const float p0 = exp2_fast(s[0] - b0), p1 = exp2_fast(s[1] - b0), p2 = exp2_fast(s[2] - b1),
-                p3 = exp2_fast(s[3] - b1);
+    // Through an exponent above all scores: of a positive number exp2_fast() is another one's in the last bit.
+    const float b0 = finite(base0) + kAbove, b1 = finite(base1) + kAbove;
+    const float p0 = exp2_fast(s[0] - b0) * kBack, p1 = exp2_fast(s[1] - b0) * kBack, p2 = exp2_fast(s[2] - b1) * kBack,
+                p3 = exp2_fast(s[3] - b1) * kBack;
     l0 += p0 + p1, l1 += p2 + p3;
     *word(tile, 0) = Element<T>::pack(p0, p1), *word(tile, 1) = Element<T>::pack(p2, p3);
     if constexpr (Route) {

@@ -2,6 +2,7 @@
 #pragma once
 #include "order.cuh"
 #include "part.cuh"
+#include "score.cuh"
 
 namespace nsa::core {
 
@@ -11,7 +12,7 @@ NSA_DEVICE void block_sums(const Params &p, const PartShared &sh, float *scores,
   float *base = p.sums_base + chunk * kHeadRows;
   if (threadIdx.x < kHeadRows) base[threadIdx.x] = ceilf(part_maximum(sh, threadIdx.x));
   for (int i = threadIdx.x; i < count * kHeadRows; i += blockDim.x)
-    scores[i] = exp2_fast(fmaf(scores[i], p.scale_log2, -ceilf(part_maximum(sh, i % kHeadRows))));
+    scores[i] = exp2_fast(scaled_score(scores[i], p.scale_log2) - ceilf(part_maximum(sh, i % kHeadRows)));
   __syncthreads();
   const int entries = p.chunk_blocks + p.spill;
   float *out = p.sums + chunk * entries * kHeadRows;

@@ -1,6 +1,7 @@
 // The streaming kernel's shared memory, a warp's step over one tile, and ranks of keys.
 #pragma once
 #include "row.cuh"
+#include "score.cuh"
 
 namespace nsa::core {
 
@@ -78,7 +79,7 @@ NSA_DEVICE void attend_tile(Running<DV> &st, const Rows<D> &q, uint32_t tile, in
   for (int n = 0; n < 2; ++n)
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      s[n][e] = (s[n][e] + z[n][e]) * scale;
+      s[n][e] = scaled_score(s[n][e] + z[n][e], scale);
       if (8 * n + 2 * t + (e & 1) >= valid) s[n][e] = -INFINITY;
     }
   const float x0 = ceilf(quad_max1(fmaxf(fmaxf(s[0][0], s[0][1]), fmaxf(s[1][0], s[1][1]))));
