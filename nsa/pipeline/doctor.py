@@ -206,7 +206,8 @@ def _derived(layout: Layout, config: Config, today: Stamps) -> Iterator[Finding]
     try:
         finished.reported(layout)
         again = _again(layout, layout.gate, stages.REPORT, today)
-        yield from _stale(layout.gate, files.read_json(layout.gate).get("stamp"), today[stages.REPORT], again)
+        stamp = files.read_json(layout.gate).get("stamp")
+        yield from _stale(layout.gate, stamp, today[stages.REPORT], again, "settings or the accepted run")
     except RecordError as error:
         yield _unreadable(layout.gate, error)
         return
@@ -246,15 +247,22 @@ def _record(path: Path, record: Record[F], again: str) -> Iterator[Finding]:
         yield Finding(path, f"{record.status}: {_without_fix(_reason(path, str(record.reason)))}", fix)
 
 
-def _stale(path: Path, carried: JsonValue | Digests, now: Digests, fix: str = AGAIN) -> Iterator[Finding]:
-    """A file whose stamp is not today's; one that carries none is of nobody knows what."""
+def _stale(
+    path: Path, carried: JsonValue | Digests, now: Digests, fix: str = AGAIN, settings: str = "settings"
+) -> Iterator[Finding]:
+    """A file whose stamp is not today's; one that carries none is of nobody knows what.
+
+    Args:
+        settings: what the digest of the settings is of.
+    """
     try:
         then = carried if isinstance(carried, Digests) else Digests.model_validate(carried)
     except ValidationError:
         yield Finding(path, "invalid: it does not say under which stamp it was made", _delete(path))
         return
     if differ := differing(then, now):
-        yield Finding(path, f"stale: {', '.join(differ)} changed since it was made", fix)
+        what = ", ".join(settings if each == "settings" else each for each in differ)
+        yield Finding(path, f"stale: {what} changed since it was made", fix)
 
 
 def _again(layout: Layout, path: Path, stage: str, today: Stamps, run: str = AGAIN) -> str:

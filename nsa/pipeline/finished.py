@@ -70,10 +70,13 @@ def gone(layout: Layout) -> Gone:
     """What is missing of the last report and of its records; as it was noted before when nothing is missing now.
 
     Snakemake takes a report for whole while it is newer than what is left of its records. What is gone is a part of the
-    report's stamp, so that the report runs again, and with it what it is made of. So does what was overwritten.
+    report's stamp, so that the report runs again, and with it what it is made of. So does what was overwritten, and a
+    gate.json that cannot be read.
     """
     missing = [path for path in _of_last_report(layout) if not path.exists()]
     missing += [path for path in changed(layout) if path not in missing]
+    if not missing and layout.report.exists() and not _readable(layout.gate):
+        missing.append(layout.gate)
     if missing:
         return Gone(files=tuple(map(str, missing)), noticed_ns=time.time_ns())
     try:
@@ -100,6 +103,13 @@ def changed(layout: Layout) -> dict[Path, str]:
         elif files.sha256(path) != digest:
             found[path] = "not as the report wrote it"
     return found
+
+
+def _readable(gate: Path) -> bool:
+    try:
+        return bool(files.read_json(gate))
+    except RecordError:
+        return False
 
 
 def _of_last_report(layout: Layout) -> Iterator[Path]:

@@ -98,6 +98,16 @@ def test_what_is_gone_changes_the_reports_stamp_each_time(name: str, layout: Lay
     assert len({whole[1], first[1], second[1], gone(layout, config)[1]}) == 4
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_gate_that_cannot_be_read_is_made_again(content: str, layout: Layout, raw: dict[str, Any]) -> None:
+    """A run that has nothing else to do would end with the fault, and an exit status of 0."""
+    config = Config.parse({**raw, "candidates": []}, {})
+    report(layout, config)
+    assert gone(layout, config)[0] == ()
+    layout.gate.write_text(content)
+    assert gone(layout, config)[0] == (str(layout.gate),)
+
+
 @pytest.mark.parametrize("name", ["gate_report.md", "figures/decode_breakdown.png"])
 def test_what_is_not_as_the_report_wrote_it_is_made_again(name: str, layout: Layout, raw: dict[str, Any]) -> None:
     """A report that was overwritten, and a figure that was deleted, are known by their digests."""

@@ -146,6 +146,15 @@ def test_what_is_stale_says_why(source: str, stale: list[str], fresh: list[str],
     assert not {f"results/{name}" for name in fresh} & set(found)
 
 
+def test_an_accepted_run_that_is_new_is_named_as_a_reason(project: Project) -> None:
+    """After `nsa accept` the report compares with another run, though no setting has changed."""
+    accepted = project.root / "accepted" / "some-gpu.parquet"
+    accepted.parent.mkdir(exist_ok=True)
+    accepted.write_bytes(b"of another run")
+    said = told(project)["results/gate.json"]
+    assert said == "stale: settings or the accepted run changed since it was made; run `snakemake`"
+
+
 def test_another_machine_is_named(project: Project, tmp_path: Path) -> None:
     """A folder that was copied from another machine does not look as if it were this one's."""
     found = told(project, machine(tmp_path / "there"))

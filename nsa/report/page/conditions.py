@@ -22,7 +22,8 @@ def conditions(cells: Sequence[CellSummary]) -> list[str]:
     for line, group in alike.items():
         processes = sorted({cell.processes for cell in group})
         repetitions = sorted({cell.repetitions for cell in group})
-        counts = f"{span(processes)} processes, {span(repetitions)} repetitions of the whole step in each cell"
+        counts = f"{span(processes)} process{'' if processes == [1] else 'es'}, "
+        counts += f"{span(repetitions)} repetitions of the whole step in each cell"
         lines.append(f"{line}; {counts}.{cards(group)}")
     return lines
 

@@ -278,4 +278,5 @@ def read_parquet(path: Path) -> pd.DataFrame:
         return to_frame(parquet.read_table(path))
     except RecordError as error:
         why = str(error).removeprefix(f"{path}: ").partition(";")[0]
-        raise RecordError(f"{path}: {why}; expected a decode CSV (as *.csv) or a decode_*.parquet") from error
+        made = f", which `snakemake {path}` makes" if not path.exists() and path.name.startswith("decode_") else ""
+        raise RecordError(f"{path}: {why}; expected a decode CSV (as *.csv) or a decode_*.parquet{made}") from error

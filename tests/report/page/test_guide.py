@@ -157,6 +157,13 @@ def test_a_users_own_file_is_never_to_be_deleted(tmp_path: Path) -> None:
     assert "delete" not in str(error.value)
 
 
+def test_an_export_that_is_not_there_says_what_makes_it(tmp_path: Path) -> None:
+    """No run makes decode_*.parquet by itself."""
+    path = tmp_path / "decode_cuda.parquet"
+    with pytest.raises(RecordError, match=f"which `snakemake {path}` makes"):
+        summarize(path, GATES)
+
+
 def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
     """Missing, binary and foreign files each say what was expected."""
     with pytest.raises(RecordError, match="no such file"):
