@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from standins import Timer
 from wrong.attack import Attack
-from wrong_cores import RIGHT, arguments, zeros
+from wrong_cores import zeros
+from wrong_cores_kept import RIGHT, arguments
 
 from nsa.bench.apart import server, wire
 from nsa.bench.core import candidate

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from wrong_cores import RIGHT, Make, arguments
+from wrong_cores import Make
+from wrong_cores_kept import RIGHT, arguments
 
 from nsa.attention.branches import compressed_attention
 from nsa.attention.routing import block_importance, select_blocks

@@ -18,7 +18,7 @@ from nsa.layout import ACCEPTED, HISTORY, Layout
 from nsa.machine import locks
 from nsa.machine.fingerprint import package_version
 from nsa.pipeline import finished, stages, stamps
-from nsa.pipeline.findings import AGAIN, Finding, differences, left_out, older_version
+from nsa.pipeline.findings import AGAIN, Finding, differences, left_out, older_version, reason_alone
 from nsa.pipeline.shown import is_of, not_shown
 from nsa.records import files, parquet
 from nsa.records.facts import Digests, Environment
@@ -244,17 +244,13 @@ def _record(path: Path, record: Record[F], again: str) -> Iterator[Finding]:
         yield Finding(path, "missing", AGAIN)
     elif record.status in ("stale", "invalid"):
         fix = again if record.status == "stale" else _delete(path)
-        yield Finding(path, f"{record.status}: {_without_fix(_reason(path, str(record.reason)))}", fix)
+        yield Finding(path, f"{record.status}: {reason_alone(path, str(record.reason))}", fix)
 
 
 def _stale(
     path: Path, carried: JsonValue | Digests, now: Digests, fix: str = AGAIN, settings: str = "settings"
 ) -> Iterator[Finding]:
-    """A file whose stamp is not today's; one that carries none is of nobody knows what.
-
-    Args:
-        settings: what the digest of the settings is of.
-    """
+    """A file whose stamp is not today's; one that carries none is of nobody knows what."""
     try:
         then = carried if isinstance(carried, Digests) else Digests.model_validate(carried)
     except ValidationError:
@@ -289,16 +285,7 @@ def _differs(layout: Layout, stage: str, today: Stamps) -> bool:
 def _unreadable(path: Path, error: RecordError, fix: str | None = None) -> Finding:
     if not path.exists():
         return Finding(path, "missing", fix or AGAIN)
-    return Finding(path, f"invalid: {_without_fix(_reason(path, str(error)))}", fix or _delete(path))
-
-
-def _reason(path: Path, text: str) -> str:
-    return text.removeprefix(f"{path}: ")
-
-
-def _without_fix(reason: str) -> str:
-    """A reader's reason ends in a fix of its own, where it has one."""
-    return reason.rpartition("; ")[0] or reason
+    return Finding(path, f"invalid: {reason_alone(path, str(error))}", fix or _delete(path))
 
 
 def _delete(path: Path) -> str:

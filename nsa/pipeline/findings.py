@@ -38,6 +38,12 @@ class Finding:
         return f"{self.where}: {self.what}; {self.fix}"
 
 
+def reason_alone(path: Path, text: str) -> str:
+    """What a reader says of a file, less the file's name and the fix that it ends in, where it has one."""
+    reason = text.removeprefix(f"{path}: ")
+    return reason.rpartition("; ")[0] or reason
+
+
 def older_version(layout: Layout, accepted: Path) -> Iterator[Finding]:
     """Files of an older version of this project that nothing reads or makes any more."""
     for name in OLD_STAMPS:

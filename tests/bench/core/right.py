@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import wrong_core_attacks
-from wrong_cores import RIGHT
+from wrong_cores_kept import RIGHT
 
 from nsa.kernels.contract import Backend
 

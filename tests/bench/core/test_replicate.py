@@ -9,7 +9,8 @@ import pytest
 import torch
 import wrong_cores
 from standins import CPU, ON_CPU, Sampler, Timer
-from wrong_cores import RIGHT, WRONG
+from wrong_cores import WRONG
+from wrong_cores_kept import RIGHT
 from wrong_cores_off_grid import OFF_GRID
 
 from nsa.bench.apart import burst
