@@ -56,6 +56,11 @@ def names() -> tuple[str, ...]:
     return tuple(_lines().good)
 
 
+def offering(contract: str) -> tuple[str, ...]:
+    """Those that offer a contract."""
+    return tuple(name for name in names() if contract in spec(name).contracts)
+
+
 def broken() -> Mapping[str, Broken]:
     """The installed ones that cannot, by the names of their entry points."""
     return _lines().broken

@@ -64,6 +64,7 @@ def judged(process: int, **changes: object) -> Judged:
         outputs=dict.fromkeys(ARM_PARTS, 4e-6),
         states=dict.fromkeys(errors, 3e-6),
         lengths_right=True,
+        caches_kept=True,
         rows=256,
         clear=256,
         wrong=0,

@@ -71,11 +71,11 @@ def gone(layout: Layout) -> Gone:
 
     Snakemake takes a report for whole while it is newer than what is left of its records. What is gone is a part of the
     report's stamp, so that the report runs again, and with it what it is made of. So does what was overwritten, and a
-    gate.json that cannot be read.
+    gate.json that does not say which run it is of.
     """
     missing = [path for path in _of_last_report(layout) if not path.exists()]
     missing += [path for path in changed(layout) if path not in missing]
-    if not missing and layout.report.exists() and not _readable(layout.gate):
+    if not missing and layout.report.exists() and not _says_its_run(layout):
         missing.append(layout.gate)
     if missing:
         return Gone(files=tuple(map(str, missing)), noticed_ns=time.time_ns())
@@ -105,11 +105,12 @@ def changed(layout: Layout) -> dict[Path, str]:
     return found
 
 
-def _readable(gate: Path) -> bool:
+def _says_its_run(layout: Layout) -> bool:
     try:
-        return bool(files.read_json(gate))
+        reported(layout)
     except RecordError:
         return False
+    return True
 
 
 def _of_last_report(layout: Layout) -> Iterator[Path]:

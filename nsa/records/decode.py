@@ -48,7 +48,7 @@ class Judged(Model):
         outputs: of each arm.
         states: of queries, of what steps wrote into the caches, and of what prefill left there.
         lengths_right: whether the device's lengths were S after each step.
-        caches_kept: whether no step has changed the caches but where it writes; older records do not say.
+        caches_kept: whether no step has changed the caches but where it writes.
         rows: (sequence, group) rows of the whole step whose blocks were judged.
         clear: those in which rounding cannot have decided.
         wrong: rows, of any arm with routing, with other blocks than the right ones.
@@ -59,7 +59,7 @@ class Judged(Model):
     outputs: dict[str, float | None]
     states: dict[str, float | None]
     lengths_right: bool
-    caches_kept: bool = True
+    caches_kept: bool
     rows: int
     clear: int
     wrong: int

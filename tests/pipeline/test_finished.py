@@ -98,8 +98,8 @@ def test_what_is_gone_changes_the_reports_stamp_each_time(name: str, layout: Lay
     assert len({whole[1], first[1], second[1], gone(layout, config)[1]}) == 4
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]"])
-def test_a_gate_that_cannot_be_read_is_made_again(content: str, layout: Layout, raw: dict[str, Any]) -> None:
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"schema_version": 1}', '{"schema_version": 2}'])
+def test_a_gate_that_does_not_say_its_run_is_made_again(content: str, layout: Layout, raw: dict[str, Any]) -> None:
     """A run that has nothing else to do would end with the fault, and an exit status of 0."""
     config = Config.parse({**raw, "candidates": []}, {})
     report(layout, config)

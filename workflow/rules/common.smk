@@ -70,7 +70,7 @@ def require_no_prefix():
 
 def offering(contract):
     """The wildcard of the backends that offer a contract; without any it matches nothing."""
-    return "|".join(re.escape(name) for name in backends.names() if contract in backends.spec(name).contracts) or "(?!)"
+    return "|".join(map(re.escape, backends.offering(contract))) or "(?!)"
 
 
 def artifacts_of(*names):

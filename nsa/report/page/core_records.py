@@ -35,7 +35,7 @@ CORE_COLUMNS = (  # of a page's table: what every core has on every shape, see c
 
 def no_core(page: Path) -> str:
     """What a page says where config.yaml names no backend with a decode core, and how to make it with one."""
-    cores = [name for name in backends.names() if "core" in backends.spec(name).contracts]
+    cores = backends.offering("core")
     return (
         f"**NOT MEASURED**: no backend of config.yaml offers a decode core; add {' or '.join(cores)} to candidates, "
         f"there or as in `snakemake {page} --config candidates=[{cores[0]}]`."

@@ -49,6 +49,13 @@ def text(lab: Lab) -> str:
     return lab.layout.report.read_text()
 
 
+@pytest.mark.parametrize(("processes", "said"), [(1, "; 1 process, "), (3, "; 3 processes, ")])
+def test_processes_are_counted_as_people_say_it(lab: Lab, processes: int, said: str) -> None:
+    """A first try, such as `nsa bench` makes, has one."""
+    lab.render([lab.cell("sdpa", processes=processes)])
+    assert said in lab.layout.report.read_text()
+
+
 def test_report_order(finished: Lab) -> None:
     """The verdicts come first, and anomalies before the kernels."""
     places = [
