@@ -7,10 +7,12 @@ from typing import Literal, NamedTuple
 from nsa.errors import InputError
 from nsa.kernels.core import Parts, Sizes
 
-WARPS = 4  # of a thread block of the three launches (csrc/params.h)
+SCAN_WARPS = 4  # of a thread block of the first of three launches (csrc/scan.cuh)
+SELECT_WARPS = (8, 4)  # of the second, the first that fits (csrc/select.cuh)
 TILE = 16  # tokens of one tensor-core step, and rows of heads
 RESERVED_BYTES = 2048  # of shared memory: a thread block's 1 KiB, and what the kernels declare beside
-MOST_CHUNKS = 512  # csrc/route.cuh keeps 64 bytes a chunk in shared memory
+SELECT_RESERVED_BYTES = 7168  # the same of the second of three launches (csrc/launch.cuh)
+MOST_CHUNKS = 512  # csrc/route.cuh keeps 128 bytes a chunk in shared memory
 CLUSTERS = (9, 0)  # the first capability that has them
 PAPER = (32, 16, 64)  # l, d and l' of the one-launch kernels (csrc/row.cuh)
 WIDTHS = ((32, 32), (64, 64), (128, 128), (192, 128))  # D and Dv of theirs (csrc/stream_launch.cuh)
@@ -89,7 +91,7 @@ class Plan(NamedTuple):
         chunk_blocks: selection blocks whose compressed tokens one thread block reads.
         win_tokens, sel_tokens: window and selected tokens that one thread block reads.
         cluster: thread blocks that share a row in one launch.
-        warps: of a thread block in one launch.
+        warps: of a thread block in one launch, and in the second of three.
     """
 
     name: Literal["three", "stream", "resident", "ring"]
@@ -177,15 +179,14 @@ def three_launches(call: Call, device: Device) -> Plan:
     """The plan of every size on every GPU: about DEEP thread blocks a multiprocessor where the tokens allow it."""
     sizes, rows = call.sizes, call.batch * call.groups
     cells, cover = sizes.sel_block // sizes.cmp_stride, sizes.cmp_block // sizes.cmp_stride
-    ring = max(TILE * (call.head_dim + call.value_dim) * 2, TILE * (call.value_dim + 8) * 4)
-    room = device.shared_bytes - RESERVED_BYTES - WARPS * (ring + TILE * 8)
+    room = device.shared_bytes - RESERVED_BYTES - part_bytes(call, SCAN_WARPS)
     most = room // (4 * TILE) if call.parts.route else 1 << 20  # compressed tokens whose scores a thread block holds
     tokens = max(sizes.num_compressed(call.capacity), 1)
     share = max(1, DEEP * device.multiprocessors // rows)  # thread blocks a row
 
     spill = -(-(cover - 1) // cells)  # blocks that a chunk reaches into beyond its last one
     fewest = max(1, spill, -(-tokens // (MOST_CHUNKS * cells)))
-    wanted = -(-max(min(tokens // share, 512), WARPS * TILE) // cells)
+    wanted = -(-max(min(tokens // share, 512), SCAN_WARPS * TILE) // cells)
     chunk_blocks = max(fewest, min(wanted, most // cells))
     if call.parts.route and chunk_blocks * cells > most:
         raise InputError(
@@ -193,13 +194,20 @@ def three_launches(call: Call, device: Device) -> Plan:
             f"d = {sizes.cmp_stride}, l' = {sizes.sel_block} and S = {call.capacity}, does not fit into the "
             f"{device.shared_bytes} bytes of shared memory of this GPU, expected at most {most}"
         )
-    window = _tokens(min(sizes.window, call.capacity), share)
-    selected = _tokens(min(sizes.sel_count, sizes.num_blocks(call.capacity)) * sizes.sel_block, share)
-    return Plan("three", chunk_blocks, window, selected, 1, WARPS)
+    selected = min(sizes.sel_count, sizes.num_blocks(call.capacity)) * sizes.sel_block
+    width = min(sizes.window, call.capacity)
+    wanted = max(selected, width) // (SCAN_WARPS * TILE)  # splits, of both: a thread block has a share of each
+    splits = max(1, min(share // (4 if share > 16 else 2), wanted))
+    fitting = [w for w in SELECT_WARPS if part_bytes(call, w) <= device.shared_bytes - SELECT_RESERVED_BYTES]
+    return Plan("three", chunk_blocks, _share(width, splits), _share(selected, splits), 1, fitting[0])
 
 
-def _tokens(count: int, share: int) -> int:
-    """Tokens of a thread block: whole turns of its warps, a quarter of the row's share of thread blocks."""
-    turn = WARPS * TILE
-    splits = max(1, min(share // 2, -(-count // turn)))
-    return max(1, -(-count // (splits * turn))) * turn
+def part_bytes(call: Call, warps: int) -> int:
+    """Shared memory that a thread block's attention takes (csrc/part.cuh, PartShared)."""
+    ring = max(TILE * (call.head_dim + call.value_dim) * 2, TILE * (call.value_dim + 8) * 4)
+    return TILE * 64 + call.head_dim * TILE * 2 + warps * _up(ring, 128)
+
+
+def _share(count: int, splits: int) -> int:
+    """Tokens of a thread block: whole tiles."""
+    return max(1, -(-count // (splits * TILE))) * TILE

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
-from built import built
 from cores import EVERY, case, drawn, paper
 from kernels.fused.calls import GPU, LIMIT, fault, paper_like, planned, tie_fault
 from replayed import replay_faults
@@ -17,39 +14,13 @@ from replayed import replay_faults
 from nsa.bench.method.core_oracle import core_oracle, routing_fault
 from nsa.errors import InputError
 from nsa.kernels.core import Sizes
-from nsa.kernels.extension import build as stage
 from nsa.kernels.extension.manifest import Manifest
 from nsa.kernels.fused import operator, plan
-from nsa.kernels.fused.build import EXTENSION
 from nsa.machine import nvcc
 from nsa.shapes import NsaShape
 
 pytestmark = pytest.mark.skipif(nvcc.find(os.environ) is None, reason="no nvcc on this machine")
 SHAPES = int(os.environ.get("NSA_TEST_SHAPES", "300"))  # 2000 in a run of its own; fewer under compute-sanitizer
-SOME = ("library.cpp", "call.cpp", "instantiate_dv128.cu", "resident_d192_c8g2_fp16.cu", "ring_d128_c8g16_bf16.cu")
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Manifest:
-    """The extension built for this machine's GPUs; without one, a unit of each kind, with and without clusters.
-
-    That of the streaming kernel is few.cu.
-    """
-    extension, archs = EXTENSION, None
-    if not stage.native_archs():
-        extension, archs = stage.Extension("fused", tmp_path_factory.mktemp("csrc")), ["80", "90a"]
-        for path in EXTENSION.csrc.iterdir():
-            if path.suffix not in (".cu", ".cpp") or path.name in SOME:
-                shutil.copy(path, extension.csrc)
-        shutil.copy(Path(__file__).with_name("few.cu"), extension.csrc)
-    return built(extension, archs, pytestconfig)
-
-
-@pytest.fixture(scope="module")
-def loaded(manifest: Manifest) -> None:
-    """The operator, loaded."""
-    assert manifest.status == "built", manifest.log
-    operator.load(manifest.built)
 
 
 def test_it_builds_without_a_gpu_or_a_warning(manifest: Manifest) -> None:

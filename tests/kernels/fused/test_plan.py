@@ -10,7 +10,21 @@ import pytest
 from nsa.errors import InputError
 from nsa.kernels.core import Parts, Sizes
 from nsa.kernels.fused.build import EXTENSION
-from nsa.kernels.fused.plan import ARMS, HOLDING, RESERVED_BYTES, WIDTHS, Call, Device, Plan, plan, stream_bytes
+from nsa.kernels.fused.plan import (
+    ARMS,
+    HOLDING,
+    RESERVED_BYTES,
+    SCAN_WARPS,
+    SELECT_RESERVED_BYTES,
+    WIDTHS,
+    Call,
+    Device,
+    Plan,
+    part_bytes,
+    plan,
+    stream_bytes,
+    three_launches,
+)
 from nsa.kernels.limits import HEAD_DIMS
 
 AMPERE = Device((8, 0), 108, 166912)
@@ -26,11 +40,14 @@ def call(batch: int = 1, capacity: int = 8192, sizes: Sizes = PAPER, D: int = 12
     return Call(batch, 4, h, D, Dv, capacity, sizes, Parts())
 
 
-def scan_bytes(made: Plan, asked: Call) -> int:
-    """Shared memory of a thread block of the first of three launches (csrc/launch.cuh)."""
-    ring = max(16 * (asked.head_dim + asked.value_dim) * 2, 16 * (asked.value_dim + 8) * 4)
-    scores = made.chunk_blocks * asked.sizes.sel_block // asked.sizes.cmp_stride * 64
-    return 512 + scores + 4 * -(-ring // 128) * 128
+def three_bytes(made: Plan, asked: Call) -> tuple[int, int]:
+    """Shared memory of a thread block of the first and, at least, of the second of three launches (csrc/launch.cuh)."""
+    sizes, cells = asked.sizes, asked.sizes.sel_block // asked.sizes.cmp_stride
+    scan = part_bytes(asked, SCAN_WARPS) + made.chunk_blocks * cells * 64
+    chunks = -(-sizes.num_compressed(asked.capacity) // (made.chunk_blocks * cells))
+    blocks = sizes.num_blocks(asked.capacity)
+    keys = -(-blocks // 32) * 128 if blocks <= 4096 else 0
+    return scan, max(part_bytes(asked, made.warps), part_bytes(asked, 0) + 1024 + chunks * 128 + keys)
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=lambda device: str(device.capability))
@@ -49,10 +66,18 @@ def test_three_launches_fit_every_device(device: Device) -> None:
     ):
         asked = call(batch, capacity, size, D, Dv)
         made = plan(asked, other)
-        assert made.name == "three" and made.warps == 4
-        assert scan_bytes(made, asked) <= device.shared_bytes - RESERVED_BYTES // 2, asked
+        assert made.name == "three" and made.warps in (4, 8)
+        scan, select = three_bytes(made, asked)
+        assert scan <= device.shared_bytes - RESERVED_BYTES and select <= device.shared_bytes - SELECT_RESERVED_BYTES
         assert made.chunk_blocks * (size.sel_block // size.cmp_stride) >= size.cmp_block // size.cmp_stride - 1
-        assert min(made.win_tokens, made.sel_tokens) > 0 and made.win_tokens % 64 == made.sel_tokens % 64 == 0
+        assert min(made.win_tokens, made.sel_tokens) > 0 and made.win_tokens % 16 == made.sel_tokens % 16 == 0
+
+
+def test_splits_of_three_launches() -> None:
+    """The window and the selected tokens are split alike, less often the more rows there are."""
+    made = [three_launches(call(batch), HOPPER)[1:4] for batch in (1, 4, 8, 32, 256)]
+    assert made == [(16, 32, 64), (16, 64, 128), (16, 64, 128), (32, 256, 512), (128, 512, 1024)]
+    assert three_launches(call(D=256, Dv=256), ADA).warps == 4  # of eight there is no room for the tiles
 
 
 def test_a_chunk_that_does_not_fit_is_refused() -> None:

@@ -118,6 +118,7 @@ const char *split(Call &call) {
   const int64_t blocks = divided(p.capacity, p.block), tokens = p.capacity < p.l ? 0 : (p.capacity - p.l) / p.d + 1;
   p.spill = divided(p.cover - 1, p.cells);
   if (plan.chunk_blocks < 1 || plan.win_tokens < 1 || plan.sel_tokens < 1) return "a plan of no tokens";
+  if (plan.kind == kThree && plan.warps != 4 && plan.warps != 8) return "a plan of neither 4 nor 8 warps";
   if ((call.parts & kRoute) && p.spill > plan.chunk_blocks) return "chunks shorter than a compression block";
   p.chunk_blocks = plan.chunk_blocks, p.win_tokens = plan.win_tokens, p.sel_tokens = plan.sel_tokens;
   const int64_t width = p.window < p.capacity ? p.window : p.capacity;
@@ -141,9 +142,9 @@ int64_t workspace(Call &call, void *base) {
   take(p.parts_o, rows * parts * p.heads * call.Dv);
   take(p.parts_ml, rows * parts * kHeadRows);
   take(p.sums, route ? rows * p.chunks * (p.chunk_blocks + p.spill) * kHeadRows : 0);
-  take(p.sums_base, route ? rows * p.chunks * kHeadRows : 0);
-  take(p.keys, route ? rows * divided(p.capacity, p.block) : 0);
-  take(p.arrived, rows);
+  const int64_t blocks = divided(p.capacity, p.block);
+  take(p.keys, route && blocks > kSharedKeys ? rows * (p.sel_splits ? p.sel_splits : 1) * blocks : 0);
+  take(p.stored, rows * parts);
   return used;
 }
 

@@ -4,8 +4,8 @@
 
 namespace nsa::core {
 
-constexpr int kWarps = 4;      // warps in a thread block of the three-launch kernels
-constexpr int kHeadRows = 16;  // rows of the tensor-core tile: heads beyond h are padding
+constexpr int kHeadRows = 16;      // rows of the tensor-core tile: heads beyond h are padding
+constexpr int kSharedKeys = 4096;  // blocks whose keys routing has in shared memory
 
 // Strides are of the axes b (sequence), g (group), h (head), s (token); the last dimension is contiguous.
 struct Cache {
@@ -40,9 +40,8 @@ struct Params {
   float *parts_o;                  // [rows, parts, h, Dv], unnormalised; parts: chunks, window's, selected's
   float2 *parts_ml;                // [rows, parts, 16]: maximum (scaled) and sum
   float *sums;                     // [rows, chunks, chunk_blocks + spill, 16]: block sums over a chunk's tokens
-  float *sums_base;                // [rows, chunks, 16]: the exponent that they are relative to, whole numbers
-  uint32_t *keys;                  // [rows, S_blk at capacity] where they do not fit into shared memory
-  uint32_t *arrived;               // [rows]: thread blocks that have stored their parts
+  uint32_t *keys;                  // [rows, selected's parts, S_blk at capacity] where shared memory has no room
+  uint32_t *stored;                // [rows, parts]: how much of a part is there (csrc/order.cuh)
 };
 
 }  // namespace nsa::core

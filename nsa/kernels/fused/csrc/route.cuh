@@ -1,152 +1,170 @@
-// Second launch: block importance from the chunks' sums, then the n best blocks, ascending. One thread block a row.
+// Routing, by each thread block that attends to selected tokens: the importance of a row's blocks from the chunks'
+// sums, then the n best.
 #pragma once
+#include "choose.cuh"
 #include "order.cuh"
+#include "messages.cuh"
 #include "params.h"
-#include "ptx.cuh"
 
 namespace nsa::core {
 
-constexpr int kRouteThreads = 512;
 constexpr uint32_t kForced = 0xffffffffu;
-constexpr int kSharedKeys = 4096;  // blocks whose keys fit into shared memory
 
-// The n-th largest of `count` keys by four counts of eight bits each: its value, and how many equal ones belong to
-// the n. All threads get both.
-NSA_DEVICE uint2 nth_largest(const uint32_t *keys, int count, int n, int *bins, uint32_t *found) {
-  uint32_t prefix = 0, left = n;
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    for (int i = threadIdx.x; i < 256; i += kRouteThreads) bins[i] = 0;
-    __syncthreads();
-    for (int i = threadIdx.x; i < count; i += kRouteThreads)
-      if (shift == 24 || keys[i] >> (shift + 8) == prefix) atomicAdd(bins + (keys[i] >> shift & 255), 1);
-    __syncthreads();
-    if (threadIdx.x < 32) {  // a lane sums eight bins, the highest first
-      int sum = 0, before;
-      for (int i = 0; i < 8; ++i) sum += bins[255 - (threadIdx.x * 8 + i)];
-      int upto = sum;
-      for (int step = 1; step < 32; step *= 2) {
-        const int other = __shfl_up_sync(~0u, upto, step);
-        if (threadIdx.x >= static_cast<unsigned>(step)) upto += other;
-      }
-      before = upto - sum;
-      if (before < static_cast<int>(left) && upto >= static_cast<int>(left)) {
-        int bin = 255 - threadIdx.x * 8;
-        while (before + bins[bin] < static_cast<int>(left)) before += bins[bin--];
-        found[0] = bin, found[1] = left - before;
-      }
-    }
-    __syncthreads();
-    prefix = prefix << 8 | found[0], left = found[1];
-    __syncthreads();
-  }
-  return make_uint2(prefix, left);
-}
+// Equal blocks are equally important, to the bit, wherever chunks end: what follows is rounded in one way.
 
-// Position of each chosen thread among the chosen of the thread block, in order; `total` is how many they are.
-NSA_DEVICE int position(bool chosen, int *warps, int &total) {
-  const unsigned votes = __ballot_sync(~0u, chosen);
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  if (lane == 0) warps[warp] = __popc(votes);
-  __syncthreads();
-  int before = 0;
-  total = 0;
-  for (int w = 0; w < kRouteThreads / 32; ++w) before += w < warp ? warps[w] : 0, total += warps[w];
-  __syncthreads();
-  return before + __popc(votes & ((1u << lane) - 1));
-}
-
-// How far one base of four heads is above another.
-NSA_DEVICE float4 apart(const float *one, const float *other) {
-  const float4 a = *reinterpret_cast<const float4 *>(one), b = *reinterpret_cast<const float4 *>(other);
-  return make_float4(a.x - b.x, a.y - b.y, a.z - b.z, a.w - b.w);
-}
 // Adds a head's sum to another, at the higher of their bases; `up`: how far that of x is above. Each has its weight.
 NSA_DEVICE void join(float &sum, float &weight, float x, float of_x, float up) {
-  if (up > 0.f) sum = sum * exp2_fast(-up) + x, weight = of_x;
-  else sum += x * exp2_fast(up);
+  sum = __fmaf_rn(sum, exp2_fast(-fmaxf(up, 0.f)), __fmul_rn(x, exp2_fast(fminf(up, 0.f))));
+  weight = up > 0.f ? of_x : weight;
+}
+// Four heads' sums by their factors; `one` and `two` are (base, factor) of two heads each.
+NSA_DEVICE float probabilities(const float4 &sum, const float4 &one, const float4 &two) {
+  return __fadd_rn(__fmaf_rn(sum.x, one.y, __fmul_rn(sum.y, one.w)), __fmaf_rn(sum.z, two.y, __fmul_rn(sum.w, two.w)));
 }
 
-// A template, so that each width's translation unit may have its own copy.
-template <int> __global__ void __launch_bounds__(kRouteThreads) route(const __grid_constant__ Params p) {
-  extern __shared__ __align__(128) unsigned char shared[];
-  in_order();
-  __shared__ int bins[256], warps[kRouteThreads / 32];
-  __shared__ uint32_t found[2];
-  const int batch = blockIdx.y, group = blockIdx.x, tid = threadIdx.x;
-  const uint64_t row = static_cast<uint64_t>(batch) * gridDim.x + group;
-  int32_t *out = p.block_indices + static_cast<uint64_t>(batch) * p.i_b + static_cast<uint64_t>(group) * p.i_g;
-  const int S = min(max(p.seq_lens[batch], 0), p.capacity), count = (S + p.block - 1) / p.block;
+// How chunks compare: [chunks][16 heads] of (the exponent that the chunk's sums are relative to, their factor to
+// probabilities). `scales` holds (maximum, sum) of each chunk before, and is there with a barrier. `heads`: [8
+// warps][16].
+NSA_DEVICE void chunk_scales(const Params &p, float2 *scales, int chunks, float2 (*heads)[kHeadRows]) {
+  const int head = threadIdx.x % kHeadRows, warps = blockDim.x / 32;
+  float top = -INFINITY, sum = 0.f;
+#pragma unroll 1
+  for (int i = threadIdx.x; i < chunks * kHeadRows; i += blockDim.x) top = fmaxf(top, ceilf(scales[i].x));
+  top = fmaxf(top, __shfl_xor_sync(~0u, top, 16));
+#pragma unroll 1
+  for (int i = threadIdx.x; i < chunks * kHeadRows; i += blockDim.x)
+    sum = fmaf(scales[i].y, exp2_fast(scales[i].x - top), sum);
+  sum += __shfl_xor_sync(~0u, sum, 16);
+  if ((threadIdx.x & 31) < kHeadRows) heads[threadIdx.x / 32][head] = make_float2(top, sum);
+  __syncthreads();
+  top = -INFINITY, sum = 0.f;
+#pragma unroll 4
+  for (int w = 0; w < warps; ++w) top = fmaxf(top, heads[w][head].x);
+#pragma unroll 4
+  for (int w = 0; w < warps; ++w) sum = fmaf(heads[w][head].y, exp2_fast(heads[w][head].x - top), sum);
+  const float unit = head < p.heads ? 1.f / sum : 0.f;
+#pragma unroll 1
+  for (int i = threadIdx.x; i < chunks * kHeadRows; i += blockDim.x) {
+    const float base = ceilf(scales[i].x);
+    scales[i] = make_float2(base, exp2_fast(base - top) * unit);
+  }
+}
+
+// Keys of the blocks of chunks `c0` to `end`, by two threads each. `sums`: [chunks][entries][16], wherever they lie.
+// First of blocks that tokens of one chunk reach, then of a chunk's first ones, which the chunk before reaches into.
+NSA_DEVICE void block_keys(const Params &p, const float4 *sums, const float2 *scales, int c0, int end, int chunks,
+                           int count, uint32_t *keys) {
+  const int entries = p.chunk_blocks + p.spill, half = threadIdx.x % 2 * 2, other = threadIdx.x >> 2 & 1;
+  const float4 *scale = reinterpret_cast<const float4 *>(scales);  // of two heads each, 8 a chunk
+  const auto store = [&](int block, float value) {                 // non-negative floats order as their bits do
+    value += __shfl_xor_sync(~0u, value, 1);
+    if (half == 0 && block < count) keys[block] = block == 0 || block >= count - 2 ? kForced : __float_as_uint(value);
+  };
+  const int by = blockDim.x / 2, mine = threadIdx.x / 2;
+  const int last = min(count, end * p.chunk_blocks), first = c0 * p.chunk_blocks;
+  const int up = by / p.chunk_blocks, over = by % p.chunk_blocks;
+  int at = mine % p.chunk_blocks, c = c0 + mine / p.chunk_blocks;
+#pragma unroll 1
+  for (int turn = first; turn < last; turn += by) {  // whole warps
+    const int block = turn + mine;
+    float value = 0.f;
+    if (block < last && c < chunks) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {  // four heads at a time, neighbours in another order: they read other banks
+        const int q = half + (i ^ other);
+        const float4 sum = sums[(c * entries + at) * 4 + q], one = scale[c * 8 + q * 2], two = scale[c * 8 + q * 2 + 1];
+        value += probabilities(sum, one, two);
+      }
+    }
+    store(block < last ? block : count, value);
+    c += up, at += over;
+    if (at >= p.chunk_blocks) at -= p.chunk_blocks, ++c;
+  }
+  __syncthreads();
+  const int edges = (min(end, chunks + 1) - c0) * p.spill;
+#pragma unroll 1
+  for (int turn = 0; turn < edges; turn += by) {
+    const int edge = turn + mine, chunk = c0 + edge / p.spill, inside = edge % p.spill;
+    const bool there = edge < edges && chunk > 0;
+    float value = 0.f;
+    if (there) {
+#pragma unroll 1
+      for (int i = 0; i < 2; ++i) {
+        const int q = half + (i ^ other), place = chunk * 8 + q * 2;
+        const float4 x = sums[((chunk - 1) * entries + p.chunk_blocks + inside) * 4 + q];
+        const float4 a = scale[place - 8], b = scale[place - 7];
+        float4 sum = make_float4(0.f, 0.f, 0.f, 0.f), one = a, two = b;
+        if (chunk < chunks) sum = sums[(chunk * entries + inside) * 4 + q], one = scale[place], two = scale[place + 1];
+        join(sum.x, one.y, x.x, a.y, a.x - one.x), join(sum.y, one.w, x.y, a.w, a.z - one.z);
+        join(sum.z, two.y, x.z, b.y, b.x - two.x), join(sum.w, two.w, x.w, b.w, b.z - two.z);
+        value += probabilities(sum, one, two);
+      }
+    }
+    store(there ? chunk * p.chunk_blocks + inside : count, value);
+  }
+}
+
+NSA_DEVICE void copy_across(void *to, const void *from, int units) {
+  const uint32_t at = shared_address(to);
+#pragma unroll 2
+  for (int i = threadIdx.x; i < units; i += blockDim.x) copy16(at + i * 16, static_cast<const uint4 *>(from) + i, true);
+  copy_commit();
+}
+
+// Shared memory: sums of a head by warp, chunks' scales, keys, then sums of blocks of as many chunks as have room.
+__host__ __device__ constexpr int route_bytes(int chunks, int keys) {
+  return 1024 + chunks * 128 + (keys * 4 + 127) / 128 * 128;
+}
+
+// index[0 .. n), ascending, -1 where the row has no more. `room`: route_bytes, and `staged` chunks; `far`: for more
+// keys than fit there.
+NSA_DEVICE void route_row(const Params &p, uint64_t row, int S, int *index, unsigned char *room, int staged,
+                          uint32_t *far, ChooseShared &sh) {
+  const int count = (S + p.block - 1) / p.block;
   if (count <= p.blocks) {  // every block, whatever its importance
-    for (int j = tid; j < p.blocks; j += kRouteThreads) out[j] = j < count ? j : -1;
+    for (int j = threadIdx.x; j < p.blocks; j += blockDim.x) index[j] = j < count ? j : -1;
+    __syncthreads();
     return;
   }
-  const int tokens = S < p.l ? 0 : (S - p.l) / p.d + 1, chunk = p.chunk_blocks * p.cells;
-  const int chunks = (tokens + chunk - 1) / chunk, parts = p.chunks + p.win_splits + p.sel_splits;
-  float *factor = reinterpret_cast<float *>(shared);  // [chunks, 16]: from a chunk's sums to probabilities
-  const float *sums_base = p.sums_base + row * p.chunks * kHeadRows;
-  const float2 *ml = p.parts_ml + row * parts * kHeadRows;
-  if (tid < kHeadRows * 32) {  // a warp a head: the row's sum of exponentials
-    const int head = tid >> 5, lane = tid & 31;
-    float top = -INFINITY, sum = 0.f;
-    if (head < p.heads) {
-      for (int c = lane; c < chunks; c += 32) top = fmaxf(top, sums_base[c * kHeadRows + head]);
-      for (int step = 16; step > 0; step /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, step));
-      for (int c = lane; c < chunks; c += 32) {
-        const float2 part = ml[c * kHeadRows + head];
-        sum = fmaf(part.y, exp2_fast(part.x - top), sum);
-      }
-      for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
+  const int tokens = S < p.l ? 0 : (S - p.l) / p.d + 1, size = p.chunk_blocks * p.cells;
+  const int chunks = (tokens + size - 1) / size, entries = p.chunk_blocks + p.spill;
+  const uint64_t part = row * (p.chunks + p.win_splits + p.sel_splits);
+  auto *heads = reinterpret_cast<float2(*)[kHeadRows]>(room);
+  auto *scales = reinterpret_cast<float2 *>(room + 1024);
+  auto *near = reinterpret_cast<uint32_t *>(scales + p.chunks * kHeadRows);
+  const int blocks = (p.capacity + p.block - 1) / p.block;
+  unsigned char *stage = room + route_bytes(p.chunks, blocks <= kSharedKeys ? blocks : 0);
+  uint32_t *keys = far != nullptr ? far : near;
+  const float4 *sums = reinterpret_cast<const float4 *>(p.sums) + row * p.chunks * entries * 4;
+#pragma unroll 1
+  for (int c = threadIdx.x; c < chunks; c += blockDim.x) await_stored(p.stored + part + c, kScores);
+  __syncthreads();
+  copy_across(scales, p.parts_ml + part * kHeadRows, chunks * 8);
+  copy_across(stage, sums, min(staged, chunks) * entries * 4);
+  copy_wait<1>();
+  __syncthreads();
+  chunk_scales(p, scales, chunks, heads);
+  copy_wait<0>();
+  __syncthreads();
+  const int all = (count + p.chunk_blocks - 1) / p.chunk_blocks;  // chunks that have blocks, if not tokens
+  // All at once where they have room or stay in global memory; else piece by piece, each with the chunk before it.
+  const bool pieces = staged >= 2 && staged < chunks;
+#pragma unroll 1
+  for (int c = 0; c < all;) {
+    const int before = pieces ? max(c - 1, 0) : 0, end = pieces ? min(before + staged, all) : all;
+    if (c > 0) {
+      __syncthreads();
+      copy_across(stage, sums + before * entries * 4, max(min(end, chunks) - before, 0) * entries * 4);
+      copy_wait<0>();
+      __syncthreads();
     }
-    for (int c = lane; c < chunks; c += 32)
-      factor[c * kHeadRows + head] = head < p.heads ? exp2_fast(sums_base[c * kHeadRows + head] - top) / sum : 0.f;
+    const float4 *from =
+        staged < 2 && staged < chunks ? sums : reinterpret_cast<const float4 *>(stage) - before * entries * 4;
+    block_keys(p, from, scales, c, end, chunks, count, keys);
+    c = end;
   }
   __syncthreads();
-  const int capacity_blocks = (p.capacity + p.block - 1) / p.block;
-  uint32_t *keys = capacity_blocks <= kSharedKeys ? reinterpret_cast<uint32_t *>(factor + p.chunks * kHeadRows)
-                                                  : p.keys + row * capacity_blocks;
-  const int entries = p.chunk_blocks + p.spill;
-  const float *sums = p.sums + row * p.chunks * entries * kHeadRows;
-  for (int j = tid; j < count; j += kRouteThreads) {
-    const int c = j / p.chunk_blocks, at = j % p.chunk_blocks;
-    const bool own = c < chunks, before = at < p.spill && c > 0 && c - 1 < chunks;
-    float value = 0.f;
-#pragma unroll
-    for (int h0 = 0; h0 < kHeadRows; h0 += 4) {  // heads beyond the last have a factor of zero
-      const float *from = factor + c * kHeadRows + h0;
-      float4 sum = make_float4(0.f, 0.f, 0.f, 0.f), weight = sum;
-      if (own) {
-        sum = *reinterpret_cast<const float4 *>(sums + (c * entries + at) * kHeadRows + h0);
-        weight = *reinterpret_cast<const float4 *>(from);
-      }
-      if (before) {  // what the chunk before reaches into this block, both brought to the higher base: exact
-        float4 x = *reinterpret_cast<const float4 *>(sums + ((c - 1) * entries + p.chunk_blocks + at) * kHeadRows + h0);
-        const float4 other = *reinterpret_cast<const float4 *>(from - kHeadRows);
-        if (own) {
-          const float4 up = apart(sums_base + (c - 1) * kHeadRows + h0, sums_base + c * kHeadRows + h0);
-          join(sum.x, weight.x, x.x, other.x, up.x), join(sum.y, weight.y, x.y, other.y, up.y);
-          join(sum.z, weight.z, x.z, other.z, up.z), join(sum.w, weight.w, x.w, other.w, up.w);
-        } else {
-          sum = x, weight = other;
-        }
-      }
-      value += (sum.x * weight.x + sum.y * weight.y) + (sum.z * weight.z + sum.w * weight.w);
-    }
-    // Non-negative floats order as their bits do.
-    keys[j] = j == 0 || j >= count - 2 ? kForced : __float_as_uint(value);
-  }
-  __syncthreads();
-  const uint2 nth = nth_largest(keys, count, p.blocks, bins, found);
-  int place = 0, equal = 0;
-  for (int first = 0; first < count; first += kRouteThreads) {  // in order: of equal keys the lower index wins
-    const uint32_t key = first + tid < count ? keys[first + tid] : 0;
-    const bool there = first + tid < count;
-    int total_equal, total;
-    const int rank = equal + position(there && key == nth.x, warps, total_equal);
-    const bool chosen = there && (key > nth.x || (key == nth.x && rank < static_cast<int>(nth.y)));
-    const int at = place + position(chosen, warps, total);
-    if (chosen) out[at] = first + tid;
-    equal += total_equal, place += total;
-  }
+  choose(keys, count, p.blocks, index, sh);
 }
 
 }  // namespace nsa::core

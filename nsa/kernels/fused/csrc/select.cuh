@@ -1,130 +1,94 @@
-// Third launch: selected attention by parts; the last thread block of a row to arrive sums all of the row's parts.
+// Second launch: window attention by parts, while the first is at work; routing; selected attention by parts.
 #pragma once
-#include "order.cuh"
 #include "part.cuh"
+#include "route.cuh"
 
 namespace nsa::core {
 
-constexpr int kBranches = 3;
-constexpr int kMaxBlocks = 128;
+// A thread block's share of a branch's tokens: the window's, or those of the chosen blocks one after the other.
+struct Share {
+  int first, count;
+  uint64_t part;
+};
 
-template <typename T> NSA_DEVICE float to_float(T x);
-template <> NSA_DEVICE float to_float<__half>(__half x) { return __half2float(x); }
-template <> NSA_DEVICE float to_float<__nv_bfloat16>(__nv_bfloat16 x) { return __bfloat162float(x); }
-
-// o of one row: over the branches, gate / sum times the parts brought to the branch's maximum; parts in order. `room`
-// bytes at `shared` are free.
-template <typename T, int DV>
-NSA_DEVICE void combine(const Params &p, int batch, int group, uint64_t row, const int (&valid)[kBranches],
-                        unsigned char *shared, int room) {
-  __shared__ float top[kBranches][kHeadRows], weight[kBranches][kHeadRows];
-  const int parts = p.chunks + p.win_splits + p.sel_splits;
-  const int from[kBranches] = {0, p.chunks + p.win_splits, p.chunks};  // in the order of the gates: cmp, sel, win
-  const float2 *ml = p.parts_ml + row * parts * kHeadRows;
-  if (parts * kHeadRows * 8 <= room) {  // one wait for all of them
-    float2 *copy = reinterpret_cast<float2 *>(shared);
-#pragma unroll 8
-    for (int i = threadIdx.x; i < parts * kHeadRows; i += kWarps * 32) copy[i] = __ldcg(ml + i);
-    ml = copy;
-    __syncthreads();
-  }
-  if (threadIdx.x < kBranches * kHeadRows) {
-    const int branch = threadIdx.x / kHeadRows, head = threadIdx.x % kHeadRows;
-    const int first = branch == 0 ? from[0] : branch == 1 ? from[1] : from[2];
-    const int count = branch == 0 ? valid[0] : branch == 1 ? valid[1] : valid[2];
-    float m = -INFINITY, l = 0.f, gate = 0.f;
-    if (head < p.heads && count > 0) {
-#pragma unroll 4
-      for (int i = 0; i < count; ++i) m = fmaxf(m, ml[(first + i) * kHeadRows + head].x);
-#pragma unroll 4
-      for (int i = 0; i < count; ++i) {
-        const float2 part = ml[(first + i) * kHeadRows + head];
-        l = fmaf(part.y, exp2_fast(part.x - m), l);
-      }
-      gate = to_float(static_cast<const T *>(
-                 p.gates)[static_cast<uint64_t>(batch) * p.gates_b + static_cast<uint64_t>(group) * p.gates_g +
-                          head * p.gates_h + branch]) /
-             l;
-    }
-    top[branch][head] = m, weight[branch][head] = gate;
+// How many tokens the row has in the blocks of `index`, by all threads.
+NSA_DEVICE int chosen_tokens(const Params &p, const int *index, int S, int (&totals)[kMaxBlocks / 32]) {
+  const int tid = threadIdx.x;
+  if (tid < kMaxBlocks) {
+    const int block = tid < p.blocks ? index[tid] : -1;
+    const int sum = __reduce_add_sync(~0u, block >= 0 ? min(max(S - block * p.block, 0), p.block) : 0);
+    if (tid % 32 == 0) totals[tid / 32] = sum;
   }
   __syncthreads();
-  constexpr int kTurn = kWarps * 32, kUnits = 4;  // units of 4 columns a thread sums at once: their loads overlap
-  const int units = p.heads * (DV / 4);
-  const float4 *parts_o = reinterpret_cast<const float4 *>(p.parts_o) + row * parts * units;
-  uint2 *o = static_cast<uint2 *>(p.o) + (static_cast<uint64_t>(batch) * p.o_b + static_cast<uint64_t>(group) * p.o_g);
-  for (int first = threadIdx.x; first < units; first += kUnits * kTurn) {
-    float4 sum[kUnits] = {};
-#pragma unroll
-    for (int branch = 0; branch < kBranches; ++branch) {
-#pragma unroll 4
-      for (int j = 0; j < valid[branch]; ++j) {
-        const int part = from[branch] + j;
-#pragma unroll
-        for (int k = 0; k < kUnits; ++k) {
-          const int unit = min(first + k * kTurn, units - 1), head = unit / (DV / 4);
-          const float4 x = __ldcg(parts_o + static_cast<uint64_t>(part) * units + unit);
-          const float f = exp2_fast(ml[part * kHeadRows + head].x - top[branch][head]) * weight[branch][head];
-          sum[k].x = fmaf(f, x.x, sum[k].x), sum[k].y = fmaf(f, x.y, sum[k].y);
-          sum[k].z = fmaf(f, x.z, sum[k].z), sum[k].w = fmaf(f, x.w, sum[k].w);
-        }
-      }
-    }
-#pragma unroll
-    for (int k = 0; k < kUnits; ++k) {
-      const int unit = first + k * kTurn;
-      if (unit < units)
-        o[static_cast<uint64_t>(unit / (DV / 4)) * p.o_h + unit % (DV / 4)] =
-            make_uint2(Element<T>::pack(sum[k].x, sum[k].y), Element<T>::pack(sum[k].z, sum[k].w));
-    }
-  }
+  return totals[0] + totals[1] + totals[2] + totals[3];
 }
 
-// Grid: (splits of the selected tokens, at least one; G; B).
-template <typename T, int DV, bool Sel>
-__global__ void __launch_bounds__(kWarps * 32) select(const __grid_constant__ Params p) {
+// Grid: (the more of the splits of the window and of the selected tokens, at least one; G; B). `staged`: of how many
+// chunks shared memory has room for the sums; `ahead`: the first launch is there.
+template <typename T, int DV>
+__global__ void __launch_bounds__(kMostWarps * 32, DV <= 128 ? 2 : 1)
+    select(const __grid_constant__ Params p, bool route, int staged, bool ahead) {
   extern __shared__ __align__(128) unsigned char shared[];
-  in_order();
-  __shared__ int index[kMaxBlocks], total;
-  __shared__ bool last;
-  const int batch = blockIdx.z, group = blockIdx.y;
+  __shared__ int index[kMaxBlocks], totals[kMaxBlocks / 32];
+  __shared__ uint32_t word;
+  __shared__ ChooseShared choosing;
+  if (!ahead) wait_ahead();
+  const int batch = blockIdx.z, group = blockIdx.y, at = blockIdx.x, tid = threadIdx.x;
+  const bool leader = tid == static_cast<int>(blockDim.x) - 32;
   const uint64_t row = static_cast<uint64_t>(batch) * gridDim.y + group;
-  const int S = min(max(p.seq_lens[batch], 0), p.capacity);
-  int splits = 0;
-  if constexpr (Sel) {
-    const int32_t *in = p.block_indices + static_cast<uint64_t>(batch) * p.i_b + static_cast<uint64_t>(group) * p.i_g;
-    if (threadIdx.x == 0) total = 0;
-    __syncthreads();
-    if (threadIdx.x < static_cast<unsigned>(p.blocks)) {
-      const int block = in[threadIdx.x];
-      index[threadIdx.x] = block;
-      if (block >= 0) atomicAdd(&total, min(max(S - block * p.block, 0), p.block));
-    }
-    __syncthreads();
-    const int tokens = total, first = blockIdx.x * p.sel_tokens, count = min(p.sel_tokens, tokens - first);
-    splits = (tokens + p.sel_tokens - 1) / p.sel_tokens;
-    if (count > 0) {
-      const uint64_t part = row * (p.chunks + p.win_splits + p.sel_splits) + p.chunks + p.win_splits + blockIdx.x;
-      const auto token = [&](int i) { return index[(first + i) / p.block] * p.block + (first + i) % p.block; };
-      attend_part<T, DV>(p, p.k_sel, p.v_sel, batch, group, count, token, PartShared(shared),
-                         shared + PartShared::kBytes, nullptr, part);
-    }
-    if (gridDim.x > 1) {
-      __threadfence();
-      __syncthreads();
-      if (threadIdx.x == 0) last = atomicAdd(p.arrived + row, 1) == gridDim.x - 1;
-      __syncthreads();
-      if (!last) return;
-      __threadfence();
-    } else {
-      __threadfence();
-      __syncthreads();
-    }
+  const int S = min(max(p.seq_lens[batch], 0), p.capacity), width = min(p.window, S);
+  const uint64_t window_part = row * (p.chunks + p.win_splits + p.sel_splits) + p.chunks + at;
+  uint32_t before = 0;
+  if (leader) {
+    if (at < p.win_splits) before = take_down(p.stored + window_part);
+    if (at < p.sel_splits) before |= take_down(p.stored + window_part + p.win_splits);
   }
-  const int tokens = S < p.l ? 0 : (S - p.l) / p.d + 1, chunk = p.chunk_blocks * p.cells, width = min(p.window, S);
-  const int valid[kBranches] = {p.chunks ? (tokens + chunk - 1) / chunk : 0, splits,
-                                p.win_splits ? (width + p.win_tokens - 1) / p.win_tokens : 0};
-  combine<T, DV>(p, batch, group, row, valid, shared, PartShared::kBytes + kWarps * ring_bytes(p.dim, DV));
+  const PartShared sh(shared, p.dim);
+  copy_query(p, batch, group, sh);
+  Share share{S - width + at * p.win_tokens, at < p.win_splits ? min(p.win_tokens, width - at * p.win_tokens) : 0,
+              window_part};
+#pragma unroll 1
+  for (int selected = 0;; ++selected) {  // the window's share first
+    const bool there = attend_part<T, DV>(
+        p, selected ? p.k_sel : p.k_win, selected ? p.v_sel : p.v_win, batch, group, 0, false,
+        [&] { return share.count; },
+        [&](int i, int (&rows)[2]) {  // tokens of places i and i + 8; any beyond the last
+          rows[0] = share.first + i, rows[1] = rows[0] + 8;
+          if (selected) {
+            const int most = p.blocks - 1;
+            int block = rows[0] / p.block, inside = rows[0] - block * p.block;
+            rows[0] = index[min(block, most)] * p.block + inside;
+            for (inside += 8; inside >= p.block; inside -= p.block) ++block;
+            rows[1] = index[min(block, most)] * p.block + inside;
+          }
+        },
+        sh, nullptr, share.part,
+        [&] {
+          if (leader && !selected) let_follow_behind(before, &word);
+        },
+        [&] { store_sums(p, sh, share.part); });
+    if (selected && !there && tid < kHeadRows) p.parts_ml[share.part * kHeadRows + tid] = make_float2(-INFINITY, 0.f);
+    __syncthreads();
+    if (leader && (selected || there)) raise(p.stored + share.part, kPart);
+    if (selected || (at >= p.sel_splits && (at > 0 || !route))) break;
+    int32_t *blocks = p.block_indices + static_cast<uint64_t>(batch) * p.i_b + static_cast<uint64_t>(group) * p.i_g;
+    if (route) {
+      const int all = (p.capacity + p.block - 1) / p.block;
+      uint32_t *far = all > kSharedKeys ? p.keys + (row * max(p.sel_splits, 1) + at) * all : nullptr;
+      route_row(p, row, S, index, sh.rings, staged, far, choosing);
+      if (at == 0 && tid < p.blocks) blocks[tid] = index[tid];
+      if (at >= p.sel_splits) break;
+    } else {
+      if (tid < p.blocks) index[tid] = blocks[tid];
+      __syncthreads();
+    }
+    const int first = at * p.sel_tokens;
+    // Of three blocks or more, and there are no fewer, routing chooses the last one, the only one that may not be full.
+    const int beyond = max((S + p.block - 1) / p.block - p.blocks, 0) * p.block;
+    const int tokens = route && p.blocks >= 3 ? S - beyond : chosen_tokens(p, index, S, totals);
+    share = {first, min(p.sel_tokens, tokens - first), window_part + p.win_splits};
+  }
+  wait_ahead();  // what ends after this launch ends after the one ahead
 }
 
 }  // namespace nsa::core
