@@ -73,7 +73,7 @@ def tie_fault(made: Drawn, seed: int) -> str | None:
     call = case(made, seed, GPU)
     inner = range(4, made.sizes.num_blocks(min(made.lengths)) - 6, 2)
     places = sorted(random.Random(seed).sample(inner, 20))
-    copies = 2 * call.q.mean(2, keepdim=True) + 0.5 * call.k_cmp[:, :, 1:6]
+    copies = 3 * call.q.mean(2, keepdim=True) + 0.5 * call.k_cmp[:, :, 1:6]
     for block in places:  # its four compressed tokens and the one before, which reaches into it
         call.k_cmp[:, :, 4 * block - 1 : 4 * block + 4] = copies
     operator.decode_core(*call)
