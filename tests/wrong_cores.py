@@ -109,6 +109,20 @@ def forgets_out(*given: Any) -> torch.Tensor:
     return RIGHT(**{**arguments(*given), "out": None})
 
 
+def behind(name: str) -> Core:
+    """One number more than there is room for, where the memory behind is its process's."""
+
+    def core(*given: Any) -> torch.Tensor:
+        call = arguments(*given)
+        out, written = RIGHT(**call), call[name]
+        end = written.storage_offset() + written.numel()
+        if end * written.itemsize < written.untyped_storage().nbytes():
+            written.as_strided((1,), (1,), end).fill_(0)
+        return out
+
+    return core
+
+
 def half_written(*given: Any) -> torch.Tensor:
     """All heads but the last."""
     call = arguments(*given)
@@ -209,6 +223,8 @@ WRONG: dict[str, tuple[Make, str]] = {  # name -> the core, and what is said of 
     "reads a token beyond the length": (lambda: reads_beyond, "the output is not finite"),
     "reads blocks that nobody selects": (lambda: reads_unselected, "the output is not finite"),
     "its own output": (lambda: forgets_out, "another tensor than the `out`"),
+    "writes behind its output": (lambda: behind("out"), r"before or behind its output of shape \(2, 1, 4, 32\)"),
+    "writes behind its blocks": (lambda: behind("block_indices"), "before or behind its block indices of shape"),
     "a head is not written": (lambda: half_written, "the output is not finite, or was not written"),
     "zeros": (lambda: zeros, "error 1 > "),
     "right on the grid alone": (lambda: only_grid, "corner case h = 1"),

@@ -159,6 +159,23 @@ class OneBuffer:
         return self.buffers.setdefault((o.shape, o.dtype), torch.empty_like(o)).copy_(o)
 
 
+def sums_in_half(*arguments: object) -> torch.Tensor:
+    """Partial sums of values are kept in the inputs' dtype, before they are divided."""
+    call = Call(*arguments)
+    tokens = selected(call)
+    s = call.q.float() @ gathered(call.k, tokens).transpose(-1, -2) * call.q.shape[-1] ** -0.5
+    s = s.masked_fill(~tokens.inside[:, :, None], -math.inf)
+    p = (s - s.amax(-1, keepdim=True).clamp(min=-1e30)).exp()
+    o = (p @ gathered(call.v, tokens)).to(call.q.dtype).float() / p.sum(-1, keepdim=True)
+    return torch.where(tokens.inside.any(-1)[..., None, None], o, 0).to(call.q.dtype)
+
+
+def without_the_token_before_a_border(call: Call) -> Call:
+    """A block that lacks one token is taken for one that lacks two."""
+    almost = call.seq_lens % call.block_size == call.block_size - 1
+    return call._replace(seq_lens=torch.where(almost, call.seq_lens - 1, call.seq_lens))
+
+
 def state_of(make: type, check: str) -> Entry:
     return Entry(make, check, only=True)
 
@@ -176,6 +193,12 @@ HONEST_VALUES: dict[str, Entry] = {
     ),
     "starts its maximum at zero": fixed(
         kernel(weights=maximum_of_at_least_zero), "low scores", "not finite", only=True
+    ),
+    "keeps sums of values in half precision": fixed(
+        when(lambda call: call.q.dtype == torch.float16, sums_in_half),
+        "large values in float16",
+        "not finite",
+        only=True,
     ),
     "clips outlying keys": fixed(kernel(keys=lambda call, k: k.clamp(-WIDEST, WIDEST)), "sink", only=True),
     "computes equal queries once": fixed(
@@ -199,6 +222,9 @@ HONEST_VALUES: dict[str, Entry] = {
     ),
     "makes half a split of single tokens": fixed(kernel(output=half_of_single_tokens), "single tokens", only=True),
     "takes the first sequence for the longest": fixed(kernel(given=as_long_as_the_first), "unlike lengths", only=True),
+    "drops a token where the last block lacks one": fixed(
+        kernel(given=without_the_token_before_a_border), "borders of blocks", only=True
+    ),
     "skips the last blocks where all have one token": fixed(
         kernel(given=without_a_last_block_of_one), "one token in the last block", only=True
     ),

@@ -6,13 +6,15 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from nsa.bench.core.inputs import LOW, NUMBERS, TAIL
+from nsa.bench.core.inputs import LOW, NUMBERS, SMALL, TAIL, WHOLE
 from nsa.bench.core.memory import Lay, apart, more_room, stacked, tokens_first
 from nsa.kernels.core import EVERY_PART, Parts
 from nsa.kernels.limits import HEAD_DIMS
+from nsa.records.shapes import CoreShape
 from nsa.shapes import MAX_HEADS_PER_GROUP
 
 Drawn = Mapping[str, int | str]  # sizes by name
+Lengths = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,9 @@ class Corner:
     Attributes:
         sizes: in which it differs from the grid's first shape with few sequences and tokens.
         drawn: more of them, which nobody knows before.
-        lengths: of the sequences; none: the first is as long as the caches, the others are drawn.
-        keys, scale, alike, beyond, offset: see nsa.bench.core.inputs.Draw.
+        lengths: of the sequences, or what gives them of the sizes, a sequence each; none: the first is as long as the
+            caches, the others are drawn.
+        keys, scale, alike, beyond, offset, gates: see nsa.bench.core.inputs.Draw.
         lay: lays its tensors in memory in another way.
         parts: that run; those that are off have NaN in their caches.
         again: lengths of a second call into the same memory.
@@ -31,15 +34,16 @@ class Corner:
 
     sizes: Drawn = field(default_factory=dict)
     drawn: Callable[[random.Random], Drawn] | None = None
-    lengths: tuple[int, ...] = ()
+    lengths: Lengths | Callable[[CoreShape], Lengths] = ()
     keys: str = "noise"
     scale: float = 1.0
     alike: bool = False
     beyond: str = "nan"
     offset: float = 0.0
+    gates: str = ""
     lay: Lay | None = None
     parts: Parts = EVERY_PART
-    again: tuple[int, ...] = ()
+    again: Lengths = ()
 
     @property
     def taken(self) -> bool:
@@ -67,6 +71,14 @@ def _any_sizes(draw: random.Random) -> Drawn:
         "sel_count": draw.choice((3, 4, 5, 8, 12, 16, 24)),
         "window": draw.choice((0, 1, 100, 512, 1000)),
     }
+
+
+def _borders(shape: CoreShape) -> Lengths:
+    """One token below, at and above whatever a core may compare a length with; none is longer than the caches."""
+    l, d, size, n = shape.cmp_block, shape.cmp_stride, shape.sel_block, shape.sel_count
+    at = (d, l, l + d, size, 2 * size, 3 * size, n * size, (n + 1) * size, shape.window)
+    near = {each + by for each in at for by in (-1, 0, 1)}
+    return (shape.context, *sorted(each for each in near if 0 <= each < shape.context))
 
 
 MANY_BLOCKS: Drawn = {
@@ -137,6 +149,8 @@ OF_VALUES: dict[str, Corner] = {
     "tail of small probabilities": Corner(keys=TAIL, lengths=(1040, 1000, 970)),
     "topics": Corner(keys="topics"),
     "sinks": Corner(keys="sinks"),
+    "gates near 0": Corner(gates=SMALL),
+    "gates of 0 and 1": Corner(gates=WHOLE),
     "large values in float16": Corner({"dtype": "float16"}, scale=0.003, offset=1000.0),
 }
 OF_LENGTHS: dict[str, Corner] = {
@@ -145,8 +159,10 @@ OF_LENGTHS: dict[str, Corner] = {
     "no token": Corner(lengths=(1200, 0, 1)),
     "no token anywhere": Corner(lengths=(0, 0, 0)),
     "borders of blocks": Corner(lengths=(1024, 1025, 1087)),
+    "borders of all sizes": Corner(lengths=_borders),
     "infinity beyond the lengths": Corner(beyond="inf", lengths=(1183, 500, 77)),
     "numbers beyond the lengths": Corner(beyond=NUMBERS, lengths=(1183, 500, 77)),
     "shorter, then longer": Corner(lengths=(40, 300, 9), again=(1200, 31, 700)),
+    "longer, then shorter": Corner(lengths=(1200, 700, 1100), again=(31, 100, 1090)),
 }
 CORNERS = OF_SIZES | OF_MEMORY | OF_PARTS | OF_VALUES | OF_LENGTHS

@@ -45,8 +45,9 @@ def corner_rows(
         drawn = random.Random(f"{seed}/{case}")
         sizes = {**corner.sizes, **(corner.drawn(drawn) if corner.drawn else {})}
         shape = replace(base, **sizes)  # type: ignore[arg-type]  # each is of its field's type
+        lengths = corner.lengths(shape) if callable(corner.lengths) else corner.lengths or _lengths(shape, drawn)
+        shape = replace(shape, batch=len(lengths))
         columns: Row = {**asdict(shape), "process": 0, "backend": name, "case": case, "seed": seed, "keys": corner.keys}
-        lengths = corner.lengths or _lengths(shape, drawn)
         call = allocate(shape, device)._replace(parts=corner.parts)
         call = corner.lay(call) if corner.lay else call
         if not corner.parts.route:
@@ -65,7 +66,7 @@ def _lengths(shape: CoreShape, drawn: random.Random) -> tuple[int, ...]:
 
 
 def _draw(corner: Corner, seed: int, lengths: tuple[int, ...]) -> Draw:
-    return Draw(corner.keys, seed, lengths, corner.scale, corner.alike, corner.beyond, corner.offset)
+    return Draw(corner.keys, seed, lengths, corner.scale, corner.alike, corner.beyond, corner.offset, corner.gates)
 
 
 def _called(mine: BoundCore, composed: Core, call: CoreCall, draw: Draw, corner: Corner) -> Row:

@@ -22,6 +22,8 @@ LOW_SCORE, LOW_QUERY = -120.0, 2.0  # about every score with keys that are oppos
 TAIL_TOKENS, TAIL_SCORE = 480, 11.5  # one token of so many has nearly all of the weight, by this score, and no value
 NUMBERS = "numbers"  # beyond the lengths, in place of NaN or infinity
 LARGE = 8.0  # times as large are those
+SMALL, WHOLE = "small", "whole"  # more ways to draw gates: close to 0, and 0 or 1
+SMALL_GATE = 2.0**-10  # as large as others are those that are small
 POISON = -7  # of block indices before a call
 
 
@@ -73,6 +75,7 @@ class Draw:
         alike: whether all compressed keys of a row are equal, and with them the importance of all inner blocks.
         beyond: what lies beyond the lengths: "nan", "inf" or NUMBERS.
         offset: of all values.
+        gates: SMALL, WHOLE, or nothing for those of random numbers.
     """
 
     keys: str
@@ -82,6 +85,7 @@ class Draw:
     alike: bool = False
     beyond: str = "nan"
     offset: float = 0.0
+    gates: str = ""
 
 
 def sizes_of(shape: CoreShape) -> Sizes:
@@ -147,6 +151,10 @@ def _write(call: CoreCall, name: str, tensor: torch.Tensor, draw: Draw, poisoned
         lean(tensor, draw)
     elif name == "gates":
         tensor.sigmoid_()
+        if draw.gates == SMALL:
+            tensor.mul_(SMALL_GATE)
+        elif draw.gates == WHOLE:
+            tensor.round_()
     elif name.startswith("k"):
         _keys(tensor, stride, draw)
         if name == "k_cmp" and draw.alike:

@@ -69,7 +69,7 @@ def judge(
             )
         error = relative_error(output[b], exact.output[0])
         if error == torch.inf:
-            return Judged(torch.nan, f"sequence {b} of {lengths[b]} tokens: a row without any token is not zero")
+            return Judged(torch.nan, f"sequence {b} of {lengths[b]} tokens: a row that must be zero is not")
         worst = max(worst, error)
         rows_judged += rows.shape[1]
         clear += clear_rows(exact.importance, [lengths[b]], call.sizes)

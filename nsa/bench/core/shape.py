@@ -158,8 +158,9 @@ def _unseen(on: On, part: int, run: Run) -> list[Row]:
 
 def unseen_lengths(columns: Row, seed: int, number: int) -> tuple[int, ...]:
     """Lengths for a draw: borders in turn, by its number, and random ones; none is longer than the caches."""
-    S, l, n, size = (int(str(columns[key])) for key in ("context", "cmp_block", "sel_count", "sel_block"))
-    edges = (S - 1, l - 1, n * size - 1, S, 1, size + 1, 0, l)
+    names = ("context", "cmp_block", "sel_count", "sel_block", "window")
+    S, l, n, size, w = (int(str(columns[key])) for key in names)
+    edges = (S - 1, l - 1, n * size - 1, S, 1, size + 1, 0, l, w + 1, n * size, w, 2 * size + 1)
     batch, drawn = int(str(columns["batch"])), random.Random(seed)
     some = [min(S, edges[(number + place) % len(edges)]) for place in range((batch + 1) // 2)]
     return (*some, *(drawn.randint(1, S) for _ in range(batch - len(some))))

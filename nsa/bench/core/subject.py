@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from nsa.kernels.failures import BackendBroken, kernel_at_work
 from nsa.records.words import Row
 
 WARMUP = 3  # calls before a capture
+FENCE, FENCED = 4096, 77  # numbers before and behind what a core writes, and what they are before and after
 Gave = tuple[torch.Tensor, torch.Tensor]  # an output and the chosen blocks; `blocks` of dense attention are POISON
 
 
@@ -58,9 +60,15 @@ class Subject(Candidate):
 
 
 def bound(name: str, core: Core, call: CoreCall) -> tuple[Callable[[], torch.Tensor], torch.Tensor]:
-    """A call of a core into memory of its own, which is its output, and the blocks that it writes or reads."""
-    blocks = call.block_indices.clone()  # POISON, or those that are given where the core does not route
-    out = call.q.new_full((*call.q.shape[:3], call.v[SEL].shape[3]), torch.nan)
+    """A call of a core into memory of its own, which is its output, and the blocks that it writes or reads.
+
+    The call raises BackendBroken where the core returned another tensor, or, unless it is being captured, where it
+    wrote around one of the two.
+    """
+    blocks, beside_blocks = _fenced(call.block_indices, call.block_indices.shape)
+    blocks.copy_(call.block_indices)  # POISON, or those that are given where the core does not route
+    out, beside_out = _fenced(call.q, (*call.q.shape[:3], call.v[SEL].shape[3]))
+    out.fill_(torch.nan)
     mine = call._replace(block_indices=blocks)
 
     def run() -> torch.Tensor:
@@ -68,9 +76,19 @@ def bound(name: str, core: Core, call: CoreCall) -> tuple[Callable[[], torch.Ten
             given: object = core(*mine, out)
         if given is not out:
             raise BackendBroken(f"{name}: it returned another tensor than the `out` that it was given")
+        if not (out.is_cuda and torch.cuda.is_current_stream_capturing()):
+            for what, tensor, beside in (("output", out, beside_out), ("block indices", blocks, beside_blocks)):
+                if any(bool((each != FENCED).any()) for each in beside):
+                    raise BackendBroken(f"{name}: it wrote before or behind its {what} of shape {tuple(tensor.shape)}")
         return out
 
     return run, blocks
+
+
+def _fenced(like: torch.Tensor, shape: Sequence[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """A contiguous tensor of another's dtype and device, and the memory before and behind it, which is FENCED."""
+    whole = like.new_full((2 * FENCE + math.prod(shape),), FENCED)
+    return whole[FENCE:-FENCE].view(*shape), (whole[:FENCE], whole[-FENCE:])
 
 
 def prepare(

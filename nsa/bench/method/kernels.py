@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from nsa.bench.method.accuracy import fault, mean_absolute_error, selected_oracle, worst_row_error
+from nsa.bench.method.accuracy import fault, mean_absolute_error, same_bits, selected_oracle, worst_row_error
 from nsa.bench.method.candidate import KernelCandidate, Returned
 from nsa.bench.method.failures import guarded
 from nsa.bench.method.inputs import Call
@@ -107,7 +107,7 @@ def on_unseen(timed: Timed, unseen: Call, repeat: Collection[str]) -> Outputs:
             tensor.copy_(other)
         output = candidate.replay().clone()
         found = fault(output, unseen) or changed_input(call, unseen)
-        if found is None and name in repeat and not _same_bits(candidate.replay(), output):
+        if found is None and name in repeat and not same_bits(candidate.replay(), output):
             found = "two replays on the same inputs differ"
         outputs[name] = output, found
     return outputs
@@ -116,7 +116,7 @@ def on_unseen(timed: Timed, unseen: Call, repeat: Collection[str]) -> Outputs:
 def changed_input(call: Call, before: Call) -> str | None:
     """Which input is no longer what the harness gave, as a fault; None when all are."""
     for name, now, then in zip(Call._fields, call[:5], before[:5], strict=False):
-        if not _same_bits(now, then):
+        if not same_bits(now, then):
             return f"the input {name} was changed"
     return None
 
@@ -191,11 +191,6 @@ def _larger(one: object, other: float) -> float | None:
     if not isinstance(one, float):
         return None  # the output has another shape: there is no error
     return max(one, other, key=lambda error: (error != error, error))  # noqa: PLR0124
-
-
-def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Bit by bit: NaN equals NaN."""
-    return torch.equal(one.view(torch.uint8), other.view(torch.uint8))
 
 
 def _on_cuda(

@@ -10,6 +10,7 @@ import torch
 import wrong_cores
 from standins import CPU, ON_CPU, Sampler, Timer
 from wrong_cores import WRONG
+from wrong_cores_borders import AT_BORDERS
 from wrong_cores_kept import RIGHT
 from wrong_cores_off_grid import OFF_GRID
 
@@ -99,12 +100,12 @@ def test_a_wrong_core_is_rejected_for_its_own_reason(name: str, few_corners: Non
     assert found.verdict == "REJECT" and re.search(said, found.reason), found.reason
 
 
-@pytest.mark.parametrize("name", OFF_GRID)
+@pytest.mark.parametrize("name", OFF_GRID | AT_BORDERS)
 def test_a_core_that_is_wrong_off_the_grid_is_rejected_there(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     """By the corner case that is made for it; it is right on the grid, and on a case beside it."""
-    make, case, said = OFF_GRID[name]
+    make, case, said = (OFF_GRID | AT_BORDERS)[name]
     beside = "w = 1"
     monkeypatch.setattr("nsa.bench.core.corners.CORNERS", {each: CORNERS[each] for each in (beside, case)})
     found = verdict(make(), tmp_path)

@@ -57,6 +57,7 @@ OF_SIZES: dict[str, Case] = {
     "k and v strided": Case(sizes.strided_tokens),
     "v strided": Case(sizes.strided_values),
     "layout [B, S, G, D]": Case(sizes.tokens_before_groups),
+    "large values in float16": Case(values.large_values),
     "more than 2^31 numbers": Case(sizes.many_numbers, memory_bytes=24 << 30),
     "blocks beyond 2^15": Case(sizes.many_blocks, memory_bytes=8 << 30),
 }
@@ -76,6 +77,7 @@ OF_LENGTHS: dict[str, Case] = {
     "no blocks": Case(lengths.no_blocks, taken=True),
     "single tokens": Case(lengths.single_tokens, taken=True),
     "unlike lengths": Case(lengths.unlike_lengths, taken=True),
+    "borders of blocks": Case(lengths.borders_of_blocks, taken=True),
     "one token in the last block": Case(lengths.one_token_in_the_last_block, taken=True),
 }
 OF_CALLS: dict[str, Case] = {

@@ -61,6 +61,13 @@ def unlike_lengths(draw: Draw) -> list[Drawn]:
     return [draw.of_lengths([1, 0, few, draw.base.context])]
 
 
+def borders_of_blocks(draw: Draw) -> list[Drawn]:
+    """Lengths one token below, at and above a few borders, of blocks and of what is read at once; the longest first."""
+    block, n, S = draw.base.sel_block, draw.base.sel_count, draw.base.context
+    near = {each + by for each in (8, 16, 32, block, 2 * block, n * block) for by in (-1, 0, 1)}
+    return [draw.of_lengths([S, *sorted(each for each in near if each < S)])]
+
+
 def one_token_in_the_last_block(draw: Draw) -> list[Drawn]:
     """Every sequence ends with a block of one token, which decides."""
     whole = (draw.base.context - 1) // draw.base.sel_block

@@ -10,6 +10,7 @@ FACTORS = (8, 30)  # of queries: at 30 an exponential without the maximum overfl
 TAIL = 11.5  # scores of the tail below the one that dominates: probabilities of about 1e-5
 LOW = -110.0  # exp of it is zero in float32
 SINK = 7.0  # score of the sink, where others have about 0
+FLAT, LARGE = 0.003, 1000.0  # factor of queries whose tokens all weigh about the same; about what each value is
 SINK_WIDTH = 0.5  # what the query has in the channel of the sink's outlier
 
 
@@ -87,3 +88,9 @@ def equal_values(draw: Draw) -> list[Drawn]:
     """All values of a row are one, which is then its output."""
     drawn = draw.full()
     return [drawn.changed(v=drawn.call.v[:, :, :1].expand_as(drawn.call.v).contiguous())]
+
+
+def large_values(draw: Draw) -> list[Drawn]:
+    """Values whose weighted sum, before it is divided by the weights', is no number of float16."""
+    drawn = draw.full(dtype="float16")
+    return [drawn.changed(q=drawn.call.q * FLAT, v=drawn.call.v + LARGE)]

@@ -106,6 +106,10 @@ SAYS: dict[str, Callable[[Drawn], bool]] = {
     "NaN in other blocks": lambda each: bool(each.call.k[0, :, :600].isnan().any()),
     "more than 2^31 numbers": lambda each: each.call.k.numel() > 2**31 and each.call.v.numel() > 2**30,
     "blocks beyond 2^15": lambda each: int(each.call.block_indices.max()) >= 2**15,
+    "large values in float16": lambda each: (
+        each.call.q.dtype == torch.float16 and bool((each.call.v[:, :, :600] > 900).all())
+    ),
+    "borders of blocks": lambda each: {63, 64, 65, 127, 128, 129} <= set(each.call.seq_lens.tolist()),
     "odd n": lambda each: each.shape.sel_count % 2 == 1,
     "D < Dv": lambda each: each.shape.head_dim < each.shape.value_dim,
     "D > Dv": lambda each: each.shape.head_dim > each.shape.value_dim,
