@@ -7,6 +7,7 @@ Snakemake's own console has nine lines for each job. Its log file (.snakemake/lo
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ from nsa.machine.process import INTERRUPTED
 SNAKEMAKES = "DefaultStreamHandler"  # the name of Snakemake's own console
 NOTHING_TO_DO = "Nothing to be done"
 REDUNDANT = ("Exiting because a job execution failed", "RuleException:\nCalledProcessError")  # beside the job's lines
+NO_RULE = re.compile(r"No rule to produce (\S+)(?: \(if you use input functions.*)?\s*$")
 QUIET_S = 30.0  # after which a job that is still at work is named
 TAIL = 15  # of a failed job's log
 WIDTH = 34  # of what a job is called
@@ -126,6 +128,11 @@ class Progress(logging.Handler):
         if text.startswith(NOTHING_TO_DO):
             self._say("nothing to do: every result is there and up to date")
             self._finish()
+        elif target := NO_RULE.search(text):
+            self._say(
+                f"error: {target[1]}: no rule makes it, expected one of the targets that README.md, Commands, lists; "
+                "correct the name"
+            )
         elif record.levelno >= logging.WARNING and not text.startswith(REDUNDANT):
             self._say(text)
 

@@ -101,6 +101,16 @@ def test_errors_and_warnings_of_snakemake_stay(console: Console) -> None:
     assert console.finished == 0
 
 
+def test_a_misspelt_target_is_one_line_with_what_to_do(console: Console) -> None:
+    """Snakemake speaks of input functions, of which a user knows nothing."""
+    said = "No rule to produce results/gate_reprot.md (if you use input functions make sure that they don't raise)."
+    console.log(said, logging.ERROR)
+    (line,) = console.lines
+    assert line.startswith(
+        "error: results/gate_reprot.md: no rule makes it, expected one of the targets that README.md"
+    )
+
+
 def test_nothing_to_do_ends_with_the_verdicts_too(console: Console) -> None:
     """Who asks again is told again."""
     console.log("Nothing to be done (all requested files are present and up to date).")

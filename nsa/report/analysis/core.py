@@ -30,7 +30,7 @@ from nsa.report.analysis.validate import (
     require_positive,
     require_processes,
 )
-from nsa.report.analysis.whole import require_rates
+from nsa.report.analysis.whole import require_errors, require_rates, require_whole_core
 
 ON_GRID = (TIMED, UNSEEN)
 
@@ -103,7 +103,10 @@ def read_core(path: Path, stamps: Stamps | None = None, stage: str = "core") -> 
             require_columns(path, on_grid, {"dtype": facts.dtype})
             require_positive(path, rows)
             require_rates(path, facts)
+            require_errors(path, rows, "error", "composed_error")
             require_judged_rows(path, rows)
+            if facts.device.kind == "cuda":
+                require_whole_core(path, rows, backend, unseen=stage == "core")
     except RecordError as error:
         return Record(backend, name, invalid(path, error))
     return judged(backend, name, f"{stage}-{backend}", header, path, stamps, rows)

@@ -28,7 +28,7 @@ from nsa.report.analysis.validate import (
     require_positive,
     require_processes,
 )
-from nsa.report.analysis.whole import require_rates, require_whole_cell, require_whole_check
+from nsa.report.analysis.whole import require_errors, require_rates, require_whole_cell, require_whole_check
 
 F = TypeVar("F", bound=Model)
 F_co = TypeVar("F_co", bound=Model, covariant=True)  # a record is frozen
@@ -194,6 +194,7 @@ def read_check(path: Path, stamps: Stamps | None = None) -> Record[CheckFacts]:
             require_constant(path, rows)
             require_processes(path, rows, facts.replicates)
             require_positive(path, rows)
+            require_errors(path, every, "mae", "oracle_error", "sdpa_oracle_error")
             require_whole_check(path, rows, facts.device.kind == "cuda")
             require_rates(path, facts)
     except RecordError as error:

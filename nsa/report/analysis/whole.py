@@ -13,11 +13,12 @@ import pandas as pd
 from nsa.errors import RecordError
 from nsa.records.decode import Reads
 from nsa.records.facts import TimedFacts
-from nsa.records.shapes import AXES, GridShape
-from nsa.records.words import AGAIN, CONTROL, CONTROLS, EMPTY
+from nsa.records.shapes import AXES, CORE_AXES, CoreShape, GridShape
+from nsa.records.words import AGAIN, CONTROL, CONTROLS, EMPTY, TIMED, UNSEEN
 
 DECODE_SERIES = ("mode", "cache_state", "arm", "emits")  # what names the repetitions of one thing
 CHECK_SERIES = (*AXES, "backend")
+CORE_SERIES = (*CORE_AXES, "backend")
 FIX = "delete it and rerun"
 
 
@@ -41,6 +42,40 @@ def require_whole_check(path: Path, rows: pd.DataFrame, on_cuda: bool) -> None:
     require_own_times(path, rows, CHECK_SERIES)
     if on_cuda:
         require_judged(path, rows)
+
+
+def require_whole_core(path: Path, rows: pd.DataFrame, backend: str, unseen: bool) -> None:
+    """A core check: as a kernel check; where the core was timed, its floor is known and unseen inputs were tried.
+
+    Args:
+        unseen: whether the stage tries any.
+    """
+    on_grid = rows[rows["case"].isna() | rows["case"].isin((TIMED, UNSEEN))]
+    require_named(path, on_grid, CORE_SERIES)
+    require_alike(path, on_grid, CORE_SERIES)
+    require_as_often(path, on_grid, CORE_AXES, ("backend",))
+    require_own_times(path, on_grid, CORE_SERIES)
+    require_judged(path, on_grid, CORE_SERIES)
+    mine = on_grid[on_grid["backend"] == backend]
+    timed = mine[mine["value_ns"].notna()]
+    if not timed["floor_bytes"].fillna(0).gt(0).all():
+        raise RecordError(f"{path}: floor_bytes of a timed call is null or not above 0, expected bytes; {FIX}")
+    counts = mine.assign(unseen=mine["case"] == UNSEEN, timed=mine["value_ns"].notna())
+    counts = counts.groupby([*CORE_AXES, "process"])[["unseen", "timed"]].sum()
+    tried = counts[counts["timed"] > 0]["unseen"]
+    if unseen and (lacking := tried[tried < max(1, tried.max())]).size:
+        *sizes, process = lacking.index[0]
+        raise RecordError(
+            f"{path}: process {process} tried {words((*sizes, backend))} on {lacking.iloc[0]} unseen inputs, expected "
+            f"{max(1, tried.max())} as elsewhere; {FIX}"
+        )
+
+
+def require_errors(path: Path, rows: pd.DataFrame, *columns: str) -> None:
+    """An error is no number below 0."""
+    for column in columns:
+        if rows[column].lt(0).any():
+            raise RecordError(f"{path}: {column} is {rows[column].min():g}, expected a number of at least 0; {FIX}")
 
 
 def require_rates(path: Path, facts: TimedFacts) -> None:
@@ -108,10 +143,10 @@ def require_own_times(path: Path, rows: pd.DataFrame, series: Sequence[str]) -> 
             raise RecordError(f"{path}: processes {one} and {other} have the same times, expected their own; {FIX}")
 
 
-def require_judged(path: Path, rows: pd.DataFrame) -> None:
-    """As many timed outputs of a kernel on a shape were judged, in each process, as were timed; a control has none."""
-    shown = rows[~rows["backend"].str.startswith((AGAIN, CONTROL))]
-    counts = shown.groupby([*CHECK_SERIES, "process"]).agg(timed=("value_ns", "count"), judged=("judged", "sum"))
+def require_judged(path: Path, rows: pd.DataFrame, series: Sequence[str] = CHECK_SERIES) -> None:
+    """As many timed outputs of a kernel or a core on a shape were judged, in each process, as were timed."""
+    shown = rows[~rows["backend"].str.startswith((AGAIN, CONTROL, EMPTY))]
+    counts = shown.groupby([*series, "process"]).agg(timed=("value_ns", "count"), judged=("judged", "sum"))
     wrong = counts[counts["timed"] != counts["judged"]]
     if len(wrong):
         *where, process = wrong.index[0]
@@ -132,5 +167,8 @@ def words(where: Sequence[object]) -> str:
     if len(where) == len(CHECK_SERIES):
         *sizes, backend = where
         return f"{backend} on {GridShape(*(int(str(size)) for size in sizes))}"
+    if len(where) == len(CORE_SERIES):
+        *sizes, backend = where
+        return f"{backend} on {CoreShape.of(sizes)}"
     mode, cache_state, arm, emits = where
     return f"arm {arm} ({mode}, {cache_state}{'' if emits == '-' else ', emitting' if emits else ', not emitting'})"

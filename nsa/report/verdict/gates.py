@@ -73,10 +73,12 @@ def accept(
     if not record.on_cuda:
         wrong = sum(verdict.correct is False for verdict in verdicts)
         right = sum(verdict.correct is True for verdict in verdicts)
-        reason = (
-            f"No CUDA device: nothing was timed; on the CPU {right} of {len(verdicts)} shapes are correct"
-            f"{f', {wrong} are WRONG' if wrong else ''}."
-        )
+        reason = f"No CUDA device: nothing was timed; on the CPU {right} of {len(verdicts)} shapes are correct."
+        if wrong or wrong_cases:
+            reason = (
+                "Its speed is not measured, as there is no CUDA device. Its results are WRONG on the CPU, so that no "
+                f"speed would make it good enough: {right} of {len(verdicts)} shapes are correct, and {wrong} wrong."
+            )
         return Accept(backend, NOT_MEASURED, " ".join([reason, *_wrong(wrong_cases, cases)]), verdicts, corners=cases)
     rejected = [shape for shape in verdicts if shape.verdict == REJECT]
     undecided = [shape for shape in verdicts if shape.verdict == NOT_MEASURED]
