@@ -24,6 +24,8 @@ WARMUP = 3  # calls before a capture
 class Control:
     """A train of small launches and a stream of bytes, each a captured graph that is timed cold.
 
+    In the first block both are timed before anything else: what else runs may slow the train down (docs/timing.md).
+
     Args:
         timer: on CUDA; None on a CPU, where there is no control: its times decide nothing.
     """
@@ -49,7 +51,7 @@ class Control:
         def time(name: str, _: int) -> list[int]:
             return timer.time(_nothing, self._graphs[name].graph.replay, True, REPETITIONS)
 
-        return [[Candidate({**columns, key: name}, partial(time, name)) for name in self._graphs]]
+        return [[Candidate({**columns, key: name}, partial(time, name), early=True) for name in self._graphs]]
 
 
 def _train(start: torch.Tensor) -> torch.Tensor:

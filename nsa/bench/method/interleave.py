@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nsa.bench.method.clocks import Clock
 from nsa.bench.method.timing import CudaTimer
@@ -20,10 +20,12 @@ class Candidate:
     Attributes:
         columns: what names it in every row.
         time: repetitions -> nanoseconds of each.
+        early: in the first block its group comes before those of the others: nothing else has been timed by then.
     """
 
     columns: Row
     time: Callable[[int], list[int]]
+    early: bool = field(default=False, kw_only=True)
 
 
 Group = Sequence[Candidate]  # candidates that take turns on the same inputs
@@ -41,8 +43,8 @@ def interleave(
 ) -> list[Row]:
     """Time every candidate of every group so often: a row for each repetition, as they were made; none is dropped.
 
-    In each block the groups follow each other in random order, and in each group its candidates do, so that drift falls
-    on all of them alike. The GPU's state is read after each group.
+    In each block the groups follow each other in random order, but for the early ones in the first, and in each group
+    its candidates do, so that drift falls on all of them alike. The GPU's state is read after each group.
 
     Args:
         groups: what is timed.
@@ -64,7 +66,10 @@ def interleave(
             clock.wait()
         repetitions = iters // blocks + (block < iters % blocks)
         before = 0
-        for group in order.sample(list(groups), len(groups)):
+        taken = order.sample(list(groups), len(groups))
+        if block == 0:
+            taken.sort(key=lambda group: not any(one.early for one in group))
+        for group in taken:
             if timer is not None and alternating:
                 timer.settle()
             turns = enumerate(order.sample(group, len(group)), before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -56,6 +57,18 @@ def test_the_order_is_random_in_each_block() -> None:
     for row in rows:
         turn = turns[int(str(row["block"]))]
         assert row["order"] == [name for name in turn if name[0] == str(row["group"])].index(str(row["name"]))
+
+
+def test_what_is_early_comes_first_in_the_first_block() -> None:
+    """Whatever the order drawn; in later blocks it has a place like others."""
+    firsts: list[list[str]] = []
+    for seed in range(12):
+        bench = Bench(3, 2, 1)
+        bench.groups[1] = [replace(one, early=True) for one in bench.groups[1]]
+        rows = bench.run(8, 4, seed)
+        firsts.append([next(str(row["name"])[0] for row in rows if row["block"] == block) for block in range(4)])
+    assert {block[0] for block in firsts} == {"1"}
+    assert {name for block in firsts for name in block[1:]} == {"0", "1", "2"}
 
 
 class Settled:
