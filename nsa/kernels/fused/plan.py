@@ -20,6 +20,8 @@ FAST_SELECTED = 16  # n of theirs, at most
 # Thread blocks a row that the streaming kernel is built for, and the share of multiprocessors, in percent, up to which
 # all of a launch's clusters are resident (measured on an H100; beyond it a launch runs in two waves).
 SPLITS = {8: 80, 4: 80, 3: 80, 2: 100, 1: 100}
+CHUNKS = 2  # thread blocks a row where a warp takes whole chunks (csrc/stream.h)
+TOGETHER = 4  # compressed tiles of a chunk: their sums have exponents in common, and take less room
 CLUSTER_WINDOW = 512  # of the resident and the ring kernel (csrc/resident.cuh, csrc/ring.cuh)
 ARMS = (  # parts that they are built for (csrc/stream.h)
     Parts(),
@@ -94,7 +96,7 @@ class Plan(NamedTuple):
         warps: of a thread block in one launch, and in the second of three.
     """
 
-    name: Literal["three", "stream", "resident", "ring"]
+    name: Literal["three", "stream", "resident", "ring", "chunks"]
     chunk_blocks: int
     win_tokens: int
     sel_tokens: int
@@ -104,7 +106,7 @@ class Plan(NamedTuple):
     @property
     def numbers(self) -> list[int]:
         """As the operator takes it (csrc/call.h)."""
-        kind = {"three": 0, "stream": 1, "resident": 2, "ring": 3}[self.name]
+        kind = {"three": 0, "stream": 1, "resident": 2, "ring": 3, "chunks": 4}[self.name]
         return [kind, self.chunk_blocks, self.win_tokens, self.sel_tokens, self.cluster, self.warps]
 
 
@@ -145,6 +147,9 @@ def one_launch(call: Call, device: Device) -> Plan | None:
     for cluster, share in ((cluster, SPLITS[cluster]) for cluster in fitting):
         if rows * cluster <= processors * share // 100:
             return Plan("stream", 1, 1, 1, cluster, 8)
+    fewest = fitting[-1] if fitting else max(SPLITS)
+    if fewest > CHUNKS and call.head_dim == 128 and stream_bytes(call, CHUNKS, 8, TOGETHER) <= device.shared_bytes:
+        return Plan("chunks", 1, 1, 1, CHUNKS, 8)
     return Plan("stream", 1, 1, 1, fitting[-1], 8) if fitting else None
 
 
@@ -159,7 +164,7 @@ def _holds(call: Call, layout: Layout, device: Device) -> bool:
     )
 
 
-def stream_bytes(call: Call, cluster: int, warps: int = 8) -> int:
+def stream_bytes(call: Call, cluster: int, warps: int = 8, together: int = 1) -> int:
     """Shared memory of a thread block that streams a share of a row (csrc/stream_tile.cuh, StreamShared)."""
     stages, free, chunk = 2, 13, 4
     ring = stages * TILE * (call.head_dim + call.value_dim) * 2
@@ -168,7 +173,7 @@ def stream_bytes(call: Call, cluster: int, warps: int = 8) -> int:
     before = _up(warps * (ring + 128) + 3 * cluster * 128 + 128 + 192 + keys + 64, 128) + TILE * call.head_dim * 2
     chunks = -(-call.capacity // (4 * 64 * chunk * cluster))
     halo, outputs = (128, cluster * share * 16) if cluster > 1 else (0, 0)
-    return before + outputs + chunks * (halo + chunk * (4 * 64 + 64 + 32 + 16))
+    return before + outputs + chunks * (halo + chunk * (4 * 64 + 16) + chunk // together * (64 + 32))
 
 
 def _up(count: int, unit: int) -> int:

@@ -109,11 +109,30 @@ def test_rings_are_right_on_short_rows(loaded: None, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("width", [128, 192])
+def test_chunks_of_a_warp_are_right_on_short_rows(loaded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random shapes and arms where warps take whole chunks of compressed tiles, which plans use for long rows only."""
+    monkeypatch.setattr(operator, "plan", lambda *_: plan.Plan("chunks", 1, 1, 1, plan.CHUNKS, 8))
+    found = {}
+    for seed in range(min(SHAPES, 300)):
+        draw = random.Random(seed * 31)
+        capacity = draw.choice([draw.randint(1, 200), draw.randint(1, 3000), draw.randint(1, 131072)])
+        lengths = tuple(draw.choice([capacity, draw.randint(0, capacity)]) for _ in range(draw.choice([1, 2, 5])))
+        shape = paper_like(seed)._replace(capacity=capacity, lengths=lengths, D=128, Dv=128)
+        if (wrong := fault(shape, seed)) is not None:
+            found[seed] = (wrong, shape)
+    assert found == {}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("name", "width"), [("as planned", 128), ("as planned", 192), ("chunks", 128)])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_token_far_above_the_first_ones_is_weighed(loaded: None, dtype: torch.dtype, width: int) -> None:
+def test_a_token_far_above_the_first_ones_is_weighed(
+    loaded: None, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, name: str, width: int
+) -> None:
     """Scores 2^12 to 2^60 above those of the tokens before, again and again: a base of exponentials is raised."""
     made = paper((131072, 70001), dtype=dtype)._replace(groups=2, D=width)
+    if name == "chunks":
+        monkeypatch.setattr(operator, "plan", lambda *_: planned(name, plan.CHUNKS, made))
     call = case(made, 0, GPU)
     for step, at in enumerate((100, 333, 514, 2000, 2049, 3500, 4100)):
         call.k_cmp[:, :, at] = call.q[:, :, step] * (0.3 + 0.2 * step)
@@ -125,11 +144,11 @@ def test_a_token_far_above_the_first_ones_is_weighed(loaded: None, dtype: torch.
 
 KINDS = [("resident", 6), ("resident", 8), ("resident", 16), ("ring", 6), ("ring", 8), ("ring", 16)]
 KINDS += [("stream", ranks) for ranks in (1, 2, 3, 4, 8)] + [("three", 1)]
+ROUTED = [(*kind, width) for kind in KINDS for width in (128, 192)] + [("chunks", 2, 128)]
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("width", [128, 192])
-@pytest.mark.parametrize(("name", "ranks"), KINDS)
+@pytest.mark.parametrize(("name", "ranks", "width"), ROUTED)
 def test_scores_hundreds_of_powers_of_two_apart(
     loaded: None, monkeypatch: pytest.MonkeyPatch, name: str, ranks: int, width: int
 ) -> None:
@@ -145,8 +164,7 @@ def test_scores_hundreds_of_powers_of_two_apart(
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("width", [128, 192])
-@pytest.mark.parametrize(("name", "ranks"), KINDS)
+@pytest.mark.parametrize(("name", "ranks", "width"), ROUTED)
 def test_of_equal_blocks_among_others_the_lowest_are_selected(
     loaded: None, monkeypatch: pytest.MonkeyPatch, name: str, ranks: int, width: int
 ) -> None:

@@ -16,6 +16,7 @@ from nsa.kernels.fused.plan import (
     RESERVED_BYTES,
     SCAN_WARPS,
     SELECT_RESERVED_BYTES,
+    TOGETHER,
     WIDTHS,
     Call,
     Device,
@@ -115,14 +116,24 @@ def test_on_hopper_the_papers_geometry_is_one_launch() -> None:
     # 256 rows at once, one thread block each, where the caches are short; else two a row
     assert [plan(call(64, capacity), HOPPER)[-2:] for capacity in (16384, 16385)] == [(1, 4), (2, 4)]
     assert plan(call(1, 131073), HOPPER).name == "stream"  # no room for the row's exponentials
+    # whole chunks a warp where two thread blocks a row have no room for sums by tile
+    assert [plan(call(16, capacity), HOPPER)[::4] for capacity in (108544, 108545, 131072, 133120, 133121)] == [
+        ("stream", 2),
+        ("chunks", 2),
+        ("chunks", 2),
+        ("chunks", 2),
+        ("stream", 3),
+    ]
     for batch, capacity, (D, Dv) in itertools.product(
         (1, 2, 3, 4, 8, 16, 32, 64, 128, 256), (1, 4096, 8192, 16384, 65536, 131072), WIDTHS
     ):
         asked = call(batch, capacity, D=D, Dv=Dv)
         made = plan(asked, HOPPER)
-        assert made.name in ("stream", "resident", "ring"), asked
+        assert made.name in ("stream", "resident", "ring", "chunks"), asked
         if made.name == "stream":
             assert stream_bytes(asked, made.cluster, made.warps) <= HOPPER.shared_bytes // (8 // made.warps), asked
+        elif made.name == "chunks":
+            assert stream_bytes(asked, made.cluster, made.warps, TOGETHER) <= HOPPER.shared_bytes, asked
         else:
             built = getattr(HOLDING[D][made.cluster], made.name)
             assert capacity <= built.tokens and built.shared_bytes <= HOPPER.shared_bytes
@@ -138,8 +149,9 @@ def test_the_shared_memory_of_a_streaming_block_is_the_kernels() -> None:
         stream_bytes(call(capacity=131072), 2),
         stream_bytes(call(capacity=4096, D=32, Dv=32), 8),
         stream_bytes(call(capacity=131072, D=64, Dv=64), 1, 4),
+        stream_bytes(call(capacity=131072), 2, 8, TOGETHER),
     ]
-    assert found == [231808, 197504, 195968, 248704, 43328, 225152]
+    assert found == [231808, 197504, 195968, 248704, 43328, 225152, 230272]
 
 
 def test_the_shared_memory_of_a_cluster_that_holds_a_row_is_the_kernels() -> None:

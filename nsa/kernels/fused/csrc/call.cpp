@@ -89,6 +89,8 @@ cudaError_t launch_held(const Call &call, cudaStream_t stream) {
 
 cudaError_t launch_one(const Call &call, cudaStream_t stream) {
   if (call.plan.kind == kResident || call.plan.kind == kRing) return launch_held(call, stream);
+  if (call.plan.kind == kChunks)
+    return call.bf16 ? launch_chunks<2, 8, true>(call, stream) : launch_chunks<2, 8, false>(call, stream);
   const bool half = call.plan.warps == 4;  // two thread blocks a multiprocessor
   switch (call.plan.cluster) {
     case 1: return half ? stream_dtype<1, 4>(call, stream) : stream_dtype<1, 8>(call, stream);
@@ -106,6 +108,7 @@ bool fits_one(const Call &call) {
   const bool narrow = p.dim == call.Dv && (p.dim == 32 || p.dim == 64);
   const bool held = call.plan.kind == kResident || call.plan.kind == kRing;
   if (held && (!wide || p.blocks != 16 || p.window > 512)) return false;
+  if (call.plan.kind == kChunks && p.dim != 128) return false;
   return p.l == 32 && p.d == 16 && p.block == 64 && p.blocks >= 3 && p.blocks <= 16 && (wide || narrow);
 }
 

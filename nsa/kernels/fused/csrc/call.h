@@ -12,8 +12,8 @@ enum Part : int { kCmp = 1, kRoute = 2, kSel = 4, kWin = 8 };  // nsa.kernels.fu
 
 // How a call is split (nsa/kernels/fused/plan.py).
 // Three launches; one, in which `cluster` thread blocks stream a row; one, in which they hold it; one, in which they
-// hold its exponentials alone.
-enum Kind : int64_t { kThree = 0, kStream = 1, kResident = 2, kRing = 3 };
+// hold its exponentials alone; one, in which they stream a long row, a warp whole chunks of it.
+enum Kind : int64_t { kThree = 0, kStream = 1, kResident = 2, kRing = 3, kChunks = 4 };
 struct Plan {
   int64_t kind, chunk_blocks, win_tokens, sel_tokens, cluster, warps;
 };

@@ -9,11 +9,11 @@
 namespace nsa::core {
 
 // Grid: (C, G, B), clusters of C along x.
-template <typename T, int D, int DV, int C, int Stages, int Warps, int Parts>
+template <typename T, int D, int DV, int C, int Stages, int Warps, int Together, int Parts>
 __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_constant__ Params p, int chunks) {
 #if __CUDA_ARCH__ >= 900  // elsewhere no plan leads here
   in_order();
-  using Shared = StreamShared<D, DV, C, Stages, Warps>;
+  using Shared = StreamShared<D, DV, C, Stages, Warps, Together>;
   constexpr int kThreads = Warps * 32;
   constexpr bool kHasCmp = Parts & kCmp, kHasSel = Parts & kSel, kHasWin = Parts & kWin;
   extern __shared__ __align__(128) unsigned char shared[];
@@ -22,6 +22,18 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
   const uint32_t base = shared_address(shared);
   const int asked = load_length(p, blockIdx.z);
   Row row(blockIdx.z, blockIdx.y);
+  // Before any copy: the cluster's barrier would wait for those that a warp has asked for.
+  const uint32_t bar = base + Shared::barriers, bar_halo = bar + 24, bar_keys = bar + 32, bar_out = bar + 40;
+  const bool makes_barriers = tid == kThreads - 32;
+  if (C > 1 && makes_barriers) {
+    for (int i = 0; i < 3; ++i) expect(bar + 8 * i, C * 128);
+    expect(bar_keys, C * kFree * 8);
+    expect(bar_out, C * 16 * (min(16 * DV / 4, (rank + 1) * Shared::kShare) - rank * Shared::kShare));
+    begin(bar_halo);
+    publish();
+  }
+  __syncwarp();
+  if (C > 1) cluster_arrive();
   copy_q<D, kThreads>(p, row, base + Shared::query, threadIdx.x);
   copy_commit();
   uint16_t gate = 0;
@@ -30,7 +42,8 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
   // Chunks of compressed tiles go around the cluster: a warp's first tile does not depend on the length, and is asked
   // for before that is known.
   const auto whole_row = [&](int tile) { return (tile / kChunk * C + rank) * kChunk + tile % kChunk; };
-  const auto cmp_tile = [&](int i) { return whole_row(warp + Warps * i); };
+  const auto of_block = [&](int i) { return (i / Together * Warps + warp) * Together + i % Together; };
+  const auto cmp_tile = [&](int i) { return whole_row(of_block(i)); };
   const uint32_t ring = base + warp * Shared::kRing;
   const auto copy_kv = [&](int i, const Cache &k, const Cache &v, int start, int valid) {
     const uint32_t to = ring + (i % Stages) * Shared::kTile;
@@ -43,16 +56,6 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
     if (start < room) copy_kv(0, p.k_cmp, p.v_cmp, start, room - start), issued = 1;
     copy_commit();
   }
-  const uint32_t bar = base + Shared::barriers, bar_halo = bar + 24, bar_keys = bar + 32, bar_out = bar + 40;
-  if (C > 1 && tid == 0) {
-    for (int i = 0; i < 3; ++i) expect(bar + 8 * i, C * 128);
-    expect(bar_keys, C * kFree * 8);
-    expect(bar_out, C * 16 * (min(16 * DV / 4, (rank + 1) * Shared::kShare) - rank * Shared::kShare));
-    begin(bar_halo);
-    publish();
-  }
-  __syncwarp();
-  if (C > 1) cluster_arrive();
 
   row.measure(p, asked);
   const int current = row.blocks - 1, S = row.length;
@@ -61,14 +64,16 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
   const auto of_warp = [&](int count) { return warp < count ? (count - warp + Warps - 1) / Warps : 0; };
   const int tiles = kHasCmp ? (row.compressed + 15) / 16 : 0;
   const int all = (tiles + kChunk - 1) / kChunk, mine = all > rank ? (all - rank + C - 1) / C : 0;  // chunks
-  const int cmp_mine = of_warp(mine * kChunk - (mine > 0 ? max(whole_row(mine * kChunk - 1) + 1 - tiles, 0) : 0));
+  const int lacking = mine > 0 ? max(whole_row(mine * kChunk - 1) + 1 - tiles, 0) : 0;  // tiles of the last chunk
+  const int cmp_mine = Together == 1 ? of_warp(mine * kChunk - lacking)
+                                     : of_warp(mine) * kChunk - ((mine - 1) % Warps == warp ? lacking : 0);
   const int width = kHasWin ? min(p.window, S) : 0, win_all = (width + 15) / 16;
   const int win_first = rank * win_all / C, win_tiles = (rank + 1) * win_all / C - win_first;
   const int sel_tiles = kHasSel ? (4 * p.blocks - rank + C - 1) / C : 0;  // tile i is number i * C + rank
   const int forced_tiles = kHasSel ? (4 * kForcedBlocks - rank + C - 1) / C : 0;
   const int win_mine = of_warp(win_tiles), sel_mine = of_warp(sel_tiles);
   if (issued > cmp_mine) copy_wait<0>(), issued = 0;  // nothing is left of what was asked for by capacity
-  if (C > 1 && tid == 0 && route)                     // a message for each chunk that is not the row's first
+  if (C > 1 && makes_barriers && route)               // a message for each chunk that is not the row's first
     arrive(bar_halo, 128 * (mine - (rank == 0 && mine > 0)));
 
   float2 *ml = reinterpret_cast<float2 *>(shared + Shared::ml),
@@ -79,7 +84,8 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
   uint64_t *best = reinterpret_cast<uint64_t *>(shared + Shared::best),
            *peers = reinterpret_cast<uint64_t *>(shared + Shared::peers);
   int *index = reinterpret_cast<int *>(shared + Shared::index);
-  const OfTiles of_tiles(shared + Shared::slice, shared + Shared::slice + chunks * Shared::kHalo, chunks * kChunk);
+  const OfTiles<Together> of_tiles(shared + Shared::slice, shared + Shared::slice + chunks * Shared::kHalo,
+                                   chunks * kChunk);
   uint64_t *some = reinterpret_cast<uint64_t *>(of_tiles.sums);  // keys of few blocks, once the sums are used
 
   int32_t *indices =
@@ -140,8 +146,8 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
   float total[DV / 8][4];
 #pragma unroll
   for (int i = 0; i < DV / 8; ++i) total[i][0] = total[i][1] = total[i][2] = total[i][3] = 0.f;
-  if (C > 1) cluster_wait();
 
+  if (C > 1) cluster_wait();
 #pragma unroll 1
   for (int branch = 0; branch < 3; ++branch) {
     if (branch == 0 ? !kHasCmp : branch == 1 ? !kHasWin : !kHasSel) continue;
@@ -154,16 +160,15 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
       else if (behind == 1) copy_wait<1>();
       else copy_wait<2>();
       __syncwarp();
-      const int at = warp + Warps * i;
       int valid, start;
       if (branch == 0) valid = row.compressed - cmp_tile(i) * 16;
-      else if (branch == 1) valid = width - (win_first + at) * 16;
+      else if (branch == 1) valid = width - (win_first + warp + Warps * i) * 16;
       else valid = selected(i, start);
       if (branch == 0 && i == 0 && asked_tiles > 0 && valid < 16)  // values beyond the length came with it
         clear_rows<DV>(ring + 16 * D * 2, valid, lane);
       if (valid > 0)
-        attend_tile<T, D, DV>(st, q, ring + (done % Stages) * Shared::kTile, valid, p.scale_log2, lane,
-                              branch == 0 && route, of_tiles.tile(at));
+        attend_tile<T, D, DV, Together>(st, q, ring + (done % Stages) * Shared::kTile, valid, p.scale_log2, lane,
+                                        branch == 0 && route, of_tiles.tile(of_block(i)), i % Together);
       ++done;
       __syncwarp();
       fill();
@@ -190,7 +195,7 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
     }
     if (C > 1 && branch == 0 && route)  // each chunk's last token gives half of itself to the next one's first block
       for (int i = tid; i < mine * 16; i += kThreads) {
-        const int chunk = i >> 4, h = i & 15, from = (chunk * kChunk + kChunk - 1) * 16 + h;
+        const int chunk = i >> 4, h = i & 15, from = (chunk * kChunk + kChunk - 1) / Together * 16 + h;
         const int to = rank + 1 == C ? 0 : rank + 1, at = rank + 1 == C ? chunk + 1 : chunk;
         if ((chunk * C + rank + 1) * kChunk < tiles)
           send8(peer_address(shared_address(of_tiles.halo + at * 16 + h), to),
@@ -224,7 +229,7 @@ __global__ void __launch_bounds__(Warps * 32, 8 / Warps) stream(const __grid_con
       if (C > 1) await(bar_halo);
       const int count = mine * kChunk * 4, wanted = p.blocks - kForcedBlocks;
       const auto number = [&](int j) { return whole_row(j >> 2) * 4 + (j & 3); };
-      weigh_blocks<C, kThreads>(of_tiles, whole, count, row.blocks, number);
+      weigh_blocks<C, kThreads, Together>(of_tiles, whole, count, row.blocks, number);
       __syncthreads();
       best_blocks<kThreads>(of_tiles.importance, count, number, most, found, some, best);
       __syncthreads();

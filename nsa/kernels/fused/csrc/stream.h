@@ -10,4 +10,7 @@ namespace nsa::core {
 
 template <int C, int Warps, bool Bf16> cudaError_t launch_stream(const Call &call, cudaStream_t stream);
 
+// Longer rows, of D = Dv = 128: each warp takes whole chunks of compressed tiles, so that sums take less room.
+template <int C, int Warps, bool Bf16> cudaError_t launch_chunks(const Call &call, cudaStream_t stream);
+
 }  // namespace nsa::core

@@ -22,14 +22,14 @@ template <int Threads> NSA_DEVICE void rank_keys(const uint64_t *keys, int count
 // Importance of `count` of the row's blocks: the sums, brought from each tile's exponents to the row's probabilities
 // (whole: maximum and 1 / sum of each head; the exponents are whole, so that equal blocks have equal importance). A
 // thread takes four heads of a tile's four blocks. 0 where a block is forced, or none; number(i): a block's number.
-template <int C, int Threads, typename Number>
-NSA_DEVICE void weigh_blocks(const OfTiles &of, const float2 *whole, int count, int blocks, Number number) {
+template <int C, int Threads, int Together, typename Number>
+NSA_DEVICE void weigh_blocks(const OfTiles<Together> &of, const float2 *whole, int count, int blocks, Number number) {
   const int inner = blocks - 2;  // blocks from here on are forced
   for (int i = threadIdx.x; i < (count + 31) / 32 * 32; i += Threads) {
     const int tile = i >> 2, h0 = (i & 3) * 4, block = number(tile * 4);
     float value[4] = {};
     if (block < inner) {  // then the tile has all of their tokens
-      const short4 m = *reinterpret_cast<const short4 *>(of.exponent + tile * 16 + h0);
+      const short4 m = *reinterpret_cast<const short4 *>(of.exponent + tile / Together * 16 + h0);
       const float e[4] = {static_cast<float>(m.x), static_cast<float>(m.y), static_cast<float>(m.z),
                           static_cast<float>(m.w)};
       float4 y = make_float4(0.f, 0.f, 0.f, 0.f);  // what the token before the tile gives to its first block
@@ -40,9 +40,10 @@ NSA_DEVICE void weigh_blocks(const OfTiles &of, const float2 *whole, int count, 
           y = make_float4(x[0].x, x[1].x, x[2].x, x[3].x);
           n[0] = x[0].y, n[1] = x[1].y, n[2] = x[2].y, n[3] = x[3].y;
         }
-      } else if (tile > 0) {
-        y = *reinterpret_cast<const float4 *>(of.last + (tile - 1) * 16 + h0);
-        const short4 x = *reinterpret_cast<const short4 *>(of.exponent + (tile - 1) * 16 + h0);
+      } else if (tile > 0 && tile % Together == 0) {
+        const int before = (tile - 1) / Together * 16 + h0;
+        y = *reinterpret_cast<const float4 *>(of.last + before);
+        const short4 x = *reinterpret_cast<const short4 *>(of.exponent + before);
         n[0] = x.x, n[1] = x.y, n[2] = x.z, n[3] = x.w;
       }
       const auto weigh = [](float4 x, const float (&w)[4]) {  // one order, so that equal sums stay equal

@@ -7,8 +7,10 @@ namespace nsa::core {
 
 constexpr int kChunk = 4;  // tiles of 16 compressed tokens; the thread blocks of a row take them in turn
 
-// Shared memory of a thread block, in bytes. `chunks`: that it takes, at capacity.
-template <int D, int DV, int C, int Stages, int Warps> struct StreamShared {
+// Shared memory of a thread block, in bytes. `chunks`: that it takes, at capacity. `Together`: compressed tiles in a
+// row that a warp takes, 1 or a whole chunk; they have exponents, and what the last token gives to the next block, in
+// common.
+template <int D, int DV, int C, int Stages, int Warps, int Together> struct StreamShared {
   static constexpr int kTile = 16 * (D + DV) * 2, kRing = Stages * kTile;
   static constexpr int kShare = (16 * DV / 4 + C - 1) / C;  // units of 4 output columns that a thread block sums
   static constexpr int ml = Warps * kRing;                  // [warps][16] (m, l)
@@ -25,9 +27,9 @@ template <int D, int DV, int C, int Stages, int Warps> struct StreamShared {
   static constexpr int query = outputs + (C > 1 ? C * kShare * 16 : 0);  // q
   static constexpr int slice = query + 16 * D * 2;
   // By chunk of 4 compressed tiles: what the token before it gives to its first block, and its exponent. Then by tile:
-  // sums of its 4 blocks, what its last token gives to the next block, its exponents, importance.
-  static constexpr int kHalo = C > 1 ? 128 : 0, kSliceTile = 4 * 64 + 64 + 32 + 16;
-  static constexpr int bytes(int chunks) { return slice + chunks * (kHalo + kChunk * kSliceTile); }
+  // sums of its 4 blocks, and importance; by `Together`: what the last token gives to the next block, exponents.
+  static constexpr int kHalo = C > 1 ? 128 : 0, kChunkBytes = kChunk * (4 * 64 + 16) + kChunk / Together * (64 + 32);
+  static constexpr int bytes(int chunks) { return slice + chunks * (kHalo + kChunkBytes); }
 };
 
 struct StreamTile {
@@ -37,7 +39,7 @@ struct StreamTile {
 };
 
 // What a thread block keeps of its compressed tiles for routing: see StreamShared.
-struct OfTiles {
+template <int Together> struct OfTiles {
   float2 *halo;
   float *sums, *last;
   short *exponent;
@@ -47,14 +49,17 @@ struct OfTiles {
       : halo(reinterpret_cast<float2 *>(halo)),
         sums(reinterpret_cast<float *>(tiles)),
         last(sums + most * 64),
-        exponent(reinterpret_cast<short *>(last + most * 16)),
-        importance(reinterpret_cast<uint32_t *>(exponent + most * 16)) {}
-  NSA_DEVICE StreamTile tile(int i) const { return {sums + i * 64, last + i * 16, exponent + i * 16}; }
+        exponent(reinterpret_cast<short *>(last + most / Together * 16)),
+        importance(reinterpret_cast<uint32_t *>(exponent + most / Together * 16)) {}
+  NSA_DEVICE StreamTile tile(int i) const {
+    return {sums + i * 64, last + i / Together * 16, exponent + i / Together * 16};
+  }
 };
 
 // One branch's running maximum (a whole number, so that rescaling is exact), sum and output of a warp; rows g, g + 8.
 template <int DV> struct Running {
-  float o[DV / 8][4], m[2], l[2];
+  float o[DV / 8][4], m[2], l[2],
+      last[2];  // last: what the tile before gives to the next block, where they go together
   NSA_DEVICE void clear() {
     m[0] = m[1] = -INFINITY, l[0] = l[1] = 0.f;
 #pragma unroll
@@ -62,9 +67,10 @@ template <int DV> struct Running {
   }
 };
 
-template <typename T, int D, int DV>
+// `route`: its sums go to `out`; `before`: tiles of the same exponents ahead of it, whose sums end where its own start.
+template <typename T, int D, int DV, int Together>
 NSA_DEVICE void attend_tile(Running<DV> &st, const Rows<D> &q, uint32_t tile, int valid, float scale, int lane,
-                            bool route, StreamTile out) {
+                            bool route, StreamTile out, int before) {
   const int g = lane >> 2, t = lane & 3;
   float s[2][4] = {}, z[2][4] = {};
 #pragma unroll
@@ -90,6 +96,12 @@ NSA_DEVICE void attend_tile(Running<DV> &st, const Rows<D> &q, uint32_t tile, in
     st.m[0] = n0, st.m[1] = n1, st.l[0] *= c0, st.l[1] *= c1;
 #pragma unroll
     for (int n = 0; n < DV / 8; ++n) st.o[n][0] *= c0, st.o[n][1] *= c0, st.o[n][2] *= c1, st.o[n][3] *= c1;
+    if (Together > 1 && route) {
+      st.last[0] *= c0, st.last[1] *= c1;
+      for (float *sums = out.sums - before * 64; sums < out.sums; sums += 64)  // a lane has one of a tile's four blocks
+        sums[t * 16 + g] *= c0, sums[t * 16 + g + 8] *= c1;
+      __syncwarp();
+    }
   }
 #pragma unroll
   for (int n = 0; n < 2; ++n) {
@@ -114,6 +126,10 @@ NSA_DEVICE void attend_tile(Running<DV> &st, const Rows<D> &q, uint32_t tile, in
     const float y1 = __shfl_sync(~0u, h0, (lane & ~3) + 1), y2 = __shfl_sync(~0u, h0, (lane & ~3) + 3);
     const float y3 = __shfl_sync(~0u, h1, (lane & ~3) + 1);
     const int h = g + 8 * r;
+    if constexpr (Together > 1) {  // copies of a block have the same sums wherever it lies in a tile
+      if (before > 0) a0 = t == 0 ? a0 + st.last[r] : a0;
+      st.last[r] = __shfl_sync(~0u, h1, (lane & ~3) + 3);
+    }
     if (t == 0) out.sums[h] = a0, out.sums[32 + h] = a1 + y2;
     if (t == 2) out.sums[16 + h] = a0 + y1, out.sums[48 + h] = a1 + y3;
     if (t == 3) out.last[h] = h1;

@@ -1,0 +1,3 @@
+#include "stream_launch.cuh"
+
+template cudaError_t nsa::core::launch_chunks<2, 8, true>(const Call &, cudaStream_t);
