@@ -9,6 +9,8 @@ namespace nsa::core {
 constexpr int kScanWarps = 4;
 // Up to so many parts keys are asked for before the length is known: 64 tokens of each, whatever the length.
 constexpr unsigned kFewParts = 160;
+// Up to so many rows values are asked for behind the sums of blocks, which somebody waits for.
+constexpr unsigned kLateRows = 16;
 
 // The sum over tokens from `t` to `end` of a head's exponential times weight(t).
 template <typename Weight>
@@ -66,6 +68,7 @@ __global__ void __launch_bounds__(kScanWarps * 32, DV <= 128 ? 4 : 1)
   copy_query(p, batch, group, sh);
   const int chunk = p.chunk_blocks * p.cells, start = blockIdx.x * chunk, at_most = (p.capacity - p.l) / p.d + 1;
   const bool few = gridDim.x * gridDim.y * gridDim.z <= kFewParts;
+  const bool late = gridDim.y * gridDim.z <= kLateRows;
   int count = 0;
   const auto length = [&] {
     const int S = min(max(given, 0), p.capacity), tokens = S < p.l ? 0 : (S - p.l) / p.d + 1;
@@ -73,7 +76,7 @@ __global__ void __launch_bounds__(kScanWarps * 32, DV <= 128 ? 4 : 1)
   };
   float *scores = reinterpret_cast<float *>(shared + part_bytes(p.dim, DV, kScanWarps));
   const bool there = attend_part<T, DV>(
-      p, p.k_cmp, p.v_cmp, batch, group, few ? min(chunk, at_most - start) : 0, true, length,
+      p, p.k_cmp, p.v_cmp, batch, group, few ? min(chunk, at_most - start) : 0, late, length,
       [&](int i, int (&rows)[2]) { rows[0] = start + i, rows[1] = rows[0] + 8; }, sh, route ? scores : nullptr, part,
       [&] {
         if (leader) let_follow_behind(before, &word);
