@@ -13,7 +13,7 @@ from nsa.bench.apart.wire import Prepare, Release, Request
 from nsa.bench.core import wire
 from nsa.bench.core.inputs import CoreCall
 from nsa.bench.core.replays import Changes
-from nsa.bench.core.subject import Gave, Prepared, bound, prepare
+from nsa.bench.core.subject import Bound, Gave, Prepared, bound, prepare
 
 
 class Given(Changes):
@@ -47,6 +47,7 @@ class CoreCandidate(Server):
         super().__init__()
         self._given: Given | None = None
         self._prepared: dict[str, Prepared] = {}
+        self._captured: list[Bound] = []  # whose margins are looked at after replays
 
     @property
     def query(self) -> torch.Tensor:
@@ -55,7 +56,7 @@ class CoreCandidate(Server):
 
     def call(self) -> Callable[[], Gave]:
         assert self._given is not None
-        run, blocks = bound(self.name, self.backend.decode_core, self._given.call)
+        run, blocks, _ = self._kept(self._given)
         return lambda: (run(), blocks)
 
     def prepared(self, name: str) -> tuple[Callable[[], object], Callable[[], Gave]]:
@@ -69,19 +70,32 @@ class CoreCandidate(Server):
             self._given = Given(call if isinstance(call, CoreCall) else call.view(self._segments))
             return None
         if isinstance(request, Release):
-            self._prepared, self._given = {}, None
+            self._look()  # after the bursts, too, which the judge clocks
+            self._prepared, self._given, self._captured = {}, None, []
             return None
         assert self._given is not None
-        return self._with(self._given, request)
+        said = self._with(self._given, request)
+        self._look()
+        return said
+
+    def _kept(self, given: Given) -> Bound:
+        """A call that is about to be captured."""
+        self._captured.append(bound(self.name, self.backend.decode_core, given.call))
+        return self._captured[-1]
+
+    def _look(self) -> None:
+        """What replays may write around: no Python of theirs looks."""
+        for each in self._captured:
+            each.look()
 
     def _with(self, given: Given, request: Request) -> JsonValue:
         """Something with the bound inputs."""
         match request:
             case wire.Once():
-                run, blocks = bound(self.name, self.backend.decode_core, given.call)
+                run, blocks, _ = bound(self.name, self.backend.decode_core, given.call)
                 _copy((run(), blocks), request.outputs, self._segments)
             case Prepare():
-                run, blocks = bound(self.name, self.backend.decode_core, given.call)
+                run, blocks, _ = self._kept(given)
                 self._prepared[request.name] = prepare(self.name, run, blocks, given.refresh, given.keep, self._timer)
             case wire.Replay():
                 _copy(self._prepared[request.name].replay(), request.outputs, self._segments)

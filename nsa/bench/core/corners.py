@@ -72,7 +72,7 @@ def _draw(corner: Corner, seed: int, lengths: tuple[int, ...]) -> Draw:
 def _called(mine: BoundCore, composed: Core, call: CoreCall, draw: Draw, corner: Corner) -> Row:
     """What two calls on the same inputs into poisoned memory say: the first one is judged."""
     fill_unseen(call, draw)
-    run, blocks = bound(COMPOSED, composed, call)
+    run, blocks, _ = bound(COMPOSED, composed, call)
     right = judge(call, run(), blocks, tied=draw.alike)
     mine.give()
     try:

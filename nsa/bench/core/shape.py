@@ -104,7 +104,7 @@ def _entered(
     refused = dense.able(run.rivals, q, k, v)
     run.left_out.extend(LeftOut(name=f"{DENSE}{name}", shape=str(shape), reason=why) for name, why in refused.items())
     runs: dict[str, tuple[Callable[[], torch.Tensor], torch.Tensor]] = {
-        COMPOSED: bound(COMPOSED, compose(gather), call),
+        COMPOSED: bound(COMPOSED, compose(gather), call)[:2],
         **{
             f"{DENSE}{each}": (partial(kernel, q, k, v), call.block_indices)
             for each, kernel in run.rivals.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -59,11 +60,25 @@ class Subject(Candidate):
     kept: list[Kept]
 
 
-def bound(name: str, core: Core, call: CoreCall) -> tuple[Callable[[], torch.Tensor], torch.Tensor]:
-    """A call of a core into memory of its own, which is its output, and the blocks that it writes or reads.
+class Bound(NamedTuple):
+    """A call of a core into memory of its own.
 
-    The call raises BackendBroken where the core returned another tensor, or, unless it is being captured, where it
-    wrote around one of the two.
+    Attributes:
+        run: the call; it gives its output.
+        blocks: that it writes or reads.
+        look: raises BackendBroken where something was written around the output or the blocks.
+    """
+
+    run: Callable[[], torch.Tensor]
+    blocks: torch.Tensor
+    look: Callable[[], None]
+
+
+def bound(name: str, core: Core, call: CoreCall) -> Bound:
+    """Bind a core to memory of its own.
+
+    The call raises BackendBroken where the core returned another tensor, or where it wrote around what is its own. One
+    that is being captured writes nothing yet: whoever replays it must look.
     """
     blocks, beside_blocks = _fenced(call.block_indices, call.block_indices.shape)
     blocks.copy_(call.block_indices)  # POISON, or those that are given where the core does not route
@@ -76,13 +91,21 @@ def bound(name: str, core: Core, call: CoreCall) -> tuple[Callable[[], torch.Ten
             given: object = core(*mine, out)
         if given is not out:
             raise BackendBroken(f"{name}: it returned another tensor than the `out` that it was given")
-        if not (out.is_cuda and torch.cuda.is_current_stream_capturing()):
-            for what, tensor, beside in (("output", out, beside_out), ("block indices", blocks, beside_blocks)):
-                if any(bool((each != FENCED).any()) for each in beside):
-                    raise BackendBroken(f"{name}: it wrote before or behind its {what} of shape {tuple(tensor.shape)}")
+        if not capturing(out):
+            look()
         return out
 
-    return run, blocks
+    def look() -> None:
+        for what, tensor, beside in (("output", out, beside_out), ("block indices", blocks, beside_blocks)):
+            if any(bool((each != FENCED).any()) for each in beside):
+                raise BackendBroken(f"{name}: it wrote before or behind its {what} of shape {tuple(tensor.shape)}")
+
+    return Bound(run, blocks, look)
+
+
+def capturing(out: torch.Tensor) -> bool:
+    """Whether calls that write this are recorded now, and not run."""
+    return out.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _fenced(like: torch.Tensor, shape: Sequence[int]) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
