@@ -92,7 +92,7 @@ CONFIG = Config(
 )
 F = TypeVar("F", bound=Model)
 Rows = list[dict[str, Scalar]]
-Where = Mapping[str, Scalar]
+Where = Mapping[str, Scalar | tuple[Scalar, ...]]
 
 
 def device_of(kind: str) -> Device:
@@ -177,10 +177,14 @@ def clocks(device: str) -> dict[str, Scalar]:
 
 
 def altered(rows: Rows, drop: Where | None, alter: tuple[Where, Where] | None) -> Rows:
-    """The rows without those that match `drop`, and those that match `alter` altered: a time, where there is one."""
+    """The rows without those that match `drop`, and those that match `alter` altered: a time, where there is one.
+
+    A tuple matches each of its values.
+    """
 
     def match(row: Where, where: Where | None) -> bool:
-        return where is not None and all(row.get(key) == value for key, value in where.items())
+        some = {key: value if isinstance(value, tuple) else (value,) for key, value in (where or {}).items()}
+        return where is not None and all(row.get(key) in values for key, values in some.items())
 
     def timeless(row: Where) -> bool:
         return "value_ns" in new and row.get("value_ns") is None

@@ -11,6 +11,7 @@ from synthetic import GRID, Rows, clocks, controls, timed_facts
 from nsa.records.facts import Alone, Burst, CheckFacts
 from nsa.records.grids import grid
 from nsa.records.shapes import GridShape
+from nsa.records.tried import check_corners
 from nsa.records.words import AGAIN
 
 
@@ -37,12 +38,12 @@ def burst(process: int, shape: GridShape, us: float = 9.0, events_us: float = 10
 
 
 def check_rows(backend: str, device: str, speedup: float, processes: int) -> Rows:
-    """A correctness result per seed and, on CUDA, timed repetitions: the candidate, twice, and two packed variants."""
+    """A correctness result per seed and, on CUDA, timed repetitions: the candidate, twice, and the packed variants."""
     rng, rows = np.random.default_rng(1), []
     on_cuda = device == "cuda"
     asked = GRID if on_cuda else GRID.model_copy(update={"rows": (GRID.cpu_rows,)})
     axes = ("rows", "heads_per_group", "head_dim", "value_dim", "sel_count")
-    times_us = {"sdpa:gather": 60.0, "sdpa:varlen": 90.0}
+    times_us = {"sdpa:gather": 60.0, "sdpa:varlen": 90.0, "sdpa:index_select": 95.0, "sdpa:blocks": 99.0}
     times_us |= {backend: 60.0 / speedup, AGAIN + backend: 60.0 / speedup}
     rounding = 1e-3 if on_cuda else 1e-6
     correct = {"mae": 1e-5, "oracle_error": 2 * rounding, "sdpa_oracle_error": 1.9 * rounding, "fault": None}
@@ -65,11 +66,11 @@ def check_rows(backend: str, device: str, speedup: float, processes: int) -> Row
 
 
 def corner_rows(backend: str, device: str) -> Rows:
-    """Three corner cases, one of them of two calls, which a kernel gets right."""
+    """Every call of every corner case of a whole check, which a kernel gets right."""
     dtype = GRID.dtype.of(device)
     rounding = 1e-3 if device == "cuda" else 1e-6
     shape = {"rows": 12, "head_dim": 64, "value_dim": 64, "sel_count": 8, "sel_block": 64, "context": 704, "groups": 4}
     right = {"mae": 1e-5, "oracle_error": rounding, "sdpa_oracle_error": rounding, "fault": None}
     row = {**shape, "dtype": dtype, "backend": backend, "process": 0, "seed": 123, **right}
-    cases = (("h = 1", 1), ("h = 16", 16), ("two outputs held", 4), ("two outputs held", 4))
-    return [{**row, "case": case, "heads_per_group": heads} for case, heads in cases]
+    calls = [case for case, many in check_corners(dtype).items() for _ in range(many)]
+    return [{**row, "case": case, "heads_per_group": 4} for case in calls]

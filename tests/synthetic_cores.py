@@ -13,16 +13,20 @@ from nsa.config import CoreSettings
 from nsa.records.facts import CoreBurst, CoreFacts, LeftOut
 from nsa.records.grids import core_grid
 from nsa.records.shapes import CoreShape
-from nsa.records.words import AGAIN, COMPOSED, DENSE, TIMED, UNSEEN
+from nsa.records.tried import core_corners
+from nsa.records.words import AGAIN, COMPOSED, DENSE, EVERY_SHAPE, TIMED, UNSEEN
 
 FLOOR_BYTES = 4_000_000  # of a core: 1 µs at the copy's 4 TB/s
 CUDNN_US, FLASH_US, COMPOSED_US = 60.0, 80.0, 300.0
-LEFT_OUT = LeftOut(name=f"{DENSE}fa3", shape="every shape", reason="not installed (no module)")
+LEFT_OUT = tuple(
+    LeftOut(name=f"{DENSE}{name}", shape=EVERY_SHAPE, reason="not installed (no module)")
+    for name in ("fa3", "flashinfer", "efficient")
+)
 
 
 def core_facts(device: str, processes: int, changes: Mapping[str, object] | None = None) -> CoreFacts:
-    """The facts of a core check that ran and that no check objects to, but that one kernel is not installed."""
-    left_out = (LEFT_OUT,) if device == "cuda" else ()
+    """The facts of a core check that ran and that no check objects to, but that some kernels are not installed."""
+    left_out = LEFT_OUT if device == "cuda" else ()
     found = {**timed_facts(device, processes), "dtype": CORES.dtype.of(device), "left_out": left_out}
     if device == "cuda":
         found["bursts"] = tuple(
@@ -38,7 +42,7 @@ def core_burst(process: int, shape: CoreShape, us: float = 9.0, events_us: float
 
 
 def core_rows(backend: str, device: str, speedup: float, processes: int, settings: CoreSettings = CORES) -> Rows:
-    """Results on timed and unseen inputs and, on CUDA, repetitions; two corner cases."""
+    """Results on timed and unseen inputs and, on CUDA, repetitions; every corner case of a whole check."""
     rng, rows, on_cuda = np.random.default_rng(2), [], device == "cuda"
     mine = CUDNN_US / speedup
     times_us = {backend: mine, AGAIN + backend: mine, COMPOSED: COMPOSED_US}
@@ -62,4 +66,5 @@ def core_rows(backend: str, device: str, speedup: float, processes: int, setting
             rows += controls({**base, **clocks(device)}, "backend")
     corner = {**asdict(core_grid(settings, device)[0]), "backend": backend, "process": 0, "seed": 99, "keys": "noise"}
     corner |= {"batch": 3, "context": 1200}
-    return rows + [{**corner, **right, "case": case} for case in ("h = 1", "no token")]
+    calls = [case for case, many in core_corners().items() for _ in range(many)]
+    return rows + [{**corner, **right, "case": case} for case in calls]

@@ -36,5 +36,6 @@ SKIPPED = "skipped: "  # begins the fault of a corner case that cannot be run he
 AGAIN = "again:"  # before the name of the A/A control of a kernel: the same, captured and timed a second time
 COMPOSED = "composed"  # the core of packed SDPA and torch's operators, with whose error a core's is compared
 DENSE = "dense:"  # before the name of a kernel of dense attention over the same caches
+EVERY_SHAPE = "every shape"  # on which a kernel that is not installed is left out
 TIMED, UNSEEN = "timed", "unseen"  # cases of a core check: the timed calls, and inputs that the graph has never seen
 KEYS = ("noise", "topics", "sinks")  # how keys are drawn: independently, in runs of one topic, with sinks in front

@@ -33,7 +33,7 @@ from nsa.machine.host import Machine
 from nsa.machine.nvml import Sampler
 from nsa.records.facts import CoreBurst, CoreFacts, LeftOut
 from nsa.records.grids import core_grid
-from nsa.records.words import COMPOSED, DENSE, ITEM_BYTES, Row
+from nsa.records.words import COMPOSED, DENSE, EVERY_SHAPE, ITEM_BYTES, Row
 
 FURTHER_BYTES = 1 << 24  # gates, lengths, blocks, and what lies between tensors
 
@@ -79,7 +79,7 @@ def check(job: Job, turn: Turn, load: Loader, ready: Callable[[], object] = lamb
     start, kind = time.monotonic(), job.host.device.kind
     on_cuda, rows, rates, others = kind == "cuda", list[Row](), list[tuple[float, float]](), set[int]()
     found, absent = dense.kernels() if on_cuda and not job.timed_only else ({}, {})
-    left_out = [LeftOut(name=f"{DENSE}{name}", shape="every shape", reason=why) for name, why in absent.items()]
+    left_out = [LeftOut(name=f"{DENSE}{name}", shape=EVERY_SHAPE, reason=why) for name, why in absent.items()]
     seen, bursts = switches.read(), list[CoreBurst]()
     with device_at_work(COMPOSED if job.apart else job.backend), Sampler(job.host.device.uuid) as sampler:
         timer = CudaTimer(torch.device(kind)) if on_cuda else None

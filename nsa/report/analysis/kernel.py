@@ -12,7 +12,7 @@ from nsa.config import AcceptThresholds, CheckSettings, GateSettings
 from nsa.records.facts import CheckFacts
 from nsa.records.grids import grid
 from nsa.records.shapes import AXES, CONSTANT, GridShape
-from nsa.records.words import ITEM_BYTES, REFUSED, VARIANT
+from nsa.records.words import ITEM_BYTES, VARIANT
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.stats import Estimate, speedup
 from nsa.settings import Positive, Settings
@@ -72,11 +72,6 @@ class Measured:
     rows: pd.DataFrame
     time_us: float | None
     correctness: Correctness | None
-
-    @property
-    def refused(self) -> bool:
-        """Whether the kernel does not take the shape; then nothing runs beside it."""
-        return self.correctness is not None and (self.correctness.fault or "").startswith(REFUSED)
 
     def failures(self, allowed: Tolerance) -> list[str]:
         """What is wrong with its results; nothing where there are none."""

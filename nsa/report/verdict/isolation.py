@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 
 from nsa.records.facts import Burst, CheckFacts, Clocked, CoreBurst, CoreFacts
-from nsa.records.shapes import AXES, CORE_AXES, CoreShape, GridShape
+from nsa.records.shapes import AXES, CORE_AXES, GridShape
 from nsa.report.analysis.kernel import PACKED_ERROR
 from nsa.report.analysis.read import Record
 from nsa.report.analysis.replicates import medians
 from nsa.report.verdict.checks import Check
+from nsa.report.verdict.tried import shape_of
 from nsa.report.verdict.words import BLOCKING, WARNING
 
 DISTURBED = 0.05  # by which packed SDPA's time may move once there is a candidate, geometric mean
@@ -52,7 +53,7 @@ def clocks_disagree(record: Record[CheckFacts] | Record[CoreFacts]) -> Check:
     shown = {(burst.process, str(burst.shape)) for burst in bursts}
     axes = CORE_AXES if isinstance(facts, CoreFacts) else AXES
     sides = timed[["process", *axes]].drop_duplicates().itertuples(index=False)
-    wanted = {(int(process), str(_shape(axes, sizes))) for process, *sizes in sides}
+    wanted = {(int(process), str(shape_of(axes, sizes))) for process, *sizes in sides}
     if lacking := sorted(wanted - shown):
         process, shape = lacking[0]
         message = f"no burst was clocked on {shape} in process {process}, the first of {len(lacking)} such"
@@ -66,10 +67,6 @@ def clocks_disagree(record: Record[CheckFacts] | Record[CoreFacts]) -> Check:
         f"(at most {BURST_EXCESS:g} times that and {worst.empty_ns / NS_PER_US:.3g} µs to launch it)"
     )
     return Check(name, BLOCKING, record.name, excess(worst), BURST_EXCESS, message, not excess(worst) <= BURST_EXCESS)
-
-
-def _shape(axes: Sequence[str], sizes: Sequence[object]) -> GridShape | CoreShape:
-    return CoreShape.of(sizes) if axes == CORE_AXES else GridShape(*(int(str(size)) for size in sizes))
 
 
 def excess(burst: Clocked) -> float:

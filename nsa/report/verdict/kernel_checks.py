@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from nsa.config import CheckSettings, GateSettings
 from nsa.records.facts import CheckFacts
@@ -16,6 +16,7 @@ from nsa.report.verdict.checks import Check, aa_control
 from nsa.report.verdict.corners import corner_checks
 from nsa.report.verdict.isolation import isolation_checks
 from nsa.report.verdict.machine import Moves, machine_checks, replicates_differ
+from nsa.report.verdict.tried import on_shapes, rival_missing
 from nsa.report.verdict.warnings import clock_spread, other_processes
 from nsa.report.verdict.words import BLOCKING, WARNING
 
@@ -40,6 +41,7 @@ def kernel_checks(
     """
     grid = measured(record, settings, gates)
     results = [packed_variant_wrong(record.name, grid, gates), packed_variant_refused(record, grid)]
+    results.append(rival_missing(record))
     results += [*corner_checks(record, Tolerance.of(gates.accept)), *isolation_checks(record)]
     if not record.on_cuda:
         return [*results, other_processes(record)]
@@ -75,17 +77,11 @@ def packed_variant_wrong(name: str, grid: Grid, gates: GateSettings) -> Check:
 
 
 def packed_variant_refused(record: Record[CheckFacts], grid: Grid) -> Check:
-    """A variant that takes no part on a shape: it says why, or is not there at all."""
+    """A variant that takes no part on a shape, and says why."""
     refused: dict[tuple[str, str], list[str]] = {}  # variant and reason, the shapes
     for left in record.facts.left_out:
         if left.name.startswith(VARIANT):
             refused.setdefault((left.name, left.reason), []).append(left.shape)
-    said = {(left.name, left.shape) for left in record.facts.left_out}
-    variants = sorted({name for kernels in grid.values() for name in kernels if name.startswith(VARIANT)})
-    for shape, kernels in grid.items():
-        for variant in variants if took_part(record.backend, kernels) else []:
-            if variant not in kernels and (variant, str(shape)) not in said:
-                refused.setdefault((variant, "not run, and the record does not say why"), []).append(str(shape))
     clauses = [
         f"{variant.removeprefix(VARIANT)} on {on_shapes(shapes, len(grid))}: {reason}"
         for (variant, reason), shapes in refused.items()
@@ -93,18 +89,6 @@ def packed_variant_refused(record: Record[CheckFacts], grid: Grid) -> Check:
     count = float(sum(map(len, refused.values())))
     message = "; ".join(clauses) or "every packed SDPA variant took part on every shape"
     return Check("packed_variant_refused", WARNING, record.name, count, 0.0, message, bool(refused))
-
-
-def on_shapes(shapes: Sequence[str], of: int) -> str:
-    """All of them, or the first one and how many more."""
-    if len(shapes) == of:
-        return f"all {of} shapes"
-    return shapes[0] + (f" and {len(shapes) - 1} more shapes" if len(shapes) > 1 else "")
-
-
-def took_part(backend: str, kernels: Mapping[str, Measured]) -> bool:
-    """Whether the kernel that is checked takes this shape: where it refuses, no variant runs beside it."""
-    return backend in kernels and not kernels[backend].refused
 
 
 def _named(found: list[str]) -> str:

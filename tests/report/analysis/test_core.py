@@ -75,13 +75,13 @@ def test_few_rows_may_round_to_more_than_the_composed_core_by_luck(lab: Lab) -> 
     assert figures(lab, alter=({"backend": "fused", "case": "unseen"}, lucky))[0].faults == ()
     assert figures(lab, alter=({"backend": "fused", "case": "timed"}, lucky))[0].faults != ()
     read = read_core(lab.core(alter=({"case": "h = 1"}, lucky)))
-    assert [corner.fault for corner in core_corners(read, 2.0)] == [None, None]
+    assert {corner.fault for corner in core_corners(read, 2.0)} == {None}
 
 
 def test_corner_cases_are_right_wrong_or_refused(lab: Lab) -> None:
     """Each case says which of these it is."""
     refused = core_corners(read_core(lab.core(alter=({"case": "h = 1"}, {"fault": "refused: q: got h = 1"}))), 2.0)
-    assert [(corner.case, corner.refused) for corner in refused] == [("h = 1", True), ("no token", False)]
+    assert [corner.case for corner in refused if corner.refused] == ["h = 1"] and len(refused) == 76
     wrong = core_corners(read_core(lab.core(alter=({"case": "h = 1"}, {"error": 0.5}))), 2.0)
     assert wrong[0].fault is not None and not wrong[0].refused and wrong[1].fault is None
 

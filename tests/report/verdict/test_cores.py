@@ -32,7 +32,7 @@ def test_a_core_that_is_right_and_faster_than_dense_attention_is_accepted(lab: L
     found = decided(lab, speedup=2.0)
     assert found.verdict == "ACCEPT" and found.wrong_shapes == []
     assert (
-        "All 4 shapes and 2 corner cases are correct, and at least 1.9" in found.reason or "at least 2" in found.reason
+        "All 4 shapes and 76 corner cases are correct, and at least 1.9" in found.reason or "at least 2" in found.reason
     )
     assert {shape.verdict for shape in found.shapes} == {"ACCEPT"}
 
@@ -61,7 +61,7 @@ def test_a_core_that_is_wrong_or_slow_is_rejected(
     [
         ({"status": "unavailable"}, "fused is unavailable (fused is not here)"),
         ({"status": "failed"}, "fused is failed"),
-        ({"device": "cpu"}, "on the CPU 1 of 1 shapes and 2 of 2 corner cases are correct"),
+        ({"device": "cpu"}, "on the CPU 1 of 1 shapes and 76 of 76 corner cases are correct"),
         ({"processes": 1}, "too few replicates: one process"),
         (
             {"drop": {"backend": "dense:cudnn"}, "alter": ({"backend": "dense:flash"}, {"error": 1.0})},
@@ -176,4 +176,4 @@ def test_the_report_shows_the_core_and_the_absent_kernel_check(lab: Lab) -> None
     )
     assert "No kernel check of fused: without a selection kernel, only with a decode core (below)." in text
     assert "### fused: ACCEPT" in text and "| 32 | 65536 | 128 | 128 |" in text and "**Accept fused**" not in text
-    assert "Corner cases, drawn with seed 99: 2 of 2 right." in text
+    assert "Corner cases, drawn with seed 99: 76 of 76 right." in text

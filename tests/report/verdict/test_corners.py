@@ -34,7 +34,7 @@ def test_a_wrong_case_rejects_a_kernel_that_is_right_and_fast_on_the_grid(lab: L
     assert accept(lab).verdict == "ACCEPT"
     found = accept(lab, alter=WRONG)
     assert found.verdict == "REJECT"
-    assert found.reason.startswith("1 of 3 corner cases fail: h = 16: oracle error 0.5 > ")
+    assert found.reason.startswith("1 of 41 corner cases fail: h = 16: oracle error 0.5 > ")
     assert found.wrong_shapes == ["corner case h = 16"]
 
 
@@ -48,7 +48,7 @@ def test_a_wrong_case_rejects_whatever_blocks_the_times(lab: Lab) -> None:
 def test_a_wrong_case_is_said_on_a_cpu(lab: Lab) -> None:
     """Nothing is decided there, and the exit status is that of wrong results."""
     found = accept(lab, device="cpu", alter=WRONG)
-    assert found.verdict == "NOT MEASURED" and "1 of 3 corner cases fail: h = 16" in found.reason
+    assert found.verdict == "NOT MEASURED" and "1 of 41 corner cases fail: h = 16" in found.reason
     assert found.wrong_shapes == ["corner case h = 16"]
 
 
@@ -71,13 +71,14 @@ def test_what_is_refused_or_skipped_warns(
 
 def test_a_record_without_corner_cases_decides_nothing(lab: Lab) -> None:
     """It does not say that the kernel is right beyond the grid."""
-    assert fired(lab, drop={"process": 0, "seed": 123}) == {"corners_missing": ("blocking", "no corner case was tried")}
+    said = "no corner case was tried; delete check_cuda.parquet and rerun"
+    assert fired(lab, drop={"process": 0, "seed": 123}) == {"corners_missing": ("blocking", said)}
     assert accept(lab, drop={"process": 0, "seed": 123}).verdict == "INCONCLUSIVE"
 
 
 def test_the_report_has_a_line_on_the_cases(lab: Lab) -> None:
     """How many are right, with the seed that draws them again, and each other one by name."""
-    assert corner_line(accept(lab)) == "Corner cases, drawn with seed 123: 3 of 3 right."
+    assert corner_line(accept(lab)) == "Corner cases, drawn with seed 123: 41 of 41 right."
     assert corner_line(accept(lab, alter=REFUSED)) == (
-        "Corner cases, drawn with seed 123: 2 of 3 right; refused: h = 16."
+        "Corner cases, drawn with seed 123: 40 of 41 right; refused: h = 16."
     )

@@ -40,6 +40,7 @@ def test_a_sound_check_fires_nothing(lab: Lab) -> None:
     assert [found for found in checks.values() if found.fired] == []
     assert set(checks) == {
         *("record_invalid", "record_stale", "packed_variant_wrong", "packed_variant_refused", "aa_control"),
+        "rival_missing",
         *("replicates_differ", "fact_missing", "control_moved", "throttled", "clock_spread", "other_processes"),
         *("torch_switched", "packed_sdpa_inaccurate", "baseline_disturbed", "clocks_disagree"),
         *("corners_missing", "corner_refused", "corner_skipped"),
@@ -62,7 +63,7 @@ def test_a_sound_check_fires_nothing(lab: Lab) -> None:
                 "facts": {"left_out": (LeftOut(name="sdpa:varlen", shape=NAMED, reason="Dv = D only"),)},
             },
         ),
-        ("packed_variant_refused", WARNING, {"drop": {**SHAPE, "backend": "sdpa:varlen"}}),
+        ("rival_missing", BLOCKING, {"drop": {**SHAPE, "backend": "sdpa:varlen"}}),
         ("clock_spread", WARNING, {"alter": ({"process": 1}, {"sm_clock_mhz": 1500})}),
         (
             "clock_spread",
@@ -166,17 +167,11 @@ def test_a_variant_that_refuses_many_shapes_is_one_clause(lab: Lab) -> None:
         assert (found.message, found.observed) == (f"blocks on {words}: n is odd", len(shapes))
 
 
-def test_a_variant_that_is_missing_without_a_word_is_told(lab: Lab) -> None:
-    """A variant that ran on other shapes and neither ran nor refused here is named."""
-    found = checks_of(lab, drop={**SHAPE, "backend": "sdpa:varlen"})["packed_variant_refused"]
-    assert found.message == f"varlen on {NAMED}: not run, and the record does not say why"
-
-
 def test_where_the_kernel_refuses_no_variant_is_missed(lab: Lab) -> None:
     """Nothing runs beside a kernel that does not take a shape."""
     refuses = ({**SHAPE, "backend": "cuda", "seed": 0}, {"mae": None, "fault": "refused: h = 4"})
     run = lab.run([], [lab.check("cuda", alter=refuses, drop={**SHAPE, "backend": "sdpa:varlen"})])
-    assert not [check for check in run.checks if check.name == "packed_variant_refused" and check.fired]
+    assert not [check for check in run.checks if check.name == "rival_missing" and check.fired]
     assert run.accepts[0].verdict == "REJECT"
 
 
