@@ -6,7 +6,7 @@ import math
 
 import torch
 from wrong.entry import Entry, fixed
-from wrong.kernels import Tokens, gathered, kernel, right, selected, softmax, when
+from wrong.kernels import Tokens, exponentials, gathered, kernel, right, selected, softmax, when
 
 from nsa.bench.method.inputs import Call
 from nsa.kernels.contract import SelectAttention
@@ -163,9 +163,7 @@ def sums_in_half(*arguments: object) -> torch.Tensor:
     """Partial sums of values are kept in the inputs' dtype, before they are divided."""
     call = Call(*arguments)
     tokens = selected(call)
-    s = call.q.float() @ gathered(call.k, tokens).transpose(-1, -2) * call.q.shape[-1] ** -0.5
-    s = s.masked_fill(~tokens.inside[:, :, None], -math.inf)
-    p = (s - s.amax(-1, keepdim=True).clamp(min=-1e30)).exp()
+    p = exponentials(call, tokens)
     o = (p @ gathered(call.v, tokens)).to(call.q.dtype).float() / p.sum(-1, keepdim=True)
     return torch.where(tokens.inside.any(-1)[..., None, None], o, 0).to(call.q.dtype)
 

@@ -87,13 +87,18 @@ def streaming(*arguments: object) -> torch.Tensor:
     return torch.where(total > 0, o / total, 0).to(call.q.dtype)
 
 
+def exponentials(call: Call, tokens: Tokens) -> torch.Tensor:
+    """[B, G, h, tokens] of scores, relative to the greatest of each head; zeros where there is no token."""
+    s = call.q.float() @ gathered(call.k, tokens).transpose(-1, -2) * call.q.shape[-1] ** -0.5
+    s = s.masked_fill(~tokens.inside[:, :, None], -math.inf)
+    return (s - s.amax(-1, keepdim=True).clamp(min=-1e30)).exp()
+
+
 def rounded(*arguments: object) -> torch.Tensor:
     """The right kernel with probabilities in the dtype of the inputs, as matrix units take them; sums in float32."""
     call = Call(*arguments)
     tokens = selected(call)
-    s = call.q.float() @ gathered(call.k, tokens).transpose(-1, -2) * call.q.shape[-1] ** -0.5
-    s = s.masked_fill(~tokens.inside[:, :, None], -math.inf)
-    p = (s - s.amax(-1, keepdim=True).clamp(min=-1e30)).exp()
+    p = exponentials(call, tokens)
     o = p.to(call.q.dtype).float() @ gathered(call.v, tokens) / p.sum(-1, keepdim=True)
     return torch.where(tokens.inside.any(-1)[..., None, None], o, 0).to(call.q.dtype)
 

@@ -147,10 +147,12 @@ def one_launch(call: Call, device: Device) -> Plan | None:
     for cluster, share in ((cluster, SPLITS[cluster]) for cluster in fitting):
         if rows * cluster <= processors * share // 100:
             return Plan("stream", 1, 1, 1, cluster, 8)
-    fewest = fitting[-1] if fitting else max(SPLITS)
-    if fewest > CHUNKS and call.head_dim == 128 and stream_bytes(call, CHUNKS, 8, TOGETHER) <= device.shared_bytes:
+    if not fitting:
+        return None
+    chunks_fit = call.head_dim == 128 and stream_bytes(call, CHUNKS, 8, TOGETHER) <= device.shared_bytes
+    if fitting[-1] > CHUNKS and chunks_fit:
         return Plan("chunks", 1, 1, 1, CHUNKS, 8)
-    return Plan("stream", 1, 1, 1, fitting[-1], 8) if fitting else None
+    return Plan("stream", 1, 1, 1, fitting[-1], 8)
 
 
 def _holds(call: Call, layout: Layout, device: Device) -> bool:

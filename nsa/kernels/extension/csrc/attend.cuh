@@ -97,13 +97,15 @@ template <int Rows> NSA_DEVICE void quad_sum(float (&x)[Rows]) {
   }
 }
 
-// Turn scores into probabilities against the new maximum; rescale what was summed so far. Straight-line: tokens from
-// `valid` on weigh nothing, and a tile without any leaves the state as it was.
+// Turn scores into probabilities against the new maximum; `keep` is what the output that was summed so far is to be
+// multiplied with. Straight-line: tokens from `valid` on weigh nothing, and a tile without any leaves the state as it
+// was.
 template <int DV, bool Upper>
-NSA_DEVICE void softmax_step(float (&s)[2][4], State<DV, Upper> &st, int valid, float scale, int lane) {
+NSA_DEVICE void softmax_weights(float (&s)[2][4], State<DV, Upper> &st, int valid, float scale, int lane,
+                                float (&keep)[Upper ? 2 : 1]) {
   constexpr int kRows = Upper ? 2 : 1;
   const int left = valid - (lane & 3) * 2;
-  float keep[kRows], shift[kRows], top[kRows];
+  float shift[kRows], top[kRows];
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
 #pragma unroll
@@ -127,9 +129,20 @@ NSA_DEVICE void softmax_step(float (&s)[2][4], State<DV, Upper> &st, int valid, 
 #pragma unroll
       for (int e = 0; e < 2; ++e) s[i][2 * r + e] = exp2_fast(fmaf(s[i][2 * r + e], scale, -shift[r]));
     st.l[r] = fmaf(st.l[r], keep[r], (s[0][2 * r] + s[0][2 * r + 1]) + (s[1][2 * r] + s[1][2 * r + 1]));
+  }
+}
+template <int DV, bool Upper>
+NSA_DEVICE void rescale(State<DV, Upper> &st, const float (&keep)[Upper ? 2 : 1]) {
+#pragma unroll
+  for (int r = 0; r < (Upper ? 2 : 1); ++r)
 #pragma unroll
     for (int i = 0; i < DV / 8; ++i) st.o[i][2 * r] *= keep[r], st.o[i][2 * r + 1] *= keep[r];
-  }
+}
+template <int DV, bool Upper>
+NSA_DEVICE void softmax_step(float (&s)[2][4], State<DV, Upper> &st, int valid, float scale, int lane) {
+  float keep[Upper ? 2 : 1];
+  softmax_weights(s, st, valid, scale, lane, keep);
+  rescale(st, keep);
 }
 
 template <typename T, int DV, bool Upper>

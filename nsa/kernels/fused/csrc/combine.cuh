@@ -8,10 +8,6 @@ namespace nsa::core {
 constexpr int kBranches = 3, kCombineWarps = 8;
 constexpr int kUnits = 32;  // units of four columns of a row's output a thread block, one a lane
 
-template <typename T> NSA_DEVICE float to_float(T x);
-template <> NSA_DEVICE float to_float<__half>(__half x) { return __half2float(x); }
-template <> NSA_DEVICE float to_float<__nv_bfloat16>(__nv_bfloat16 x) { return __bfloat162float(x); }
-
 // A sum of parts: relative to the maximum m.
 struct Sum {
   float m, l;
@@ -83,7 +79,8 @@ __global__ void __launch_bounds__(kCombineWarps * 32) combine(const __grid_const
   const int head = unit / (DV / 4);
   const T *gates = static_cast<const T *>(p.gates) + static_cast<uint64_t>(batch) * p.gates_b +
                    static_cast<uint64_t>(group) * p.gates_g + head * p.gates_h;
-  const float gate[kBranches] = {to_float(gates[0]), to_float(gates[2]), to_float(gates[1])};  // they are cmp, sel, win
+  const float gate[kBranches] = {static_cast<float>(gates[0]), static_cast<float>(gates[2]),
+                                 static_cast<float>(gates[1])};  // they are cmp, sel, win
   const int tokens = S < p.l ? 0 : (S - p.l) / p.d + 1, chunk = p.chunk_blocks * p.cells, width = min(p.window, S);
   uint64_t first = row * (p.chunks + p.win_splits + p.sel_splits);
   float4 out = make_float4(0.f, 0.f, 0.f, 0.f);

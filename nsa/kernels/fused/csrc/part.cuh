@@ -111,44 +111,6 @@ template <typename T> NSA_DEVICE void tile_scores(float (&s)[2][4], uint32_t q, 
     for (int e = 0; e < 4; ++e) s[i][e] += odd[i][e];
 }
 
-// attend.cuh's softmax_step, which rescales what was summed only where there is something.
-template <int DV>
-NSA_DEVICE void tile_softmax(float (&s)[2][4], State<DV, true> &st, int valid, float scale, bool first, int lane) {
-  const int left = valid - (lane & 3) * 2;
-  float keep[2], shift[2], top[2];
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-#pragma unroll
-      for (int e = 0; e < 2; ++e) s[i][2 * r + e] = i * 8 + e < left ? s[i][2 * r + e] : -INFINITY;
-    top[r] = fmaxf(fmaxf(s[0][2 * r], s[0][2 * r + 1]), fmaxf(s[1][2 * r], s[1][2 * r + 1]));
-  }
-  quad_max(top);
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const float m = fmaxf(st.m[r], top[r]);
-    shift[r] = m == -INFINITY ? 0.f : m * scale;
-    keep[r] = exp2_fast(fmaf(st.m[r], scale, -shift[r]));
-    st.m[r] = m;
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-#pragma unroll
-      for (int e = 0; e < 2; ++e) s[i][2 * r + e] = exp2_fast(fmaf(s[i][2 * r + e], scale, -shift[r]));
-    st.l[r] = fmaf(st.l[r], keep[r], (s[0][2 * r] + s[0][2 * r + 1]) + (s[1][2 * r] + s[1][2 * r + 1]));
-  }
-  if (!first)
-#pragma unroll
-    for (int i = 0; i < DV / 8; ++i)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) st.o[i][e] *= keep[e >> 1];
-}
-
-// What attend_part calls beside its work.
-struct Nothing {
-  NSA_DEVICE void operator()() const {}
-};
-
 // Attention over token(i), i < count, ascending. Keys of a warp's first tile are asked for before length() says the
 // count, where they are among the `early` first ones; beyond the count they may hold anything. q has been asked for
 // before. `asked` is called where the first copies are on their way, whatever the count; with no token that is all, and
@@ -216,7 +178,9 @@ NSA_DEVICE bool attend_part(const Params &p, const Cache &k, const Cache &v, int
             scores[at * kHeadRows + g] = s[i >> 1][i & 1], scores[at * kHeadRows + g + 8] = s[i >> 1][2 + (i & 1)];
         }
       }
-      tile_softmax<DV>(s, state, count - tile, p.scale_log2, first, lane);
+      float keep[2];
+      softmax_weights(s, state, count - tile, p.scale_log2, lane, keep);
+      if (!first) rescale(state, keep);  // else there is nothing
     }
     if (last) {
       quad_sum(state.l);
